@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2/hclsimple"
+)
+
+// loadConfig fills file, a pointer to a flat struct with the defaults already in it, in the order file < environment < flags.
+//
+// Each field has an `hcl:"key,optional"` tag and a `help:"..."` tag. From key `bind_addr` of role "relay" come the environment
+// variable WAVRY_RELAY_BIND_ADDR and the flag -bind-addr. Field types: string, bool, int, float64, []string (comma-separated
+// outside the file); durations are strings and are checked by the role's own validation. Every problem is reported at once.
+// flags holds the command's further flags and has been given its output; it is parsed here.
+func loadConfig(role string, file any, flags *flag.FlagSet, args []string) error {
+	fields := configFields(file)
+	set := map[string]string{} // flags are recorded while parsing and applied last
+	for _, f := range fields {
+		record := func(s string) error { set[f.key] = s; return nil }
+		usage := fmt.Sprintf("%s (default %v)", f.help, f.value.Interface())
+		if f.value.Kind() == reflect.Bool {
+			flags.BoolFunc(f.flagName(), usage, record)
+		} else {
+			flags.Func(f.flagName(), usage, record)
+		}
+	}
+	path := flags.String("config", os.Getenv(envName(role, "config")), "HCL configuration `file`")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: this command takes flags only", flags.Arg(0))
+	}
+	if *path != "" {
+		if err := hclsimple.DecodeFile(*path, nil, file); err != nil {
+			return fmt.Errorf("read configuration: %w", err)
+		}
+	}
+	var problems []error
+	for _, f := range fields {
+		if s, ok := os.LookupEnv(envName(role, f.key)); ok {
+			if err := f.set(s); err != nil {
+				problems = append(problems, fmt.Errorf("environment %s=%q: %w", envName(role, f.key), s, err))
+			}
+		}
+		if s, ok := set[f.key]; ok {
+			if err := f.set(s); err != nil {
+				problems = append(problems, fmt.Errorf("flag -%s=%q: %w", f.flagName(), s, err))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+type configField struct {
+	key, help string
+	value     reflect.Value
+}
+
+func configFields(file any) []configField {
+	v := reflect.ValueOf(file).Elem()
+	fields := make([]configField, 0, v.NumField())
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		key, _, _ := strings.Cut(tag.Get("hcl"), ",")
+		fields = append(fields, configField{key: key, help: tag.Get("help"), value: v.Field(i)})
+	}
+	return fields
+}
+
+func (f configField) flagName() string { return strings.ReplaceAll(f.key, "_", "-") }
+
+func envName(role, key string) string {
+	return "WAVRY_" + strings.ToUpper(role) + "_" + strings.ToUpper(key)
+}
+
+func (f configField) set(s string) error {
+	switch f.value.Interface().(type) {
+	case string:
+		f.value.SetString(s)
+	case bool:
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return errors.New("must be true or false")
+		}
+		f.value.SetBool(b)
+	case int:
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return errors.New("must be a whole number")
+		}
+		f.value.SetInt(int64(n))
+	case float64:
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			return errors.New("must be a number")
+		}
+		f.value.SetFloat(n)
+	case []string:
+		f.value.Set(reflect.ValueOf(splitList(s)))
+	default:
+		panic("config field " + f.key + " has a type loadConfig does not know")
+	}
+	return nil
+}
+
+func splitList(s string) []string {
+	var list []string
+	for item := range strings.SplitSeq(s, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			list = append(list, item)
+		}
+	}
+	return list
+}
+
+// duration parses the value of a duration key and appends what is wrong with it to problems.
+func duration(key, value string, problems *[]error) time.Duration {
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		*problems = append(*problems, fmt.Errorf("%s = %q: must be a duration such as \"30s\" or \"5m\"", key, value))
+	}
+	return d
+}
+
+// printConfig writes the effective configuration as HCL, as -check-config shows it. A key whose name ends in _secret is redacted.
+func printConfig(env *environment, file any) {
+	for _, f := range configFields(file) {
+		switch v := f.value.Interface().(type) {
+		case string:
+			if strings.HasSuffix(f.key, "_secret") && v != "" {
+				v = "REDACTED"
+			}
+			fmt.Fprintf(env.stdout, "%s = %q\n", f.key, v)
+		case []string:
+			fmt.Fprintf(env.stdout, "%s = [", f.key)
+			for i, s := range v {
+				if i > 0 {
+					fmt.Fprint(env.stdout, ", ")
+				}
+				fmt.Fprintf(env.stdout, "%q", s)
+			}
+			fmt.Fprintln(env.stdout, "]")
+		default:
+			fmt.Fprintf(env.stdout, "%s = %v\n", f.key, v)
+		}
+	}
+}

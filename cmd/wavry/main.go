@@ -1,0 +1,62 @@
+// Command wavry is every role of Wavry Fleet in one static binary: each role and each operator's tool is a subcommand.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/hashicorp/cli"
+)
+
+// version is set by the linker (-X main.version=...).
+var version = "dev"
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	c := cli.NewCLI("wavry", version)
+	c.Args = args
+	c.HelpWriter, c.ErrorWriter = stdout, stderr
+	c.Commands = commands(&environment{stdout: stdout, stderr: stderr})
+	code, err := c.Run()
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return code
+}
+
+// environment is what every command gets from the process.
+type environment struct {
+	stdout, stderr io.Writer
+}
+
+// logger writes to stderr: text for people, JSON when WAVRY_LOG_FORMAT=json. WAVRY_LOG_LEVEL is debug, info, warn or error.
+func (e *environment) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if s := os.Getenv("WAVRY_LOG_LEVEL"); s != "" {
+		if err := level.UnmarshalText([]byte(s)); err != nil {
+			return nil, fmt.Errorf("WAVRY_LOG_LEVEL %q: use debug, info, warn or error", s)
+		}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if strings.EqualFold(os.Getenv("WAVRY_LOG_FORMAT"), "json") {
+		return slog.New(slog.NewJSONHandler(e.stderr, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, options)), nil
+}
+
+// signalContext ends with the first SIGINT or SIGTERM; a second one kills the process at once.
+func signalContext() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
