@@ -1,0 +1,159 @@
+package framesource
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// conn sends and receives whole messages with at most one descriptor each.
+type conn struct {
+	c       *net.UnixConn
+	writeMu sync.Mutex
+}
+
+func (c *conn) send(msg []byte, file *os.File) error {
+	var oob []byte
+	if file != nil {
+		oob = unix.UnixRights(int(file.Fd()))
+	}
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if _, _, err := c.c.WriteMsgUnix(msg, oob, nil); err != nil {
+		return fmt.Errorf("send frame source message %d: %w", msg[0], err)
+	}
+	return nil
+}
+
+// receive returns the next message and its descriptor, which is nil exactly when the message has none.
+func (c *conn) receive() (message, *os.File, error) {
+	var buf [maxMessage]byte
+	// Room for two descriptors, so that a peer who sends more than one is seen and refused.
+	oob := make([]byte, unix.CmsgSpace(2*4))
+	n, oobn, _, _, err := c.c.ReadMsgUnix(buf[:], oob)
+	if err != nil {
+		return message{}, nil, err
+	}
+	if n == 0 { // end of a SOCK_SEQPACKET connection
+		return message{}, nil, io.EOF
+	}
+	files, err := parseRights(oob[:oobn])
+	if err != nil {
+		return message{}, nil, err
+	}
+	m, err := parse(buf[:n])
+	if err == nil {
+		err = checkDescriptors(m, files)
+	}
+	if err != nil {
+		closeAll(files)
+		return message{}, nil, err
+	}
+	if len(files) == 1 {
+		return m, files[0], nil
+	}
+	return m, nil, nil
+}
+
+func (c *conn) close() error { return c.c.Close() }
+
+func parseRights(oob []byte) ([]*os.File, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("read descriptors of a frame source message: %w", err)
+	}
+	var files []*os.File
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			closeAll(files)
+			return nil, fmt.Errorf("read descriptors of a frame source message: %w", err)
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "framesource"))
+		}
+	}
+	return files, nil
+}
+
+func checkDescriptors(m message, files []*os.File) error {
+	want := 0
+	if m.wantsFD {
+		want = 1
+	}
+	if len(files) != want {
+		return &MessageError{Type: m.kind, Problem: fmt.Sprintf("%d descriptors, want %d", len(files), want)}
+	}
+	switch {
+	case m.kind == typeHello && want == 1:
+		return checkSocket(files[0])
+	case m.kind == typeBuffer && m.buffer.Memory == MemoryShared:
+		return checkShared(files[0], m.buffer.Size)
+	case m.kind == typeBuffer:
+		return checkDMABuf(files[0])
+	}
+	return nil
+}
+
+// checkSocket makes sure that a PipeWire remote is a socket at all.
+func checkSocket(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat PipeWire remote: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return &MessageError{Type: typeHello, Problem: "the PipeWire remote's descriptor is not a socket"}
+	}
+	return nil
+}
+
+// checkShared makes sure that reading size bytes of the mapped descriptor can never fault.
+func checkShared(f *os.File, size int64) error {
+	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return &MessageError{Type: typeBuffer, Problem: "the descriptor is not a memfd"}
+	}
+	if seals&unix.F_SEAL_SHRINK == 0 {
+		return &MessageError{Type: typeBuffer, Problem: ErrSealed.Error()}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat frame buffer: %w", err)
+	}
+	if st.Size < size {
+		return &MessageError{Type: typeBuffer, Problem: fmt.Sprintf("memory has %d bytes, %d announced", st.Size, size)}
+	}
+	return nil
+}
+
+// checkDMABuf asks the kernel's name of the file: only dma-buf descriptors are called /dmabuf:.
+func checkDMABuf(f *os.File) error {
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return fmt.Errorf("look at frame buffer: %w", err)
+	}
+	if len(name) < 7 || name[:7] != "/dmabuf" {
+		return &MessageError{Type: typeBuffer, Problem: "the descriptor is not a DMA-BUF"}
+	}
+	return nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close() // read-only to us: nothing to flush
+	}
+}
+
+// ended reports whether err is the ordinary end of a connection.
+func ended(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+}

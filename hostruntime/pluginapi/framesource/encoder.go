@@ -1,0 +1,124 @@
+package framesource
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+)
+
+// Source is the encoder plugin's end.
+type Source struct {
+	c      *conn
+	kind   Kind
+	node   uint32
+	remote *os.File
+	known  map[uint32]bool // registered buffers
+}
+
+// Event is what Next returns: exactly one of the fields is set.
+type Event struct {
+	Added  *Buffer // map it and keep it; close File after Forgot or at the end
+	Forgot *uint32 // its buffer will not be used again
+	Frame  *Frame  // encode it, then Release its buffer
+}
+
+// Dial connects to the capture plugin at path and waits for what it offers.
+func Dial(ctx context.Context, path string) (*Source, error) {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "unixpacket", path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the capture plugin: %w", err)
+	}
+	s := &Source{c: &conn{c: nc.(*net.UnixConn)}, known: map[uint32]bool{}}
+	stop := closeOn(ctx, s.c)
+	defer stop()
+	if err := s.readHello(); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("greet the capture plugin: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Source) readHello() error {
+	m, fd, err := s.c.receive()
+	if err != nil {
+		return err
+	}
+	s.kind, s.node, s.remote = m.hello.kind, m.hello.node, fd
+	switch {
+	case m.kind != typeHello:
+		return &MessageError{Type: m.kind, Problem: "the first message must be HELLO"}
+	case m.hello.version != Version:
+		return fmt.Errorf("%w: capture plugin has %d, encoder %d", ErrVersion, m.hello.version, Version)
+	case s.kind != KindPipeWire && s.kind != KindFrames:
+		return &MessageError{Type: m.kind, Problem: fmt.Sprintf("unknown kind %d", s.kind)}
+	}
+	return nil
+}
+
+// Kind says which of PipeWire and Next to use.
+func (s *Source) Kind() Kind { return s.kind }
+
+// PipeWire returns the remote's descriptor, which belongs to the caller from now on, and the node id.
+func (s *Source) PipeWire() (remote *os.File, node uint32) {
+	remote, s.remote = s.remote, nil
+	return remote, s.node
+}
+
+// Next blocks for the next event of a frame socket. On a PipeWire source it blocks until the capturer is gone. The ordinary
+// end is io.EOF or net.ErrClosed. It is called from one goroutine.
+func (s *Source) Next() (Event, error) {
+	m, fd, err := s.c.receive()
+	if err != nil {
+		return Event{}, err
+	}
+	e, err := s.event(m, fd)
+	if err != nil && fd != nil {
+		_ = fd.Close()
+	}
+	return e, err
+}
+
+func (s *Source) event(m message, fd *os.File) (Event, error) {
+	bad := func(problem string) (Event, error) { return Event{}, &MessageError{Type: m.kind, Problem: problem} }
+	switch m.kind {
+	case typeBuffer:
+		if s.known[m.buffer.ID] {
+			return bad("buffer registered twice")
+		}
+		if len(s.known) >= MaxBuffers {
+			return bad(fmt.Sprintf("more than %d buffers", MaxBuffers))
+		}
+		s.known[m.buffer.ID] = true
+		b := m.buffer
+		b.File = fd
+		return Event{Added: &b}, nil
+	case typeForget:
+		if !s.known[m.id] {
+			return bad("unknown buffer forgotten")
+		}
+		delete(s.known, m.id)
+		return Event{Forgot: &m.id}, nil
+	case typeFrame:
+		if !s.known[m.frame.Buffer] {
+			return bad("frame in an unknown buffer")
+		}
+		return Event{Frame: &m.frame}, nil
+	}
+	return bad("a capturer does not send this after HELLO")
+}
+
+// Release gives a frame's buffer back. It may be called from any goroutine.
+func (s *Source) Release(buffer uint32) error {
+	return s.c.send(appendID(nil, typeRelease, buffer), nil)
+}
+
+// Close disconnects. It may be called from any goroutine, more than once.
+func (s *Source) Close() error {
+	if s.remote != nil {
+		_ = s.remote.Close()
+		s.remote = nil
+	}
+	return s.c.close()
+}

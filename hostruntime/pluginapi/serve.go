@@ -1,0 +1,162 @@
+package pluginapi
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+)
+
+// ProtocolVersion is the version of plugin.proto. Both sides must have the same; go-plugin refuses others by number.
+const ProtocolVersion = 1
+
+// Handshake tells a plugin started by hand apart from one started by the host runtime. It is no secret.
+var Handshake = plugin.HandshakeConfig{
+	ProtocolVersion:  ProtocolVersion,
+	MagicCookieKey:   "WAVRY_PLUGIN",
+	MagicCookieValue: "7f0d2f6c-host-runtime",
+}
+
+// Names under which a plugin process is dispensed.
+const (
+	CaptureName = "capture"
+	EncodeName  = "encode"
+)
+
+// maxMessage bounds one gRPC message: a keyframe of 4K at very high quality stays below it.
+const maxMessage = 16 << 20
+
+// ServeCapturer runs a capture plugin's main until the host runtime is done with it.
+func ServeCapturer(c Capturer) { serve(CaptureName, &CapturePlugin{Impl: c}) }
+
+// ServeEncoder runs an encoder plugin's main until the host runtime is done with it.
+func ServeEncoder(e Encoder) { serve(EncodeName, &EncodePlugin{Impl: e}) }
+
+func serve(name string, p plugin.Plugin) {
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: Handshake,
+		Plugins:         plugin.PluginSet{name: p},
+		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))...)
+		},
+	})
+}
+
+// CapturePlugin is the go-plugin shape of a capture plugin; Impl is set on the plugin's side only.
+type CapturePlugin struct {
+	plugin.NetRPCUnsupportedPlugin
+	Impl Capturer
+}
+
+// GRPCServer registers Impl.
+func (p *CapturePlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
+	pluginpb.RegisterCaptureServer(s, &captureServer{impl: p.Impl})
+	return nil
+}
+
+// GRPCClient returns the host runtime's stub.
+func (p *CapturePlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
+	return pluginpb.NewCaptureClient(c), nil
+}
+
+// EncodePlugin is the go-plugin shape of an encoder plugin; Impl is set on the plugin's side only.
+type EncodePlugin struct {
+	plugin.NetRPCUnsupportedPlugin
+	Impl Encoder
+}
+
+// GRPCServer registers Impl.
+func (p *EncodePlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
+	pluginpb.RegisterEncoderServer(s, &encodeServer{impl: p.Impl})
+	return nil
+}
+
+// GRPCClient returns the host runtime's stub.
+func (p *EncodePlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
+	return pluginpb.NewEncoderClient(c), nil
+}
+
+type captureServer struct {
+	pluginpb.UnimplementedCaptureServer
+	impl Capturer
+}
+
+func (s *captureServer) Probe(ctx context.Context, r *pluginpb.ProbeRequest) (*pluginpb.ProbeReport, error) {
+	return reply(s.impl.Probe(ctx, r))
+}
+
+func (s *captureServer) Start(ctx context.Context, r *pluginpb.StartCaptureRequest) (*pluginpb.CaptureStarted, error) {
+	return reply(s.impl.Start(ctx, r))
+}
+
+func (s *captureServer) Watch(_ *pluginpb.WatchRequest, stream grpc.ServerStreamingServer[pluginpb.CaptureEvent]) error {
+	return watched(stream.Context(), s.impl.Watch(stream.Context(), stream.Send))
+}
+
+func (s *captureServer) Inject(ctx context.Context, r *pluginpb.InputBatch) (*pluginpb.Injected, error) {
+	return reply(s.impl.Inject(ctx, r))
+}
+
+func (s *captureServer) Resize(ctx context.Context, r *pluginpb.Size) (*pluginpb.Size, error) {
+	return reply(s.impl.Resize(ctx, r))
+}
+
+func (s *captureServer) SetFramerate(ctx context.Context, r *pluginpb.Framerate) (*pluginpb.Empty, error) {
+	return reply(&pluginpb.Empty{}, s.impl.SetFramerate(ctx, r.Fps))
+}
+
+func (s *captureServer) Stop(ctx context.Context, _ *pluginpb.Empty) (*pluginpb.Empty, error) {
+	return reply(&pluginpb.Empty{}, s.impl.Stop(ctx))
+}
+
+type encodeServer struct {
+	pluginpb.UnimplementedEncoderServer
+	impl Encoder
+}
+
+func (s *encodeServer) Probe(ctx context.Context, r *pluginpb.ProbeRequest) (*pluginpb.ProbeReport, error) {
+	return reply(s.impl.Probe(ctx, r))
+}
+
+func (s *encodeServer) Start(ctx context.Context, r *pluginpb.StartEncodeRequest) (*pluginpb.EncodeStarted, error) {
+	return reply(s.impl.Start(ctx, r))
+}
+
+func (s *encodeServer) Watch(_ *pluginpb.WatchRequest, stream grpc.ServerStreamingServer[pluginpb.EncodeEvent]) error {
+	return watched(stream.Context(), s.impl.Watch(stream.Context(), stream.Send))
+}
+
+func (s *encodeServer) SetBitrate(ctx context.Context, r *pluginpb.Bitrate) (*pluginpb.Empty, error) {
+	return reply(&pluginpb.Empty{}, s.impl.SetBitrate(ctx, r.BitsPerSecond))
+}
+
+func (s *encodeServer) SetFramerate(ctx context.Context, r *pluginpb.Framerate) (*pluginpb.Empty, error) {
+	return reply(&pluginpb.Empty{}, s.impl.SetFramerate(ctx, r.Fps))
+}
+
+func (s *encodeServer) RequestKeyframe(ctx context.Context, _ *pluginpb.Empty) (*pluginpb.Empty, error) {
+	return reply(&pluginpb.Empty{}, s.impl.RequestKeyframe(ctx))
+}
+
+func (s *encodeServer) Stop(ctx context.Context, _ *pluginpb.Empty) (*pluginpb.Empty, error) {
+	return reply(&pluginpb.Empty{}, s.impl.Stop(ctx))
+}
+
+func reply[T any](msg T, err error) (T, error) {
+	if err != nil {
+		var none T
+		return none, toStatus(err)
+	}
+	return msg, nil
+}
+
+// watched ends a stream: the host runtime leaving is no error.
+func watched(ctx context.Context, err error) error {
+	if err == nil || (ctx.Err() != nil && errors.Is(err, ctx.Err())) {
+		return nil
+	}
+	return toStatus(err)
+}
