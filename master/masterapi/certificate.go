@@ -1,0 +1,41 @@
+package masterapi
+
+import (
+	"crypto/ed25519"
+	"encoding/binary"
+	"time"
+)
+
+// certificateTag separates these signatures from any other use of a host identity.
+const certificateTag = "wavry host certificate v1\n"
+
+// CertificateMessage is what a host's identity signs so that a viewer can trust the certificate hashes of its grant:
+//
+//	"wavry host certificate v1\n" | len(session) 1 byte | session | expiry, Unix seconds, 8 bytes big endian | number of hashes 1 byte | hashes, 32 bytes each
+//
+// sessionID has at most 64 bytes; each hash has 32 bytes; the order of the hashes is that of the grant.
+func CertificateMessage(hashes [][]byte, sessionID string, expiry time.Time) []byte {
+	message := make([]byte, 0, len(certificateTag)+len(sessionID)+10+32*len(hashes))
+	message = append(message, certificateTag...)
+	message = append(message, byte(len(sessionID)))
+	message = append(message, sessionID...)
+	message = binary.BigEndian.AppendUint64(message, uint64(expiry.Unix()))
+	message = append(message, byte(len(hashes)))
+	for _, h := range hashes {
+		message = append(message, h...)
+	}
+	return message
+}
+
+// VerifyCertificate reports whether signature is identity's signature over these hashes for this session and expiry. Wrong lengths give false.
+func VerifyCertificate(identity ed25519.PublicKey, signature []byte, hashes [][]byte, sessionID string, expiry time.Time) bool {
+	if len(identity) != ed25519.PublicKeySize || len(sessionID) > MaxIDLen || len(hashes) == 0 || len(hashes) > MaxCertificates {
+		return false
+	}
+	for _, h := range hashes {
+		if len(h) != 32 {
+			return false
+		}
+	}
+	return ed25519.Verify(identity, CertificateMessage(hashes, sessionID, expiry), signature)
+}
