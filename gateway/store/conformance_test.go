@@ -1,0 +1,499 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// start is the present of all tests here.
+var start = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+var events int
+var eventsMu sync.Mutex
+
+func act(what string) Act {
+	eventsMu.Lock()
+	defer eventsMu.Unlock()
+	events++
+	return Act{Event: fmt.Sprint("event-", events), At: start, Actor: "test", Act: what, Subject: "x"}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t *testing.T, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("error %v, want %v", err, target)
+	}
+}
+
+func addUser(t *testing.T, s *Store, name string, role Role) User {
+	t.Helper()
+	u := User{ID: "u-" + name, Name: name, Role: role, Password: "hash-" + name, CreatedAt: start}
+	must(t, s.CreateUser(t.Context(), u, act("user.create")))
+	return u
+}
+
+func addLogin(t *testing.T, s *Store, u User, hash string) Login {
+	t.Helper()
+	l := Login{Hash: hash, ID: "id-" + hash, UserID: u.ID, Method: MethodPassword, Address: "192.0.2.1", Agent: "a",
+		CreatedAt: start, SeenAt: start, ExpiresAt: start.Add(time.Hour)}
+	must(t, s.CreateLogin(t.Context(), l, act("signin")))
+	return l
+}
+
+// conform is what every database must do; open returns a new, migrated and empty store.
+func conform(t *testing.T, open func(t *testing.T) *Store) {
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *Store)
+	}{
+		{"users", testUsers}, {"last admin", testLastAdmin}, {"logins", testLogins}, {"login ends", testLoginEnds},
+		{"failures", testFailures}, {"links", testLinks}, {"first admin", testFirstAdmin}, {"first admin race", testFirstAdminRace},
+		{"totp", testTOTP}, {"recovery codes", testRecovery}, {"bans", testBans}, {"rules and titles", testRules},
+		{"audit", testAudit}, {"sessions", testSessions}, {"sweep", testSweep}, {"oidc", testOIDC}, {"migrate again", testMigrateAgain},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+	}
+}
+
+// Accounts are found by id and by name in any case, and a name exists once.
+func testUsers(t *testing.T, s *Store) {
+	ada := addUser(t, s, "Ada", RoleViewer)
+	got, err := s.UserByName(t.Context(), " aDa ")
+	must(t, err)
+	if got != ada {
+		t.Fatalf("got %+v, want %+v", got, ada)
+	}
+	must(t, s.CreateUser(t.Context(), ada, act("again"))) // the same row: a repeated commit
+	other := ada
+	other.ID, other.Name = "u-2", "ADA"
+	want(t, s.CreateUser(t.Context(), other, act("user.create")), ErrNameTaken)
+	_, err = s.UserByID(t.Context(), "nobody")
+	want(t, err, ErrNotFound)
+	must(t, s.SetRole(t.Context(), ada.ID, RoleOperator, act("user.role")))
+	must(t, s.SetPassword(t.Context(), ada.ID, "new", "", act("user.password")))
+	must(t, s.UpgradePassword(t.Context(), ada.ID, "not this", "wrong"))
+	must(t, s.UpgradePassword(t.Context(), ada.ID, "new", "newer"))
+	list, err := s.Users(t.Context())
+	must(t, err)
+	if len(list) != 1 || list[0].Role != RoleOperator || list[0].Password != "newer" {
+		t.Fatalf("list %+v", list)
+	}
+	want(t, s.SetRole(t.Context(), "nobody", RoleAdmin, act("x")), ErrNotFound)
+}
+
+// The last enabled admin can be neither disabled nor demoted.
+func testLastAdmin(t *testing.T, s *Store) {
+	a, b := addUser(t, s, "a", RoleAdmin), addUser(t, s, "b", RoleAdmin)
+	must(t, s.SetDisabled(t.Context(), b.ID, true, act("user.disable")))
+	want(t, s.SetRole(t.Context(), a.ID, RoleViewer, act("user.role")), ErrLastAdmin)
+	want(t, s.SetDisabled(t.Context(), a.ID, true, act("user.disable")), ErrLastAdmin)
+	must(t, s.SetDisabled(t.Context(), b.ID, false, act("user.enable")))
+	must(t, s.SetRole(t.Context(), a.ID, RoleViewer, act("user.role")))
+	if n, err := s.Admins(t.Context()); err != nil || n != 1 {
+		t.Fatalf("%d admins, %v", n, err)
+	}
+}
+
+// A login is good until it expires or idles, and only while its account is enabled.
+func testLogins(t *testing.T, s *Store) {
+	u := addUser(t, s, "u", RoleViewer)
+	l := addLogin(t, s, u, "h1")
+	in, err := s.FindLogin(t.Context(), "h1", start, start.Add(-time.Hour))
+	must(t, err)
+	if in.Login != l || in.User.Name != "u" || in.Banned != "" || !in.User.LastSignIn.Equal(start) {
+		t.Fatalf("found %+v", in)
+	}
+	_, err = s.FindLogin(t.Context(), "h1", start.Add(time.Hour), start.Add(-time.Hour))
+	want(t, err, ErrNotFound) // expired
+	_, err = s.FindLogin(t.Context(), "h1", start, start)
+	want(t, err, ErrNotFound) // idle
+	must(t, s.TouchLogin(t.Context(), "h1", start.Add(time.Minute)))
+	_, err = s.FindLogin(t.Context(), "h1", start, start)
+	must(t, err)
+	_, err = s.FindLogin(t.Context(), "h2", start, start.Add(-time.Hour))
+	want(t, err, ErrNotFound)
+	must(t, s.SetDisabled(t.Context(), u.ID, true, act("user.disable")))
+	_, err = s.FindLogin(t.Context(), "h1", start, start.Add(-time.Hour))
+	want(t, err, ErrNotFound)
+}
+
+// Signing out, signing out everywhere and a new password end the right logins.
+func testLoginEnds(t *testing.T, s *Store) {
+	u, v := addUser(t, s, "u", RoleViewer), addUser(t, s, "v", RoleViewer)
+	for _, h := range []string{"a", "b", "c"} {
+		addLogin(t, s, u, h)
+	}
+	addLogin(t, s, v, "other")
+	must(t, s.EndLogin(t.Context(), "a"))
+	must(t, s.EndLogin(t.Context(), "a"))
+	want(t, s.EndLoginByID(t.Context(), v.ID, "id-b", act("x")), ErrNotFound) // not v's
+	must(t, s.SetPassword(t.Context(), u.ID, "p", "b", act("user.password")))
+	left, err := s.Logins(t.Context(), u.ID, start)
+	must(t, err)
+	if len(left) != 1 || left[0].Hash != "b" {
+		t.Fatalf("left %+v", left)
+	}
+	must(t, s.EndLoginByID(t.Context(), u.ID, "id-b", act("login.end")))
+	must(t, s.EndLogins(t.Context(), v.ID, act("login.end")))
+	if left, err := s.Logins(t.Context(), v.ID, start); err != nil || len(left) != 0 {
+		t.Fatalf("left %+v, %v", left, err)
+	}
+}
+
+// Refused sign-ins are counted per account until a good one.
+func testFailures(t *testing.T, s *Store) {
+	u := addUser(t, s, "u", RoleViewer)
+	for range 3 {
+		must(t, s.CountFailure(t.Context(), u.ID, start))
+	}
+	got, err := s.UserByID(t.Context(), u.ID)
+	must(t, err)
+	if got.Failed != 3 || !got.FailedAt.Equal(start) {
+		t.Fatalf("failed %d at %v", got.Failed, got.FailedAt)
+	}
+	addLogin(t, s, u, "h")
+	if got, err = s.UserByID(t.Context(), u.ID); err != nil || got.Failed != 0 {
+		t.Fatalf("failed %d, %v", got.Failed, err)
+	}
+}
+
+func use(hash, try, login string) LinkUse {
+	return LinkUse{Hash: hash, Try: try, Act: act("signin.link"), Admin: User{ID: "u-" + try, Name: "root-" + try, CreatedAt: start},
+		Login: Login{Hash: login, ID: "id-" + login, Method: MethodLink, CreatedAt: start, SeenAt: start, ExpiresAt: start.Add(time.Hour)}}
+}
+
+// A link works once; the same attempt may be repeated, another one is refused; a newer invite ends the older.
+func testLinks(t *testing.T, s *Store) {
+	u := addUser(t, s, "u", RoleViewer)
+	link := func(hash, kind string) {
+		must(t, s.CreateLink(t.Context(), Link{Hash: hash, ID: "id-" + hash, Kind: kind, UserID: u.ID, CreatedBy: "test",
+			CreatedAt: start, ExpiresAt: start.Add(time.Hour)}, act("invite")))
+	}
+	link("k1", LinkInvite)
+	link("k2", LinkInvite)
+	_, err := s.UseLink(t.Context(), use("k1", "t1", "l1"), start)
+	want(t, err, ErrLinkUsed)
+	late := use("k2", "t1", "l1")
+	_, err = s.UseLink(t.Context(), late, start.Add(time.Hour))
+	want(t, err, ErrLinkUsed) // expired
+	good := use("k2", "t2", "l2")
+	good.Password = "chosen"
+	for range 2 {
+		got, err := s.UseLink(t.Context(), good, start)
+		must(t, err)
+		if got.ID != u.ID || got.Password != "chosen" {
+			t.Fatalf("link signed in %+v", got)
+		}
+	}
+	_, err = s.UseLink(t.Context(), use("k2", "t3", "l3"), start)
+	want(t, err, ErrLinkUsed)
+	_, err = s.FindLogin(t.Context(), "l2", start, start.Add(-time.Hour))
+	must(t, err)
+
+	link("k4", LinkSignIn)
+	signIn := use("k4", "t4", "l4")
+	signIn.Password = "must not be set"
+	if got, err := s.UseLink(t.Context(), signIn, start); err != nil || got.Password != "chosen" {
+		t.Fatalf("sign-in link: %+v, %v", got, err)
+	}
+	link("k5", LinkInvite)
+	pending, err := s.PendingLinks(t.Context(), start)
+	must(t, err)
+	if len(pending) != 1 || pending[0].ID != "id-k5" || pending[0].User != "u" {
+		t.Fatalf("pending %+v", pending)
+	}
+	must(t, s.RevokeLink(t.Context(), "id-k5", act("invite.revoke")))
+	want(t, s.RevokeLink(t.Context(), "id-k5", act("invite.revoke")), ErrNotFound)
+	link("k6", LinkInvite)
+	must(t, s.SetDisabled(t.Context(), u.ID, true, act("user.disable")))
+	_, err = s.UseLink(t.Context(), use("k6", "t6", "l6"), start)
+	want(t, err, ErrLinkUsed)
+}
+
+func firstAdminLink(t *testing.T, s *Store, hash string) {
+	t.Helper()
+	must(t, s.CreateLink(t.Context(), Link{Hash: hash, ID: "id-" + hash, Kind: LinkFirstAdmin, CreatedBy: "start",
+		CreatedAt: start, ExpiresAt: start.Add(time.Hour)}, act("first_admin.link")))
+}
+
+// The first link used makes the first admin; every other first-admin link is worthless from then on.
+func testFirstAdmin(t *testing.T, s *Store) {
+	firstAdminLink(t, s, "k1")
+	firstAdminLink(t, s, "k2")
+	got, err := s.UseLink(t.Context(), use("k2", "t", "l"), start)
+	must(t, err)
+	if got.Role != RoleAdmin || got.Name != "root-t" {
+		t.Fatalf("first admin %+v", got)
+	}
+	_, err = s.UseLink(t.Context(), use("k1", "t2", "l2"), start)
+	want(t, err, ErrLinkUsed)
+	if n, err := s.Admins(t.Context()); err != nil || n != 1 {
+		t.Fatalf("%d admins, %v", n, err)
+	}
+}
+
+// Two gateways with a link each, used at the same moment: one admin.
+func testFirstAdminRace(t *testing.T, s *Store) {
+	const racers = 4
+	var wg sync.WaitGroup
+	errs := make([]error, racers)
+	for i := range racers {
+		firstAdminLink(t, s, fmt.Sprint("k", i))
+	}
+	for i := range racers {
+		u := use(fmt.Sprint("k", i), fmt.Sprint("t", i), fmt.Sprint("l", i))
+		wg.Go(func() { _, errs[i] = s.UseLink(t.Context(), u, start) })
+	}
+	wg.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+		} else {
+			want(t, err, ErrLinkUsed)
+		}
+	}
+	if n, err := s.Admins(t.Context()); err != nil || n != 1 || won != 1 {
+		t.Fatalf("%d winners, %d admins, %v", won, n, err)
+	}
+}
+
+// A time step is accepted once and never again, nor an earlier one.
+func testTOTP(t *testing.T, s *Store) {
+	u := addUser(t, s, "u", RoleViewer)
+	must(t, s.BeginTOTP(t.Context(), u.ID, "secret"))
+	want(t, s.ConfirmTOTP(t.Context(), u.ID, "other", 100, nil, act("totp.on")), ErrNotFound)
+	must(t, s.ConfirmTOTP(t.Context(), u.ID, "secret", 100, []string{"c1", "c2"}, act("totp.on")))
+	got, err := s.UserByID(t.Context(), u.ID)
+	must(t, err)
+	if got.TOTPSecret != "secret" || got.TOTPPending != "" {
+		t.Fatalf("after confirmation %+v", got)
+	}
+	want(t, s.UseTOTPStep(t.Context(), u.ID, 100, "a"), ErrCodeUsed)
+	must(t, s.UseTOTPStep(t.Context(), u.ID, 101, "b"))
+	must(t, s.UseTOTPStep(t.Context(), u.ID, 101, "b")) // the same attempt again
+	want(t, s.UseTOTPStep(t.Context(), u.ID, 101, "c"), ErrCodeUsed)
+	want(t, s.UseTOTPStep(t.Context(), u.ID, 99, "d"), ErrCodeUsed)
+	must(t, s.RemoveTOTP(t.Context(), u.ID, act("totp.off")))
+	if n, err := s.RecoveryCodesLeft(t.Context(), u.ID); err != nil || n != 0 {
+		t.Fatalf("%d codes left, %v", n, err)
+	}
+}
+
+// A recovery code works once and only for its account.
+func testRecovery(t *testing.T, s *Store) {
+	u, v := addUser(t, s, "u", RoleViewer), addUser(t, s, "v", RoleViewer)
+	must(t, s.ReplaceRecoveryCodes(t.Context(), u.ID, []string{"c1", "c2"}, act("recovery")))
+	want(t, s.UseRecoveryCode(t.Context(), v.ID, "c1", "t", start), ErrCodeUsed)
+	must(t, s.UseRecoveryCode(t.Context(), u.ID, "c1", "t", start))
+	want(t, s.UseRecoveryCode(t.Context(), u.ID, "c1", "t2", start), ErrCodeUsed)
+	if n, err := s.RecoveryCodesLeft(t.Context(), u.ID); err != nil || n != 1 {
+		t.Fatalf("%d codes left, %v", n, err)
+	}
+	must(t, s.ReplaceRecoveryCodes(t.Context(), u.ID, []string{"c3"}, act("recovery")))
+	want(t, s.UseRecoveryCode(t.Context(), u.ID, "c2", "t3", start), ErrCodeUsed)
+}
+
+// A ban ends the account's logins, shows with a new one until it expires, and can be lifted.
+func testBans(t *testing.T, s *Store) {
+	u := addUser(t, s, "u", RoleViewer)
+	addLogin(t, s, u, "h1")
+	must(t, s.AddBan(t.Context(), Ban{ID: "b1", UserID: u.ID, Reason: "noise", Actor: "test", CreatedAt: start, ExpiresAt: start.Add(time.Minute)}, act("ban.add")))
+	_, err := s.FindLogin(t.Context(), "h1", start, start.Add(-time.Hour))
+	want(t, err, ErrNotFound)
+	addLogin(t, s, u, "h2")
+	in, err := s.FindLogin(t.Context(), "h2", start, start.Add(-time.Hour))
+	must(t, err)
+	if in.Banned != "noise" {
+		t.Fatalf("banned %q", in.Banned)
+	}
+	in, err = s.FindLogin(t.Context(), "h2", start.Add(time.Minute), start.Add(-time.Hour))
+	must(t, err)
+	if in.Banned != "" {
+		t.Fatalf("still banned after the ban: %q", in.Banned)
+	}
+	must(t, s.AddBan(t.Context(), Ban{ID: "b2", Address: "192.0.2.0/24", Reason: "scan", Actor: "test", CreatedAt: start.Add(time.Second)}, act("ban.add")))
+	bans, err := s.Bans(t.Context(), start)
+	must(t, err)
+	if len(bans) != 2 || bans[0].Address != "192.0.2.0/24" || bans[1].User != "u" {
+		t.Fatalf("bans %+v", bans)
+	}
+	must(t, s.LiftBan(t.Context(), "b2", act("ban.lift")))
+	want(t, s.LiftBan(t.Context(), "b2", act("ban.lift")), ErrNotFound)
+}
+
+// Rules and titles are kept, listed and removed.
+func testRules(t *testing.T, s *Store) {
+	u := addUser(t, s, "u", RoleViewer)
+	must(t, s.AddRule(t.Context(), Rule{ID: "r1", Pool: "*", Effect: Allow}, act("rule.add")))
+	must(t, s.AddRule(t.Context(), Rule{ID: "r2", Pool: "gnome", UserID: u.ID, Effect: Deny}, act("rule.add")))
+	rules, err := s.Rules(t.Context())
+	must(t, err)
+	if len(rules) != 2 || rules[1] != (Rule{ID: "r2", Pool: "gnome", UserID: u.ID, User: "u", Effect: Deny}) {
+		t.Fatalf("rules %+v", rules)
+	}
+	must(t, s.RemoveRule(t.Context(), "r1", act("rule.remove")))
+	want(t, s.RemoveRule(t.Context(), "r1", act("rule.remove")), ErrNotFound)
+	must(t, s.SetTitle(t.Context(), "gnome", "GNOME", act("pool.title")))
+	must(t, s.SetTitle(t.Context(), "gnome", "GNOME desktop", act("pool.title")))
+	titles, err := s.Titles(t.Context())
+	must(t, err)
+	if len(titles) != 1 || titles["gnome"] != "GNOME desktop" {
+		t.Fatalf("titles %v", titles)
+	}
+	must(t, s.SetTitle(t.Context(), "gnome", "", act("pool.title")))
+	if titles, err = s.Titles(t.Context()); err != nil || len(titles) != 0 {
+		t.Fatalf("titles %v, %v", titles, err)
+	}
+}
+
+// The audit log pages from the newest, and the same event counts once.
+func testAudit(t *testing.T, s *Store) {
+	same := act("same")
+	for range 2 {
+		must(t, s.Record(t.Context(), same))
+	}
+	for range 4 {
+		must(t, s.Record(t.Context(), act("other")))
+	}
+	page, err := s.Audit(t.Context(), 0, 3)
+	must(t, err)
+	rest, err := s.Audit(t.Context(), page[len(page)-1].ID, 100)
+	must(t, err)
+	if len(page) != 3 || len(rest) != 2 || rest[1].Act.Act != "same" || !rest[1].At.Equal(start) {
+		t.Fatalf("pages %+v and %+v", page, rest)
+	}
+}
+
+// Sessions belong to an account, end once with the first reason, and a repeated admission adds nothing.
+func testSessions(t *testing.T, s *Store) {
+	u, v := addUser(t, s, "u", RoleViewer), addUser(t, s, "v", RoleViewer)
+	x := Session{ID: "s1", Viewer: "v1", UserID: u.ID, Pool: "gnome", Role: "control", CreatedAt: start}
+	for range 2 {
+		must(t, s.AddSession(t.Context(), x))
+	}
+	must(t, s.AddSession(t.Context(), Session{ID: "s1", Viewer: "v2", UserID: v.ID, Pool: "gnome", Role: "watch", CreatedAt: start}))
+	got, err := s.SessionOf(t.Context(), "s1", u.ID)
+	must(t, err)
+	if got != x {
+		t.Fatalf("session %+v", got)
+	}
+	if owner, err := s.SessionControl(t.Context(), "s1"); err != nil || owner.UserID != u.ID {
+		t.Fatalf("owner %+v, %v", owner, err)
+	}
+	_, err = s.SessionOf(t.Context(), "s2", u.ID)
+	want(t, err, ErrNotFound)
+	if all, err := s.RunningSessions(t.Context(), ""); err != nil || len(all) != 2 {
+		t.Fatalf("running %+v, %v", all, err)
+	}
+	for _, first := range []bool{true, false} {
+		ended, err := s.EndSession(t.Context(), "s1", fmt.Sprint("reason-", first), "m", start.Add(time.Second))
+		must(t, err)
+		if ended != first {
+			t.Fatalf("ended %v, want %v", ended, first)
+		}
+	}
+	if got, err = s.SessionOf(t.Context(), "s1", v.ID); err != nil || got.Reason != "reason-true" || got.EndedAt.IsZero() {
+		t.Fatalf("ended session %+v, %v", got, err)
+	}
+	if mine, err := s.RunningSessions(t.Context(), u.ID); err != nil || len(mine) != 0 {
+		t.Fatalf("running %+v, %v", mine, err)
+	}
+}
+
+// Sweep removes what has had its time and nothing else.
+func testSweep(t *testing.T, s *Store) {
+	u := addUser(t, s, "u", RoleViewer)
+	addLogin(t, s, u, "h1")
+	must(t, s.AddSession(t.Context(), Session{ID: "s1", Viewer: "v1", UserID: u.ID, CreatedAt: start}))
+	must(t, s.AddSession(t.Context(), Session{ID: "s2", Viewer: "v1", UserID: u.ID, CreatedAt: start}))
+	if _, err := s.EndSession(t.Context(), "s1", "r", "m", start); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Sweep(t.Context(), start, start.Add(-time.Hour)); err != nil || n != 0 {
+		t.Fatalf("swept %d too early, %v", n, err)
+	}
+	if n, err := s.Sweep(t.Context(), start.Add(KeepEnded), start.Add(-time.Hour)); err != nil || n != 2 {
+		t.Fatalf("swept %d, want the login and one session, %v", n, err)
+	}
+	if left, err := s.RunningSessions(t.Context(), u.ID); err != nil || len(left) != 1 {
+		t.Fatalf("left %+v, %v", left, err)
+	}
+}
+
+// An identity of a provider belongs to one account; accounts without one do not collide.
+func testOIDC(t *testing.T, s *Store) {
+	u, v := addUser(t, s, "u", RoleViewer), addUser(t, s, "v", RoleViewer)
+	must(t, s.BindOIDC(t.Context(), u.ID, "https://id", "sub", act("oidc.bind")))
+	if got, err := s.UserByOIDC(t.Context(), "https://id", "sub"); err != nil || got.ID != u.ID {
+		t.Fatalf("found %+v, %v", got, err)
+	}
+	if err := s.BindOIDC(t.Context(), v.ID, "https://id", "sub", act("oidc.bind")); err == nil {
+		t.Fatal("one identity was bound to two accounts")
+	}
+	_, err := s.UserByOIDC(t.Context(), "", "")
+	want(t, err, ErrNotFound)
+}
+
+// Starting again migrates nothing, and a database of a newer or a different release is refused.
+func testMigrateAgain(t *testing.T, s *Store) {
+	must(t, s.migrate(t.Context(), migrations))
+	if v, err := s.SchemaVersion(t.Context()); err != nil || v != len(migrations) {
+		t.Fatalf("schema %d, %v", v, err)
+	}
+	want(t, s.migrate(t.Context(), migrations[:len(migrations)-1]), ErrSchemaNewer)
+	edited := append([]migration(nil), migrations...)
+	edited[0].text += "\n-- edited"
+	want(t, s.migrate(t.Context(), edited), ErrSchemaChanged)
+}
+
+// migrateFrom starts at every released version with that version's data and brings it to the present; bare returns an empty database.
+func migrateFrom(t *testing.T, bare func(t *testing.T) *Store) {
+	for from := range len(migrations) + 1 {
+		t.Run(fmt.Sprint("from ", from), func(t *testing.T) {
+			s := bare(t)
+			for i := range from {
+				must(t, s.migrate(t.Context(), migrations[:i+1]))
+				fill(t, s, fmt.Sprintf("testdata/%04d.sql", i+1))
+			}
+			must(t, s.migrate(t.Context(), migrations))
+			if from > 0 {
+				in, err := s.FindLogin(t.Context(), "aa", start, time.Time{})
+				must(t, err)
+				if in.User.Name != "Ada" || in.User.Role != RoleAdmin {
+					t.Fatalf("account after migration %+v", in.User)
+				}
+			}
+			addUser(t, s, "new", RoleViewer)
+		})
+	}
+}
+
+func fill(t *testing.T, s *Store, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	must(t, err)
+	for statement := range strings.SplitSeq(string(text), ";\n") {
+		if strings.TrimSpace(statement) != "" {
+			_, err := s.db.ExecContext(context.Background(), statement)
+			must(t, err)
+		}
+	}
+}
