@@ -1,0 +1,18 @@
+package masterclient
+
+import "time"
+
+const (
+	// defaultRetryFor is how long a unary call looks for a leader: an election takes under 3 s, twice that covers a bad one.
+	defaultRetryFor = 6 * time.Second
+	// attemptTimeout bounds one attempt of a call that only looks or allocates, so that a frozen server costs little.
+	attemptTimeout = 12 * time.Second
+	// firstBackoff and maxBackoff bound the pause between attempts and between links; jitter keeps a fleet from returning in step.
+	firstBackoff = 25 * time.Millisecond
+	maxBackoff   = 2 * time.Second
+	// linkQueue is how many reports wait for a slow link; then Send refuses. A host with 1000 sessions renews and reports less per second.
+	linkQueue = 4096
+	// pingAfter and pingTimeout notice a server that vanished without closing its connections.
+	pingAfter   = 2 * time.Second
+	pingTimeout = 3 * time.Second
+)
