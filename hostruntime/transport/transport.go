@@ -1,0 +1,188 @@
+// Package transport carries one viewer's session over WebTransport (HTTP/3 on QUIC) and is the only importer of quic-go and
+// webtransport-go. It knows streams, datagrams and path statistics; what the bytes mean is streamwire's and session's business.
+//
+// A Server serves any number of sockets: the host's own UDP port for direct viewers, and one socket per relay leg. The session
+// behind it sees only Conn, which is small on purpose: another transport for lossy paths will implement it too.
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"github.com/quic-go/webtransport-go"
+
+	"github.com/wavry/fleet/hostruntime/streamwire"
+)
+
+// PathSession is the path of the connect URL; the lease token follows it.
+const PathSession = "/session/"
+
+// Conn is one viewer's connection.
+type Conn interface {
+	// Control waits for the viewer's control stream. It is called once.
+	Control(ctx context.Context) (io.ReadWriteCloser, error)
+	// Input waits for the viewer's input stream. It is called once.
+	Input(ctx context.Context) (io.Reader, error)
+	// SendUnit starts sending one access unit on a stream of its own and returns at once. data must not change until done is
+	// called, once, from another goroutine, when every byte has been given to the network or the unit was lost.
+	// ErrBusy means that nothing was sent because the viewer grants no more streams: skip the unit.
+	SendUnit(header streamwire.VideoHeader, data []byte, done func(error)) error
+	SendDatagram(b []byte) error
+	// ReceiveDatagram returns the next datagram, valid until the next call.
+	ReceiveDatagram(ctx context.Context) ([]byte, error)
+	Stats() Stats
+	Remote() net.Addr
+	// Relayed says whether the packets come through a relay.
+	Relayed() bool
+	// Close ends the connection; the code and text reach the viewer if the path still works.
+	Close(code streamwire.Code, text string) error
+	// Done is closed when the connection is over.
+	Done() <-chan struct{}
+}
+
+// Stats is what the path looks like now.
+type Stats struct {
+	RTT           time.Duration // smoothed
+	MinRTT        time.Duration
+	Window        int // congestion window in bytes
+	PacketsSent   uint64
+	PacketsLost   uint64
+	BytesSent     uint64
+	BytesReceived uint64
+}
+
+// Config of a Server.
+type Config struct {
+	Certificates *Certificates
+	// Admit looks at the lease token of a connect request before anything is accepted. An error becomes HTTP status 403 with its
+	// text. What it returns is handed to Handle.
+	Admit func(token string) (any, error)
+	// Handle serves one connection until it returns; the connection is closed after.
+	Handle func(ctx context.Context, c Conn, admitted any)
+	Logger *slog.Logger // nil: discard
+}
+
+// Server accepts viewers. Create it with New.
+type Server struct {
+	cfg Config
+	wt  *webtransport.Server
+}
+
+// New checks the configuration and opens nothing.
+func New(cfg Config) (*Server, error) {
+	if cfg.Certificates == nil || cfg.Admit == nil || cfg.Handle == nil {
+		return nil, errors.New("transport: Certificates, Admit and Handle are required")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg}
+	mux := http.NewServeMux()
+	mux.HandleFunc("CONNECT "+PathSession+"{token}", s.connect)
+	s.wt = &webtransport.Server{
+		H3: &http3.Server{
+			Handler:         mux,
+			EnableDatagrams: true,
+			MaxHeaderBytes:  maxHeaderBytes,
+			Logger:          slog.New(slog.DiscardHandler), // strangers may not fill our log
+		},
+		// The lease token is the authority, and it travels in the URL; an Origin header adds nothing to it.
+		CheckOrigin:       func(*http.Request) bool { return true },
+		ReorderingTimeout: reorderTimeout,
+	}
+	s.wt.H3.ConnContext = func(ctx context.Context, c *quic.Conn) context.Context {
+		return context.WithValue(ctx, quicConnKey{}, c)
+	}
+	webtransport.ConfigureHTTP3Server(s.wt.H3)
+	return s, nil
+}
+
+type quicConnKey struct{}
+
+type relayedKey struct{}
+
+// ServeDirect serves viewers on the host's own socket until ctx ends. It closes the socket.
+func (s *Server) ServeDirect(ctx context.Context, socket net.PacketConn) error {
+	return s.serve(ctx, &quic.Transport{Conn: socket}, socket)
+}
+
+// serve runs one QUIC endpoint and returns when its connections are gone.
+func (s *Server) serve(ctx context.Context, tr *quic.Transport, socket net.PacketConn) error {
+	defer socket.Close()
+	defer tr.Close()
+	listener, err := tr.ListenEarly(s.tlsConfig(), quicConfig())
+	if err != nil {
+		return fmt.Errorf("listen for viewers on %s: %w", socket.LocalAddr(), err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
+	defer stop()
+	for {
+		c, err := listener.Accept(ctx)
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, quic.ErrServerClosed) {
+				return nil
+			}
+			return fmt.Errorf("accept viewers on %s: %w", socket.LocalAddr(), err)
+		}
+		go func() { // ends with its connection, at the latest when the transport closes
+			if err := s.wt.ServeQUICConn(c); err != nil {
+				s.cfg.Logger.Debug("viewer connection ended", "remote", c.RemoteAddr(), "cause", err)
+			}
+		}()
+	}
+}
+
+// Close ends every connection without a word. Sessions say their byes before.
+func (s *Server) Close() error { return s.wt.Close() }
+
+func (s *Server) tlsConfig() *tls.Config {
+	return http3.ConfigureTLSConfig(&tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		GetCertificate: s.cfg.Certificates.get,
+	})
+}
+
+func quicConfig() *quic.Config {
+	return &quic.Config{
+		MaxIdleTimeout:                   idleTimeout,
+		KeepAlivePeriod:                  keepAlive,
+		MaxIncomingStreams:               maxViewerStreams,
+		MaxIncomingUniStreams:            maxViewerStreams,
+		InitialStreamReceiveWindow:       receiveWindow,
+		MaxStreamReceiveWindow:           receiveWindow,
+		InitialConnectionReceiveWindow:   2 * receiveWindow,
+		MaxConnectionReceiveWindow:       2 * receiveWindow,
+		EnableDatagrams:                  true,
+		EnableStreamResetPartialDelivery: true, // WebTransport's drafts require it
+	}
+}
+
+func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
+	admitted, err := s.cfg.Admit(strings.Clone(r.PathValue("token")))
+	if err != nil {
+		s.cfg.Logger.Info("viewer refused", "remote", r.RemoteAddr, "cause", err)
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	session, err := s.wt.Upgrade(w, r)
+	if err != nil {
+		s.cfg.Logger.Info("viewer did not complete WebTransport", "remote", r.RemoteAddr, "cause", err)
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	qc, _ := r.Context().Value(quicConnKey{}).(*quic.Conn)
+	relayed, _ := qc.Context().Value(relayedKey{}).(bool)
+	c := &conn{session: session, quic: qc, relayed: relayed}
+	defer func() { _ = c.Close(streamwire.CodeEnded, "") }()
+	s.cfg.Handle(session.Context(), c, admitted)
+}
