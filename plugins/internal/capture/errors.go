@@ -10,3 +10,6 @@ var (
 	// ErrNoFramerate is returned for a frame rate that is not a positive number.
 	ErrNoFramerate = errors.New("the frame rate must be above 0 and at most 1000")
 )
+
+// ErrNoEncoder is why a picture is dropped while no encoder is connected.
+var ErrNoEncoder = errors.New("no encoder is connected")
