@@ -109,7 +109,9 @@ func (s *Server) run(name string, args ...string) error {
 func findBin(t testing.TB) string {
 	t.Helper()
 	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path)
+		if real, err := filepath.EvalSymlinks(path); err == nil { // a lone link to it has no siblings
+			return filepath.Dir(real)
+		}
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
