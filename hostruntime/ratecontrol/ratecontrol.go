@@ -75,7 +75,8 @@ type Controller struct {
 	lastCut    time.Duration
 	cut        bool
 	lastPath   Path
-	lossy      float64
+	lossy      float64 // smoothed share of lost packets
+	behind     bool    // a unit was skipped since the last Update
 }
 
 // New returns a controller at cfg.Start.
@@ -96,6 +97,10 @@ func (c *Controller) Received(sent, received time.Duration, size int) {
 	c.meter.add(received, size)
 }
 
+// Skipped says that the send queue skipped a unit because the path was behind. It keeps the delay short, so the trend alone would
+// not see that the rate is too high.
+func (c *Controller) Skipped() { c.behind = true }
+
 // Update decides at now and returns the target.
 func (c *Controller) Update(now time.Duration, p Path) Target {
 	if c.lastUpdate != 0 && now-c.lastUpdate < interval {
@@ -109,7 +114,7 @@ func (c *Controller) Update(now time.Duration, p Path) Target {
 	c.lastUpdate = now
 	switch {
 	case c.cut && now-c.lastCut < holdAfterDecrease:
-	case c.trend.overused():
+	case c.behind || c.trend.overused():
 		c.reduce(now, ReasonDelay, decrease*c.received())
 	case c.lossy > lossHigh:
 		c.reduce(now, ReasonLoss, c.rate*(1-c.lossy/2))
@@ -139,7 +144,7 @@ func (c *Controller) received() float64 {
 func (c *Controller) reduce(now time.Duration, why Reason, rate float64) {
 	c.knee = c.rate
 	c.rate, c.reason = min(rate, c.rate), why
-	c.cut, c.lastCut = true, now
+	c.cut, c.lastCut, c.behind = true, now, false
 	c.trend.reset()
 }
 

@@ -42,6 +42,8 @@ func run(c *Controller, l *link, path Path, total time.Duration) []sample {
 			var arrival time.Duration
 			arrival, queued = l.send(now, size)
 			inFlight = append(inFlight, report{sent: now, received: arrival, size: size})
+		} else {
+			c.Skipped()
 		}
 		for len(inFlight) > 0 && inFlight[0].received+l.delay < now {
 			r := inFlight[0]
