@@ -3,6 +3,11 @@ package pluginapi
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -29,20 +34,46 @@ const (
 // maxMessage bounds one gRPC message: a keyframe of 4K at very high quality stays below it.
 const maxMessage = 16 << 20
 
+// writeBuffer holds a typical access unit, so that it leaves in one system call. A larger one passes through it in pieces.
+const writeBuffer = 256 << 10
+
+// stopTime bounds Stop after SIGTERM; the host runtime kills about as soon.
+const stopTime = 500 * time.Millisecond
+
 // ServeCapturer runs a capture plugin's main until the host runtime is done with it.
-func ServeCapturer(c Capturer) { serve(CaptureName, &CapturePlugin{Impl: c}) }
+func ServeCapturer(c Capturer) { serve(CaptureName, &CapturePlugin{Impl: c}, c.Stop) }
 
 // ServeEncoder runs an encoder plugin's main until the host runtime is done with it.
-func ServeEncoder(e Encoder) { serve(EncodeName, &EncodePlugin{Impl: e}) }
+func ServeEncoder(e Encoder) { serve(EncodeName, &EncodePlugin{Impl: e}, e.Stop) }
 
-func serve(name string, p plugin.Plugin) {
+func serve(name string, p plugin.Plugin, stop func(context.Context) error) {
+	go stopOnTerm(stop)
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: Handshake,
 		Plugins:         plugin.PluginSet{name: p},
-		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))...)
-		},
+		GRPCServer:      newServer,
 	})
+}
+
+// stopOnTerm lets a plugin leave the compositor and the encoder in order when the host runtime ends it. A Stop that hangs does
+// not matter: SIGKILL follows.
+func stopOnTerm(stop func(context.Context) error) {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	<-term
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	if err := stop(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "stop on SIGTERM:", err)
+	}
+	os.Exit(0)
+}
+
+// newServer is tuned for access units: one message fits the write buffer, and flow control never waits for a keyframe.
+func newServer(opts []grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append(opts,
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.WriteBufferSize(writeBuffer),
+	)...)
 }
 
 // CapturePlugin is the go-plugin shape of a capture plugin; Impl is set on the plugin's side only.
