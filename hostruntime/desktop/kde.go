@@ -12,7 +12,7 @@ import (
 )
 
 var kdeRecipe = recipe{
-	binaries:       []program{{"kwin_wayland", "kwin-wayland"}},
+	binaries:       []program{{"kwin_wayland", "kwin-wayland"}, {qtWaylandPlugin(), "qtwayland5"}},
 	currentDesktop: "KDE",
 	portals:        []string{"kde"},
 	env: func(d *Desktop) []string {
@@ -21,8 +21,17 @@ var kdeRecipe = recipe{
 	prepare:  prepareKDE,
 	settled:  nothing,
 	arranged: nothing,
-	// The window is maximised: KWin's virtual backend (5.27) gives no frames of a monitor, but does of a window.
-	apps: terminal("-m"),
+	// Not foot, which divides by the width of an output in inches: KWin's virtual output is -1 mm wide (KWin 5.27, foot 1.13).
+	apps: [][]string{{"konsole", "--hide-menubar", "--nofork"}},
+}
+
+// qtWaylandPlugin is where Qt 5 looks for its Wayland client, without which the portal's backend aborts. kwin-wayland only
+// recommends it.
+func qtWaylandPlugin() string {
+	if found, err := filepath.Glob("/usr/lib/*/qt5/plugins/platforms/libqwayland-generic.so"); err == nil && len(found) > 0 {
+		return found[0]
+	}
+	return "/usr/lib/qt5/plugins/platforms/libqwayland-generic.so"
 }
 
 // kwinSettings: no animations, see gnomeSettings.
@@ -34,16 +43,31 @@ blurEnabled=false
 contrastEnabled=false
 `
 
+// kwinRules maximises windows as they open. There is no panel to get at others, and KWin's virtual backend (5.27) gives no frames of
+// a monitor, but does of a window.
+const kwinRules = `[General]
+count=1
+rules=1
+
+[1]
+Description=Maximise
+maximizehoriz=true
+maximizehorizrule=3
+maximizevert=true
+maximizevertrule=3
+types=1
+wmclassmatch=0
+`
+
 const kdeSettings = `[KDE]
 AnimationDurationFactor=0
 `
 
 func prepareKDE(d *Desktop) (argv, env []string, err error) {
-	if err := d.writeOnce(filepath.Join(d.places.home, ".config/kwinrc"), kwinSettings); err != nil {
-		return nil, nil, err
-	}
-	if err := d.writeOnce(filepath.Join(d.places.home, ".config/kdeglobals"), kdeSettings); err != nil {
-		return nil, nil, err
+	for name, text := range map[string]string{"kwinrc": kwinSettings, "kwinrulesrc": kwinRules, "kdeglobals": kdeSettings} {
+		if err := d.writeOnce(filepath.Join(d.places.home, ".config", name), text); err != nil {
+			return nil, nil, err
+		}
 	}
 	kwin, err := d.withoutCapability("kwin_wayland")
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 
 // program is what a desktop needs and where it comes from.
 type program struct {
-	name string // looked up in PATH, or an absolute path
+	name string // looked up in PATH, or a file's absolute path
 	pkg  string // Debian package
 }
 
@@ -30,7 +30,7 @@ func checkBinaries(list []program) error {
 func installed(name string) bool {
 	if filepath.IsAbs(name) {
 		info, err := os.Stat(name)
-		return err == nil && info.Mode()&0o111 != 0
+		return err == nil && info.Mode().IsRegular()
 	}
 	_, err := exec.LookPath(name)
 	return err == nil

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/godbus/dbus/v5"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -156,10 +157,16 @@ func poll(ctx context.Context, within time.Duration, what string, ask func(conte
 		if err == nil {
 			return nil
 		}
-		if !sleep(ctx, pollEvery) {
+		if isFinal(err) || !sleep(ctx, pollEvery) {
 			return fmt.Errorf("wait for %s: %w", what, err)
 		}
 	}
+}
+
+// isFinal recognises the portal without a backend: it looks for one only when it starts.
+func isFinal(err error) bool {
+	var refused dbus.Error
+	return errors.As(err, &refused) && refused.Name == "org.freedesktop.DBus.Error.UnknownInterface"
 }
 
 // blemish waits for something that a desktop is poorer without.
