@@ -74,9 +74,17 @@ const (
 type Request struct {
 	Type string `json:"type"`
 	// ID is chosen by the client, unique on its side; a retry after a reconnect uses the same id and never allocates twice.
+	// Of connect and move it is random and at least MinRequestID characters long (crypto.randomUUID() will do), because the
+	// fleet remembers it for the person, not for the tab. At most MaxRequestID characters.
 	ID   string `json:"id"`
 	Data any    `json:"data,omitempty"`
 }
+
+// Bounds of Request.ID in characters.
+const (
+	MinRequestID = 16 // of connect and move
+	MaxRequestID = 128
+)
 
 // Reply is every message from the server.
 type Reply struct {
@@ -100,6 +108,8 @@ type Connect struct {
 // SessionRef names a session of this login.
 type SessionRef struct {
 	Session string `json:"session"`
+	// Viewer is Grant.Viewer. It may be empty, which means the person's newest viewer of the session.
+	Viewer string `json:"viewer,omitempty"`
 	// Cause is for people and logs: why the client ends or moves the session.
 	Cause string `json:"cause,omitempty"`
 }
@@ -175,6 +185,7 @@ const (
 	EventMove    = "move"    // Grant carries new candidates: open the new path, switch, close the old one
 	EventOffer   = "offer"   // the host was lost: Message says so, and the viewer may ask for another desktop of Pool
 	EventWarning = "warning" // Message is for the person, the session goes on
+	EventRenewed = "renewed" // Renewed carries a fresher token for the next connection attempt; nothing has to be done
 )
 
 // Event is something that happened to a session.
@@ -184,7 +195,10 @@ type Event struct {
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
 	Pool    string `json:"pool,omitempty"`
-	Grant   *Grant `json:"grant,omitempty"`
+	// Viewer is set when the event concerns one viewer of the session.
+	Viewer  string   `json:"viewer,omitempty"`
+	Grant   *Grant   `json:"grant,omitempty"`
+	Renewed *Renewed `json:"renewed,omitempty"`
 }
 
 // Refusal is every "no", on HTTP (with a 4xx or 5xx status) and on the WebSocket.

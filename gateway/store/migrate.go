@@ -60,7 +60,8 @@ const createVersions = `CREATE TABLE IF NOT EXISTS schema_versions (
 
 // migrate brings the schema to the last of steps. All missing steps are applied in one transaction, or none.
 func (s *Store) migrate(ctx context.Context, steps []migration) error {
-	return s.write(ctx, "apply migrations", func(c conn) error {
+	// Not serializable: whoever waited for the lock must see what the holder before committed.
+	return s.transact(ctx, "apply migrations", nil, func(c conn) error {
 		if s.dialect.driver == Postgres {
 			if _, err := c.exec(`SELECT pg_advisory_xact_lock(?)`, int64(migrationLock)); err != nil {
 				return err

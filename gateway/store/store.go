@@ -128,10 +128,13 @@ func (s *Store) read(ctx context.Context, what string, fn func(conn) error) erro
 
 // write runs fn in a transaction that sees and leaves a consistent database, again while the database is away.
 func (s *Store) write(ctx context.Context, what string, fn func(conn) error) error {
-	var options *sql.TxOptions // SQLite has one writer at a time: always serializable
 	if s.dialect.driver == Postgres {
-		options = &sql.TxOptions{Isolation: sql.LevelSerializable}
+		return s.transact(ctx, what, &sql.TxOptions{Isolation: sql.LevelSerializable}, fn)
 	}
+	return s.transact(ctx, what, nil, fn) // SQLite has one writer at a time: always serializable
+}
+
+func (s *Store) transact(ctx context.Context, what string, options *sql.TxOptions, fn func(conn) error) error {
 	return s.retry(ctx, what, func() error {
 		tx, err := s.db.BeginTx(ctx, options)
 		if err != nil {
