@@ -83,3 +83,11 @@ func (q *Queue) Done(now time.Duration, ok bool) {
 
 // Desync makes the next unit sent a keyframe: the viewer lost one.
 func (q *Queue) Desync() { q.synced = false }
+
+// Withdraw takes the unit offered last back: it could not be sent after all.
+func (q *Queue) Withdraw() {
+	if len(q.sent) > 0 {
+		q.sent = q.sent[:len(q.sent)-1]
+	}
+	q.synced = false
+}

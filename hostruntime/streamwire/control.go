@@ -145,7 +145,9 @@ type StateChange struct {
 
 func (*StateChange) messageType() byte { return typeState }
 
-func (m *StateChange) appendBody(b []byte) []byte { return appendText(append(b, byte(m.State)), m.Text) }
+func (m *StateChange) appendBody(b []byte) []byte {
+	return appendText(append(b, byte(m.State)), m.Text)
+}
 
 func (m *StateChange) parseBody(r *reader) error {
 	m.State, m.Text = State(r.u8()), r.text()

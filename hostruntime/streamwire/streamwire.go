@@ -17,7 +17,7 @@
 //	Resize     0x03 v->h  width u16, height u16
 //	Limits     0x04 v->h  max bitrate u32 (kbit/s), max fps u8
 //	Bye        0x05 both  code u8, text
-//	Welcome    0x81 h->v  version u16, role u8, flags u8, codec u8, width u16, height u16, fps u8, session text
+//	Welcome    0x81 h->v  version u16, role u8, flags u8, codec u8, width u16, height u16, fps u8, session text; sent again when these change
 //	State      0x82 h->v  state u8, text
 //	Resized    0x83 h->v  width u16, height u16
 //	Cursor     0x84 h->v  flags u8 (1 visible, 2 picture follows), x u16, y u16, hotspot x u16, y u16, [width u16, height u16, RGBA]
@@ -137,3 +137,23 @@ const (
 	PathDirect Path = 0
 	PathRelay  Path = 1
 )
+
+var codeNames = [...]string{"ended", "protocol", "version", "lease", "replaced", "controlled", "draining", "operator", "host", "grace", "full", "moved"}
+
+// String is the code's name in logs and metrics.
+func (c Code) String() string {
+	if int(c) < len(codeNames) {
+		return codeNames[c]
+	}
+	return "unknown"
+}
+
+var stateNames = [...]string{"starting", "live", "recovering", "draining"}
+
+// String is the state's name in logs.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "unknown"
+}

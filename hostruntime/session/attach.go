@@ -1,0 +1,178 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/streamwire"
+	"github.com/wavry/fleet/hostruntime/transport"
+	"github.com/wavry/fleet/master/lease"
+)
+
+// Attach serves one viewer's connection until it is over. A refused viewer was told why (*RefusedError).
+func (s *Session) Attach(ctx context.Context, conn transport.Conn, claims lease.Claims) error {
+	hello, control, err := greet(ctx, conn)
+	if err != nil {
+		return err
+	}
+	v := newViewer(conn, control, claims, hello, s.cfg)
+	if refused, err := s.admit(v); err != nil || refused != nil {
+		if err != nil {
+			refused = &RefusedError{Code: streamwire.CodeEnded, Text: "This session is over. Connect again."}
+		}
+		return errors.Join(refused, sayBye(conn, control, refused.Code, refused.Text))
+	}
+	defer s.loop.do(func() { s.leave(v) })
+	s.log.Info("viewer connected", "remote", conn.Remote().String(), "role", string(claims.ViewerLeg.Role), "relayed", conn.Relayed())
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return v.writeControl(ctx) })
+	g.Go(func() error { return s.readControl(v) })
+	g.Go(func() error { return s.readDatagrams(ctx, v) })
+	g.Go(func() error { return s.readInput(ctx, v) })
+	context.AfterFunc(ctx, func() { _ = conn.Close(streamwire.CodeEnded, "") }) // unblocks the readers
+	err = g.Wait()
+	s.log.Info("viewer disconnected", "remote", conn.Remote().String(), "cause", err)
+	return err
+}
+
+// greet reads the viewer's hello. A viewer that cannot work with us is told so.
+func greet(ctx context.Context, conn transport.Conn) (*streamwire.Hello, io.ReadWriteCloser, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close(streamwire.CodeProtocol, "no hello") })
+	defer stop()
+	control, err := conn.Control(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := streamwire.NewMessageReader(control).Next()
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the viewer's hello: %w", err)
+	}
+	refuse := func(code streamwire.Code, text string) (*streamwire.Hello, io.ReadWriteCloser, error) {
+		return nil, nil, errors.Join(&RefusedError{Code: code, Text: text}, sayBye(conn, control, code, text))
+	}
+	hello, ok := m.(*streamwire.Hello)
+	switch {
+	case !ok:
+		return refuse(streamwire.CodeProtocol, "The first message must be hello.")
+	case hello.Version != streamwire.Version:
+		return refuse(streamwire.CodeVersion, fmt.Sprintf("This page speaks version %d, the host %d. Reload the page.", hello.Version, streamwire.Version))
+	case !slices.Contains(hello.Codecs, media.CodecH264):
+		return refuse(streamwire.CodeProtocol, "This browser decodes no H.264. Use a current Chromium, Chrome or Edge.")
+	}
+	return hello, control, nil
+}
+
+// Refuse tells a viewer that has no session why, and closes its connection.
+func Refuse(ctx context.Context, conn transport.Conn, why *RefusedError) error {
+	_, control, err := greet(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return errors.Join(why, sayBye(conn, control, why.Code, why.Text))
+}
+
+// sayBye tells the viewer and gives it a moment to read.
+func sayBye(conn transport.Conn, control io.WriteCloser, code streamwire.Code, text string) error {
+	_, err := control.Write(streamwire.AppendMessage(nil, &streamwire.Bye{Code: code, Text: text}))
+	if err == nil {
+		err = control.Close()
+	}
+	timer := time.NewTimer(byeTimeout)
+	defer timer.Stop()
+	select {
+	case <-conn.Done():
+	case <-timer.C:
+	}
+	return errors.Join(err, conn.Close(code, text))
+}
+
+// admit lets v in or says why not.
+func (s *Session) admit(v *viewer) (refused *RefusedError, err error) {
+	err = s.loop.call(func() {
+		if refused = s.refusal(v); refused == nil {
+			s.join(v)
+		}
+	})
+	return refused, err
+}
+
+func (s *Session) refusal(v *viewer) *RefusedError {
+	if s.end != nil {
+		return &RefusedError{Code: s.end.Code, Text: s.end.Text}
+	}
+	if len(s.viewers) >= maxViewers {
+		return &RefusedError{Code: streamwire.CodeFull, Text: fmt.Sprintf("This session already has %d viewers.", maxViewers)}
+	}
+	for other := range s.viewers {
+		if v.controls() && other.controls() && other.id() != v.id() {
+			return &RefusedError{Code: streamwire.CodeControlled, Text: "Somebody else controls this session. Ask to watch it instead."}
+		}
+	}
+	return nil
+}
+
+func (s *Session) join(v *viewer) {
+	s.viewers[v] = struct{}{}
+	if v.controls() {
+		s.aloneFrom = 0
+		s.in.begin()
+	}
+	v.setSize(s.started.Width, s.started.Height)
+	s.welcome(v)
+	state := s.state
+	v.send(&state)
+	if s.cursor != nil {
+		v.send(s.cursor)
+	}
+	s.resizeFor(v, v.hello.Width, v.hello.Height)
+	s.askKeyframe(0)
+}
+
+// welcome tells v what it sees; it is sent again when the source changed.
+func (s *Session) welcome(v *viewer) {
+	v.send(&streamwire.Welcome{
+		Version: streamwire.Version, Role: v.wireRole(), Input: s.started.Input && v.controls(), Resize: s.started.Resize && v.controls(),
+		Codec: media.CodecH264, Width: uint16(s.started.Width), Height: uint16(s.started.Height), FPS: uint8(s.cfg.MaxFPS), Session: s.cfg.ID,
+	})
+}
+
+func (s *Session) leave(v *viewer) {
+	delete(s.viewers, v)
+	if !v.controls() {
+		return
+	}
+	for other := range s.viewers {
+		if other.controls() {
+			return
+		}
+	}
+	s.in.releaseAll()
+	s.aloneFrom = media.Now()
+	if v.left && s.end == nil { // a polite bye of the controller ends the visit at once
+		s.finish(streamwire.CodeEnded, "The session was ended.")
+	}
+}
+
+// replaceOlder closes earlier connections of v's viewer now that v shows pictures.
+func (s *Session) replaceOlder(v *viewer) {
+	for other := range s.viewers {
+		if other != v && other.id() == v.id() && !other.replaced {
+			other.replaced = true
+			time.AfterFunc(replaceAfter, func() { // ends with itself; a loop that is over ignores it
+				s.loop.do(func() { other.bye(streamwire.CodeMoved, "") })
+			})
+		}
+	}
+}
