@@ -1,0 +1,324 @@
+//go:build linux && (amd64 || arm64)
+
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/wavry/fleet/relay/relaywire"
+)
+
+var onceValue = sync.OnceValue[offload]
+
+// fastPath is the data path on Linux: per worker one goroutine, one epoll, one socket per port; recvmmsg with UDP_GRO in, sendmmsg
+// with UDP_SEGMENT out. What one system call brought in is sent from the same buffers before the next one.
+type fastPath struct {
+	engine  *engine
+	sockets *socketSet
+	workers []*fastWorker
+}
+
+func newFastPath(e *engine, s *socketSet) *fastPath {
+	p := &fastPath{engine: e, sockets: s}
+	for _, socks := range s.workers {
+		p.workers = append(p.workers, newFastWorker(e, socks, s.six))
+	}
+	return p
+}
+
+func (p *fastPath) controlPort() uint16 { return p.sockets.ports[len(p.sockets.ports)-1] }
+func (p *fastPath) mediaPorts() []uint16 {
+	return p.sockets.ports[:len(p.sockets.ports)-1]
+}
+func (p *fastPath) kernelDrops() uint64 { return p.sockets.kernelDrops() }
+func (p *fastPath) close() error        { return p.sockets.close() }
+
+func (p *fastPath) describe() string {
+	o := offloads()
+	return fmt.Sprintf("mmsg workers=%d gro=%t gso=%t", len(p.workers), o.gro, o.gso)
+}
+
+func (p *fastPath) stats() (all []*workerStats) {
+	for _, w := range p.workers {
+		all = append(all, &w.stats)
+	}
+	return all
+}
+
+func (p *fastPath) sendControl(b []byte, to netip.AddrPort) error {
+	return p.send(len(p.sockets.ports)-1, b, to)
+}
+
+func (p *fastPath) sendMedia(port int, b []byte, to netip.AddrPort) error { return p.send(port, b, to) }
+
+func (p *fastPath) send(i int, b []byte, to netip.AddrPort) error {
+	if err := unix.Sendto(p.sockets.workers[0][i], b, 0, unixSockaddr(to, p.sockets.six)); err != nil {
+		return fmt.Errorf("send to %s: %w", to, err)
+	}
+	return nil
+}
+
+func (p *fastPath) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, w := range p.workers {
+		g.Go(func() error { return w.run(ctx) })
+	}
+	return g.Wait()
+}
+
+// mmsghdr is struct mmsghdr of 64-bit Linux.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+	_   [4]byte
+}
+
+// fastWorker owns its memory; only its goroutine touches it, apart from stats.
+type fastWorker struct {
+	engine *engine
+	fds    []int // media ports, then the control port
+	six    bool
+	stats  workerStats
+
+	in      []mmsghdr
+	inVec   []unix.Iovec
+	inName  [][unix.SizeofSockaddrInet6]byte
+	inExtra [][extraLen]byte
+	buffer  []byte
+	out     outbox
+	answer  [relaywire.BoundLen]byte
+	replyTo leg
+}
+
+const extraLen = 24 // unix.CmsgSpace(4)
+
+func newFastWorker(e *engine, fds []int, six bool) *fastWorker {
+	w := &fastWorker{
+		engine: e, fds: fds, six: six, in: make([]mmsghdr, batchSize), inVec: make([]unix.Iovec, batchSize),
+		inName: make([][unix.SizeofSockaddrInet6]byte, batchSize), inExtra: make([][extraLen]byte, batchSize),
+		buffer: make([]byte, batchSize*messageSize),
+	}
+	for i := range w.in {
+		w.inVec[i].Base = &w.buffer[i*messageSize]
+		w.inVec[i].Len = messageSize
+		w.in[i].hdr.Iov, w.in[i].hdr.Iovlen = &w.inVec[i], 1
+		w.in[i].hdr.Name = &w.inName[i][0]
+		w.in[i].hdr.Control = &w.inExtra[i][0]
+	}
+	w.out.init(&w.stats, six)
+	return w
+}
+
+// run serves the worker's sockets until ctx ends. Every message header must be ready, because a run before may have ended within a
+// batch.
+func (w *fastWorker) run(ctx context.Context) (err error) {
+	for i := range w.in {
+		w.ready(i)
+	}
+	epoll, wake, err := w.watch()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(epoll)) }()
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // an eventfd takes 8 bytes at any time
+	})
+	defer func() {
+		if !stop() {
+			<-stopped
+		}
+		err = errors.Join(err, unix.Close(wake))
+	}()
+	events := make([]unix.EpollEvent, len(w.fds)+1)
+	for {
+		n, errno := epollWait(epoll, events)
+		if errno != 0 && errno != unix.EINTR {
+			return fmt.Errorf("wait for packets: %w", errno)
+		}
+		for _, e := range events[:n] {
+			if e.Fd < 0 {
+				return nil
+			}
+			if err := w.serve(int(e.Fd)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// watch makes the epoll and the eventfd that ends it. Events carry the index of the socket, -1 for the eventfd.
+func (w *fastWorker) watch() (epoll, wake int, err error) {
+	if epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return -1, -1, fmt.Errorf("make epoll: %w", err)
+	}
+	if wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return -1, -1, errors.Join(fmt.Errorf("make eventfd: %w", err), unix.Close(epoll))
+	}
+	add := func(fd, index int) {
+		if err == nil {
+			err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)})
+		}
+	}
+	add(wake, -1)
+	for i, fd := range w.fds {
+		add(fd, i)
+	}
+	if err != nil {
+		return -1, -1, errors.Join(fmt.Errorf("watch sockets: %w", err), unix.Close(wake), unix.Close(epoll))
+	}
+	return epoll, wake, nil
+}
+
+func epollWait(epoll int, events []unix.EpollEvent) (int, syscall.Errno) {
+	n, _, errno := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), ^uintptr(0), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// roundsPerSocket bounds how long one busy port may keep the others waiting.
+const roundsPerSocket = 4
+
+// serve takes what one socket has.
+func (w *fastWorker) serve(i int) error {
+	for range roundsPerSocket {
+		n, errno := w.receive(w.fds[i])
+		switch errno {
+		case 0:
+		case unix.EAGAIN, unix.EINTR, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH:
+			return nil // nothing, or the kernel tells of an earlier send
+		default:
+			return fmt.Errorf("receive at port index %d: %w", i, errno)
+		}
+		now := w.engine.clock.now()
+		port := i
+		if i == len(w.fds)-1 {
+			port = controlIndex
+		}
+		for m := range n {
+			w.take(m, port, w.fds[i], now)
+		}
+		w.out.flush(w.fds[i])
+		if n < batchSize {
+			return nil
+		}
+	}
+	return nil
+}
+
+// receive fills w.in. The system call does not block, so it needs no word to the scheduler.
+func (w *fastWorker) receive(fd int) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&w.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// take handles message m, which may be a run of datagrams, and makes its place ready for the next system call.
+func (w *fastWorker) take(m, port, fd int, now int64) {
+	msg := &w.in[m]
+	size := int(msg.n)
+	b := w.buffer[m*messageSize:][:size:size]
+	key := keyFromRaw(&w.inName[m], port)
+	segment := size
+	if msg.hdr.Controllen > 0 {
+		segment = segmentOf(w.inExtra[m][:msg.hdr.Controllen], size)
+	}
+	w.ready(m)
+	packets := 1
+	if size > segment {
+		packets = (size + segment - 1) / segment
+	}
+	w.stats.packetsIn.Add(uint64(packets))
+	w.stats.bytesIn.Add(uint64(size))
+	switch {
+	case size == 0:
+		w.stats.drop(dropEmpty, 1)
+	case port == controlIndex:
+		w.control(key, b, fd, now)
+	default:
+		w.media(key, b, segment, fd, now)
+	}
+}
+
+func (w *fastWorker) ready(m int) {
+	h := &w.in[m].hdr
+	h.Namelen, h.Controllen, h.Flags = unix.SizeofSockaddrInet6, extraLen, 0
+}
+
+// media splits a run at control packets, which the kernel may have merged with data, and forwards the rest.
+func (w *fastWorker) media(key legKey, b []byte, segment, fd int, now int64) {
+	start := 0
+	for at := 0; at < len(b); at += segment {
+		if b[at] != relaywire.FirstByte || !isControl(b[at:]) {
+			continue
+		}
+		w.forward(key, b[start:at], segment, fd, now)
+		start = min(at+segment, len(b))
+		w.control(key, b[at:start], fd, now)
+	}
+	w.forward(key, b[start:], segment, fd, now)
+}
+
+func (w *fastWorker) forward(key legKey, b []byte, segment, fd int, now int64) {
+	if len(b) == 0 {
+		return
+	}
+	first := b[:min(segment, len(b))]
+	to, why := w.engine.handle(key, first, len(b), now)
+	if to == nil {
+		w.stats.drop(why, (len(b)+segment-1)/segment)
+		return
+	}
+	w.out.add(fd, to, b, segment)
+}
+
+// control answers one control packet at once. Runs that wait in the outbox are not overtaken by much, and they do not mind.
+func (w *fastWorker) control(key legKey, p []byte, fd int, now int64) {
+	reply := w.engine.control(key, p, now, w.answer[:0], &w.stats)
+	if len(reply) == 0 {
+		return
+	}
+	w.replyTo.sockaddr = makeSockaddr(key)
+	w.out.sendOne(fd, &w.replyTo, reply)
+}
+
+// segmentOf reads the size of the datagrams of a run from the UDP_GRO control message; without one the run is one datagram.
+func segmentOf(extra []byte, size int) int {
+	const head = unix.SizeofCmsghdr
+	if len(extra) < head+4 {
+		return size
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&extra[0]))
+	if h.Level != unix.SOL_UDP || h.Type != udpGRO {
+		return size
+	}
+	if n := int(*(*int32)(unsafe.Pointer(&extra[head]))); n > 0 {
+		return n
+	}
+	return size
+}
+
+func socketDrops(fd int) (uint32, error) {
+	var mem [9]uint32
+	length := uint32(unsafe.Sizeof(mem))
+	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&mem)), uintptr(unsafe.Pointer(&length)), 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return mem[memDrops], nil
+}
