@@ -9,10 +9,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/pluginapi/unitsocket"
 )
 
 // ProtocolVersion is the version of plugin.proto. Both sides must have the same; go-plugin refuses others by number.
@@ -52,6 +54,8 @@ func serve(name string, p plugin.Plugin, stop func(context.Context) error) {
 		HandshakeConfig: Handshake,
 		Plugins:         plugin.PluginSet{name: p},
 		GRPCServer:      newServer,
+		// go-plugin tells every step at debug; the last lines of stderr should be the plugin's own.
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
 	})
 }
 
@@ -156,8 +160,24 @@ func (s *encodeServer) Start(ctx context.Context, r *pluginpb.StartEncodeRequest
 	return reply(s.impl.Start(ctx, r))
 }
 
-func (s *encodeServer) Watch(_ *pluginpb.WatchRequest, stream grpc.ServerStreamingServer[pluginpb.EncodeEvent]) error {
-	return watched(stream.Context(), s.impl.Watch(stream.Context(), stream.Send))
+func (s *encodeServer) Watch(r *pluginpb.WatchRequest, stream grpc.ServerStreamingServer[pluginpb.EncodeEvent]) error {
+	ctx := stream.Context()
+	if r.UnitPath == "" {
+		return watched(ctx, s.impl.Watch(ctx, stream.Send))
+	}
+	units, err := unitsocket.Dial(ctx, r.UnitPath)
+	if err != nil {
+		return toStatus(err)
+	}
+	defer units.Close() // before the stream ends, so that the host runtime knows when it has them all
+	stop := context.AfterFunc(ctx, func() { _ = units.Close() })
+	defer stop()
+	return watched(ctx, s.impl.Watch(ctx, func(e *pluginpb.EncodeEvent) error {
+		if u := e.GetUnit(); u != nil {
+			return units.Write(u)
+		}
+		return stream.Send(e)
+	}))
 }
 
 func (s *encodeServer) SetBitrate(ctx context.Context, r *pluginpb.Bitrate) (*pluginpb.Empty, error) {

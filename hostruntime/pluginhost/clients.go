@@ -80,14 +80,21 @@ func (c *encodeClient) Start(ctx context.Context, r *pluginpb.StartEncodeRequest
 	return m, c.p.callError(ctx, "start", err)
 }
 
+// Watch takes access units from a socket of their own. emit is called by one goroutine at a time.
 func (c *encodeClient) Watch(ctx context.Context, emit func(*pluginpb.EncodeEvent) error) error {
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream when emit fails
-	stream, err := c.c.Watch(ctx, &pluginpb.WatchRequest{})
+	w, err := c.p.listenUnits(emit)
 	if err != nil {
-		return c.p.callError(ctx, "watch", err)
+		return err
 	}
-	return watch(ctx, c.p, stream, emit)
+	defer w.listener.Close()
+	stream, err := c.c.Watch(ctx, &pluginpb.WatchRequest{UnitPath: w.path})
+	if err != nil {
+		return c.p.callError(outer, "watch", err)
+	}
+	return w.run(ctx, cancel, stream)
 }
 
 func (c *encodeClient) SetBitrate(ctx context.Context, bitsPerSecond uint32) error {

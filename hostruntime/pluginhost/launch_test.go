@@ -16,14 +16,21 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 )
 
-// fake is a spec that starts this test binary as a fake plugin.
+// fake is a spec that starts this test binary as a fake plugin, in a directory of its own.
 func fake(t *testing.T, b fakeplugin.Behaviour) Spec {
+	t.Helper()
+	spec := selfSpec(t, b)
+	spec.TempDir = shortDir(t)
+	return spec
+}
+
+func selfSpec(t testing.TB, b fakeplugin.Behaviour) Spec {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Spec{Path: self, Env: append(os.Environ(), b.Env()), TempDir: shortDir(t)}
+	return Spec{Path: self, Env: append(os.Environ(), b.Env())}
 }
 
 // shortDir is a temporary directory whose name leaves room for a socket; t.TempDir contains the test's name.

@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -22,6 +23,7 @@ type Process struct {
 	runner *runner
 	conn   *grpc.ClientConn
 
+	watches  atomic.Int64 // numbers the unit sockets
 	killOnce sync.Once
 }
 

@@ -34,6 +34,7 @@ func TestDeath(t *testing.T) {
 	if _, err := p.Capture().Start(ctx, &pluginpb.StartCaptureRequest{SourcePath: source, Fps: 30}); err != nil {
 		t.Fatal(err)
 	}
+	awaitTail(t, p, "line 0 of a flood")
 	go func() { _ = unix.Kill(p.PID(), unix.SIGKILL) }()
 	err := p.Capture().Watch(ctx, func(*pluginpb.CaptureEvent) error { return nil })
 	var gone *PluginExitedError
@@ -46,6 +47,21 @@ func TestDeath(t *testing.T) {
 	}
 	if err := p.Capture().SetFramerate(ctx, 1); !errors.As(err, &gone) {
 		t.Fatal("later call:", err)
+	}
+}
+
+// awaitTail waits until the plugin's stderr, which comes by gRPC, has arrived.
+func awaitTail(t *testing.T, p *Process, says string) {
+	t.Helper()
+	deadline := time.After(5 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(p.log.Tail(), says) {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("stderr is %q, want %q", p.log.Tail(), says)
+		}
 	}
 }
 

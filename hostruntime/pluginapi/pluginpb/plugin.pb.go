@@ -162,7 +162,10 @@ func (*Empty) Descriptor() ([]byte, []int) {
 }
 
 type WatchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Encoder: unix socket (SOCK_STREAM) of the host runtime that takes the access units (see package unitsocket); heartbeats and
+	// faults stay on the stream. Empty, or when the plugin does not know the field: units come on the stream too.
+	UnitPath      string `protobuf:"bytes,1,opt,name=unit_path,json=unitPath,proto3" json:"unit_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -195,6 +198,13 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
 	return file_plugin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WatchRequest) GetUnitPath() string {
+	if x != nil {
+		return x.UnitPath
+	}
+	return ""
 }
 
 type Size struct {
@@ -2291,8 +2301,9 @@ var File_plugin_proto protoreflect.FileDescriptor
 const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"\fplugin.proto\x12\x0fwavry.plugin.v1\"\a\n" +
-	"\x05Empty\"\x0e\n" +
-	"\fWatchRequest\"4\n" +
+	"\x05Empty\"+\n" +
+	"\fWatchRequest\x12\x1b\n" +
+	"\tunit_path\x18\x01 \x01(\tR\bunitPath\"4\n" +
 	"\x04Size\x12\x14\n" +
 	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\rR\x06height\"\x1d\n" +
