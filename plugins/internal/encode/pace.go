@@ -1,0 +1,29 @@
+package encode
+
+import (
+	"time"
+
+	"github.com/wavry/fleet/hostruntime/media"
+)
+
+// pace limits a rate in the long run and lets a picture through that comes up to half an interval early, so that a source
+// that runs at the limit with some jitter loses nothing (the generic cell rate algorithm).
+type pace struct {
+	interval time.Duration // 0: no limit
+	due      media.Time    // when the next picture would come at the exact rate
+}
+
+// set changes the rate in pictures per second; 0 or less takes the limit off.
+func (p *pace) set(fps float64) {
+	p.interval = 0
+	if fps > 0 {
+		p.interval = time.Duration(float64(time.Second) / fps)
+	}
+	p.due = min(p.due, p.due.Add(p.interval)) // a rate raised from a very low one takes effect at once
+}
+
+// at is the earliest time for the next picture.
+func (p *pace) at() media.Time { return p.due.Add(-p.interval / 2) }
+
+// sent notes that a picture went at now.
+func (p *pace) sent(now media.Time) { p.due = max(p.due, now).Add(p.interval) }

@@ -1,0 +1,338 @@
+#include "bridge.h"
+
+#include <gst/allocators/gstdmabuf.h>
+#include <gst/allocators/gstfdmemory.h>
+#include <gst/app/gstappsink.h>
+#include <gst/app/gstappsrc.h>
+
+// In memory.go: the last reference to a picture of (owner, id) is gone. Called from any thread.
+extern void wavryPictureGone(guintptr owner, guint32 id);
+
+// ---- descriptors as memory
+
+static GstAllocator *shared_allocator(void) {
+  static gsize once = 0;
+  static GstAllocator *a = NULL;
+  if (g_once_init_enter(&once)) {
+    a = gst_fd_allocator_new();
+    GST_OBJECT_FLAG_SET(a, GST_OBJECT_FLAG_MAY_BE_LEAKED);
+    g_once_init_leave(&once, 1);
+  }
+  return a;
+}
+
+static GstAllocator *dmabuf_allocator(void) {
+  static gsize once = 0;
+  static GstAllocator *a = NULL;
+  if (g_once_init_enter(&once)) {
+    a = gst_dmabuf_allocator_new();
+    GST_OBJECT_FLAG_SET(a, GST_OBJECT_FLAG_MAY_BE_LEAKED);
+    g_once_init_leave(&once, 1);
+  }
+  return a;
+}
+
+// Takes fd over. KEEP_MAPPED: the memory is mapped at most once in its life, however many frames live in it.
+GstMemory *wavry_memory_wrap(int fd, gsize size, gboolean dmabuf) {
+  if (dmabuf)
+    return gst_dmabuf_allocator_alloc_with_flags(dmabuf_allocator(), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED);
+  return gst_fd_allocator_alloc(shared_allocator(), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED);
+}
+
+// ---- pictures
+
+typedef struct {
+  guintptr owner;
+  guint32 id;
+} token;
+
+static void token_gone(gpointer data) {
+  token *t = data;
+  wavryPictureGone(t->owner, t->id);
+  g_free(t);
+}
+
+// The token is an empty buffer that every copy of a picture refers to through GstParentBufferMeta; it dies after the last of them.
+static GstBuffer *token_new(guintptr owner, guint32 id) {
+  token *t = g_new0(token, 1);
+  t->owner = owner;
+  t->id = id;
+  GstBuffer *b = gst_buffer_new();
+  gst_mini_object_set_qdata(GST_MINI_OBJECT(b), g_quark_from_static_string("wavry-token"), t, token_gone);
+  return b;
+}
+
+static void describe(GstBuffer *b, const wavry_layout *l) {
+  gsize offset[GST_VIDEO_MAX_PLANES] = {0};
+  gint stride[GST_VIDEO_MAX_PLANES] = {0};
+  for (guint i = 0; i < l->planes && i < GST_VIDEO_MAX_PLANES; i++) {
+    offset[i] = l->offset[i];
+    stride[i] = l->stride[i];
+  }
+  gst_buffer_add_video_meta_full(b, GST_VIDEO_FRAME_FLAG_NONE, (GstVideoFormat)l->format, l->width, l->height, l->planes, offset,
+                                 stride);
+}
+
+GstBuffer *wavry_picture_new(GstMemory *memory, const wavry_layout *layout, guintptr owner, guint32 id) {
+  GstBuffer *b = gst_buffer_new();
+  gst_buffer_append_memory(b, gst_memory_ref(memory));
+  describe(b, layout);
+  GstBuffer *t = token_new(owner, id);
+  gst_buffer_add_parent_buffer_meta(b, t);
+  gst_buffer_unref(t);
+  return b;
+}
+
+// A shallow copy goes into the pipeline, so that the picture itself can be sent again with another time.
+gboolean wavry_push(GstElement *appsrc, GstBuffer *picture, gint64 pts, gint64 duration) {
+  GstBuffer *b = gst_buffer_copy(picture);
+  GST_BUFFER_PTS(b) = pts;
+  GST_BUFFER_DTS(b) = GST_CLOCK_TIME_NONE;
+  GST_BUFFER_DURATION(b) = duration;
+  return gst_app_src_push_buffer(GST_APP_SRC_CAST(appsrc), b) == GST_FLOW_OK;
+}
+
+gboolean wavry_push_bytes(GstElement *appsrc, const void *data, gsize size, gint64 pts) {
+  GstBuffer *b = gst_buffer_new_memdup(data, size);
+  GST_BUFFER_PTS(b) = pts;
+  return gst_app_src_push_buffer(GST_APP_SRC_CAST(appsrc), b) == GST_FLOW_OK;
+}
+
+void wavry_end(GstElement *appsrc) { gst_app_src_end_of_stream(GST_APP_SRC_CAST(appsrc)); }
+
+gboolean wavry_force_key(GstElement *appsink) {
+  GstPad *pad = gst_element_get_static_pad(appsink, "sink");
+  gboolean ok = gst_pad_push_event(pad, gst_video_event_new_upstream_force_key_unit(GST_CLOCK_TIME_NONE, TRUE, 0));
+  gst_object_unref(pad);
+  return ok;
+}
+
+// ---- pulling
+
+gboolean wavry_pull_unit(GstElement *appsink, guint64 timeout, wavry_unit *out) {
+  GstSample *s = gst_app_sink_try_pull_sample(GST_APP_SINK_CAST(appsink), timeout);
+  if (s == NULL)
+    return FALSE;
+  out->buffer = gst_sample_get_buffer(s);
+  if (out->buffer == NULL || !gst_buffer_map(out->buffer, &out->map, GST_MAP_READ)) {
+    gst_sample_unref(s);
+    return FALSE;
+  }
+  out->sample = s;
+  out->key = !GST_BUFFER_FLAG_IS_SET(out->buffer, GST_BUFFER_FLAG_DELTA_UNIT);
+  out->running = -1;
+  if (GST_BUFFER_PTS_IS_VALID(out->buffer)) // encoders shift time to have room for negative decode times; the segment tells
+    out->running = gst_segment_to_running_time(gst_sample_get_segment(s), GST_FORMAT_TIME, GST_BUFFER_PTS(out->buffer));
+  return TRUE;
+}
+
+void wavry_unit_done(wavry_unit *unit) {
+  gst_buffer_unmap(unit->buffer, &unit->map);
+  gst_sample_unref(unit->sample);
+}
+
+static gboolean layout_of(GstSample *s, wavry_raw *out) {
+  GstVideoInfo info;
+  GstCaps *caps = gst_sample_get_caps(s);
+  if (caps == NULL || !gst_video_info_from_caps(&info, caps))
+    return FALSE;
+  GstVideoMeta *m = gst_buffer_get_video_meta(gst_sample_get_buffer(s));
+  wavry_layout *l = &out->layout;
+  l->format = GST_VIDEO_INFO_FORMAT(&info);
+  l->width = GST_VIDEO_INFO_WIDTH(&info);
+  l->height = GST_VIDEO_INFO_HEIGHT(&info);
+  l->planes = m ? m->n_planes : GST_VIDEO_INFO_N_PLANES(&info);
+  for (guint i = 0; i < l->planes && i < GST_VIDEO_MAX_PLANES; i++) {
+    l->offset[i] = m ? m->offset[i] : GST_VIDEO_INFO_PLANE_OFFSET(&info, i);
+    l->stride[i] = m ? m->stride[i] : GST_VIDEO_INFO_PLANE_STRIDE(&info, i);
+  }
+  out->format = gst_video_format_to_string(GST_VIDEO_INFO_FORMAT(&info));
+  return TRUE;
+}
+
+// The picture is a new buffer over the memories of the original, which lives as long as the picture or any copy of it.
+static GstBuffer *share(GstBuffer *original, const wavry_layout *l) {
+  GstBuffer *b = gst_buffer_new();
+  for (guint i = 0; i < gst_buffer_n_memory(original); i++)
+    gst_buffer_append_memory(b, gst_buffer_get_memory(original, i));
+  describe(b, l);
+  gst_buffer_add_parent_buffer_meta(b, original);
+  return b;
+}
+
+gboolean wavry_pull_raw(GstElement *appsink, guint64 timeout, wavry_raw *out) {
+  GstSample *s = gst_app_sink_try_pull_sample(GST_APP_SINK_CAST(appsink), timeout);
+  if (s == NULL)
+    return FALSE;
+  GstBuffer *original = gst_sample_get_buffer(s);
+  if (original == NULL || gst_buffer_n_memory(original) == 0 || !layout_of(s, out)) {
+    gst_sample_unref(s);
+    out->buffer = NULL;
+    return TRUE;
+  }
+  // An odd edge cannot be coded in 4:2:0: the last column or row stays out, without touching a byte.
+  out->layout.width &= ~1u;
+  out->layout.height &= ~1u;
+  out->dmabuf = gst_is_dmabuf_memory(gst_buffer_peek_memory(original, 0));
+  out->buffer = share(original, &out->layout);
+  out->taken = -1;
+  if (GST_BUFFER_PTS_IS_VALID(original))
+    out->taken = GST_BUFFER_PTS(original) + gst_element_get_base_time(appsink);
+  gst_sample_unref(s);
+  return TRUE;
+}
+
+gboolean wavry_is_eos(GstElement *appsink) { return gst_app_sink_is_eos(GST_APP_SINK_CAST(appsink)); }
+
+// ---- looking at a picture
+
+// Copies `bytes` bytes of each point of a columns x rows grid. Memory that is mapped already stays mapped once; nothing else of the
+// picture is read.
+guint wavry_sample(GstBuffer *picture, guint plane, guint bytes, guint columns, guint rows, guint8 *out) {
+  GstVideoMeta *m = gst_buffer_get_video_meta(picture);
+  guint index, length;
+  gsize skip;
+  if (m == NULL || plane >= m->n_planes || m->stride[plane] <= 0)
+    return 0;
+  if (!gst_buffer_find_memory(picture, m->offset[plane], 1, &index, &length, &skip))
+    return 0;
+  GstMapInfo map;
+  GstMemory *memory = gst_buffer_peek_memory(picture, index);
+  if (!gst_memory_map(memory, &map, GST_MAP_READ))
+    return 0;
+  guint n = 0;
+  for (guint r = 0; r < rows; r++) {
+    guint y = (2 * r + 1) * m->height / (2 * rows);
+    for (guint c = 0; c < columns; c++) {
+      guint x = (2 * c + 1) * m->width / (2 * columns);
+      gsize at = skip + (gsize)y * m->stride[plane] + (gsize)x * bytes;
+      if (at + bytes > map.size)
+        continue;
+      memcpy(out + (gsize)n * bytes, map.data + at, bytes);
+      n++;
+    }
+  }
+  gst_memory_unmap(memory, &map);
+  return n;
+}
+
+// ---- bus
+
+static void fault_clear(wavry_fault *f) {
+  g_free(f->source);
+  g_free(f->text);
+  g_free(f->debug);
+}
+
+static void fault_destroy(gpointer data) {
+  fault_clear(data);
+  g_free(data);
+}
+
+static void note_fault(GstObject *pipeline, GstMessage *message) {
+  GError *error = NULL;
+  wavry_fault *f = g_new0(wavry_fault, 1);
+  gst_message_parse_error(message, &error, &f->debug);
+  f->source = g_strdup(GST_MESSAGE_SRC_NAME(message));
+  f->text = g_strdup(error ? error->message : "unknown error");
+  g_clear_error(&error);
+  GST_OBJECT_LOCK(pipeline);
+  gboolean first = g_object_get_data(G_OBJECT(pipeline), "wavry-fault") == NULL;
+  if (first)
+    g_object_set_data_full(G_OBJECT(pipeline), "wavry-fault", f, fault_destroy);
+  GST_OBJECT_UNLOCK(pipeline);
+  if (!first)
+    fault_destroy(f);
+}
+
+// Keeps the first error and drops everything, so that the bus never holds a message and needs no reader.
+static GstBusSyncReply on_message(GstBus *bus, GstMessage *message, gpointer pipeline) {
+  (void)bus;
+  if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR)
+    note_fault(GST_OBJECT_CAST(pipeline), message);
+  gst_message_unref(message);
+  return GST_BUS_DROP;
+}
+
+void wavry_watch_bus(GstElement *pipeline) {
+  GstBus *bus = gst_element_get_bus(pipeline);
+  gst_bus_set_sync_handler(bus, on_message, pipeline, NULL); // the bus dies with its pipeline
+  gst_object_unref(bus);
+}
+
+gboolean wavry_fault_of(GstElement *pipeline, wavry_fault *out) {
+  GST_OBJECT_LOCK(pipeline);
+  wavry_fault *f = g_object_get_data(G_OBJECT(pipeline), "wavry-fault");
+  if (f != NULL) {
+    out->source = g_strdup(f->source);
+    out->text = g_strdup(f->text);
+    out->debug = g_strdup(f->debug);
+  }
+  GST_OBJECT_UNLOCK(pipeline);
+  return f != NULL;
+}
+
+void wavry_fault_free(wavry_fault *fault) { fault_clear(fault); }
+
+gboolean wavry_wait_state(GstElement *pipeline, guint64 timeout) {
+  GstStateChangeReturn r = gst_element_get_state(pipeline, NULL, NULL, timeout);
+  return r == GST_STATE_CHANGE_SUCCESS || r == GST_STATE_CHANGE_NO_PREROLL;
+}
+
+// Buffer times become CLOCK_MONOTONIC: running time plus base time.
+void wavry_use_monotonic(GstElement *pipeline) {
+  GstClock *clock = gst_system_clock_obtain();
+  gst_pipeline_use_clock(GST_PIPELINE(pipeline), clock);
+  gst_object_unref(clock);
+}
+
+// ---- properties and plugins
+
+gboolean wavry_has_property(GObject *object, const char *name) {
+  return g_object_class_find_property(G_OBJECT_GET_CLASS(object), name) != NULL;
+}
+
+gboolean wavry_set(GObject *object, const char *name, const char *value) {
+  if (!wavry_has_property(object, name))
+    return FALSE;
+  gst_util_set_object_arg(object, name, value);
+  return TRUE;
+}
+
+// The value as text, NULL when there is no such property; g_free it.
+gchar *wavry_get(GObject *object, const char *name) {
+  GParamSpec *spec = g_object_class_find_property(G_OBJECT_GET_CLASS(object), name);
+  if (spec == NULL || !(spec->flags & G_PARAM_READABLE))
+    return NULL;
+  GValue v = G_VALUE_INIT;
+  g_value_init(&v, spec->value_type);
+  g_object_get_property(object, name, &v);
+  gchar *text = gst_value_serialize(&v);
+  g_value_unset(&v);
+  return text;
+}
+
+gint wavry_plugin_features(const char *plugin) {
+  GstRegistry *r = gst_registry_get();
+  GstPlugin *p = gst_registry_find_plugin(r, plugin);
+  if (p == NULL)
+    return -1;
+  GList *list = gst_registry_get_feature_list_by_plugin(r, plugin);
+  gint n = g_list_length(list);
+  gst_plugin_feature_list_free(list);
+  gst_object_unref(p);
+  return n;
+}
+
+// The caps that a pad has now, NULL when none; g_free it.
+gchar *wavry_caps_of_pad(GstElement *element, const char *name) {
+  GstPad *pad = gst_element_get_static_pad(element, name);
+  if (pad == NULL)
+    return NULL;
+  GstCaps *caps = gst_pad_get_current_caps(pad);
+  gchar *text = caps ? gst_caps_to_string(caps) : NULL;
+  if (caps)
+    gst_caps_unref(caps);
+  gst_object_unref(pad);
+  return text;
+}

@@ -1,0 +1,127 @@
+package gstpipe
+
+// #include "bridge.h"
+import "C"
+
+import (
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/wavry/fleet/hostruntime/media"
+)
+
+// The names of a chain's ends.
+const (
+	SourceName = "src"  // an appsrc: Push, PushBytes, End
+	SinkName   = "sink" // an appsink: PullUnit, PullPicture, ForceKey
+)
+
+// Source is the appsrc of a chain that is fed by Push. It holds at most one buffer, which the caller guarantees.
+func Source(caps string) Element {
+	return Element{Factory: "appsrc", Name: SourceName, Props: []Prop{
+		P("caps", caps), P("format", "time"), P("is-live", true), P("block", false), P("do-timestamp", false),
+		P("min-latency", 0), Maybe("max-buffers", 0), P("max-bytes", 0), P("stream-type", "stream"),
+	}}
+}
+
+// Sink is the appsink of a chain. With latest it holds one buffer and drops older ones, otherwise it holds all that were not pulled.
+func Sink(latest bool) Element {
+	e := Element{Factory: "appsink", Name: SinkName, Props: []Prop{
+		P("sync", false), P("async", false), P("emit-signals", false), P("enable-last-sample", false), P("wait-on-eos", false),
+		P("qos", false),
+	}}
+	if latest {
+		e.Props = append(e.Props, P("max-buffers", 1), P("drop", true))
+	}
+	return e
+}
+
+// Push sends a picture into the chain at the given time. The picture stays the caller's and can be pushed again.
+func (p *Pipeline) Push(picture *Picture, at, duration time.Duration) error {
+	if C.wavry_push(p.element(SourceName), picture.buffer, C.gint64(at), C.gint64(duration)) == 0 {
+		return p.because(ErrClosed)
+	}
+	return nil
+}
+
+// PushBytes sends a copy of data into the chain.
+func (p *Pipeline) PushBytes(data []byte, at time.Duration) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if C.wavry_push_bytes(p.element(SourceName), unsafe.Pointer(&data[0]), C.gsize(len(data)), C.gint64(at)) == 0 {
+		return p.because(ErrClosed)
+	}
+	return nil
+}
+
+// End tells the chain that nothing more will be pushed.
+func (p *Pipeline) End() { C.wavry_end(p.element(SourceName)) }
+
+// ForceKey asks the encoder to make the next picture pushed a keyframe; it must hold none.
+func (p *Pipeline) ForceKey() error {
+	if C.wavry_force_key(p.element(SinkName)) == 0 {
+		return fmt.Errorf("no element took the request for a keyframe")
+	}
+	return nil
+}
+
+// Unit is one buffer that came out of the chain.
+type Unit struct {
+	Data []byte        // the caller's
+	At   time.Duration // the time its picture was pushed with; -1 when the encoder lost it
+	Key  bool          // as the encoder marked it
+}
+
+// PullUnit waits for a unit and copies it. It returns ErrTimeout, the pipeline's first error, or ErrClosed at the stream's end.
+func (p *Pipeline) PullUnit(timeout time.Duration) (Unit, error) {
+	var u C.wavry_unit
+	if C.wavry_pull_unit(p.element(SinkName), C.guint64(timeout.Nanoseconds()), &u) == 0 {
+		return Unit{}, p.nothing()
+	}
+	defer C.wavry_unit_done(&u)
+	out := Unit{At: time.Duration(u.running), Key: u.key != 0, Data: make([]byte, int(u._map.size))}
+	copy(out.Data, unsafe.Slice((*byte)(unsafe.Pointer(u._map.data)), int(u._map.size)))
+	return out, nil
+}
+
+// PullPicture waits for a raw picture and takes it over without a copy: as long as it lives, its producer lacks one buffer. taken
+// is the buffer's own time on CLOCK_MONOTONIC (if the pipeline was started so), 0 when it has none. Errors are PullUnit's, and
+// ErrLayout for a picture that makes no sense, after which the next may.
+func (p *Pipeline) PullPicture(timeout time.Duration) (picture Picture, taken media.Time, err error) {
+	var r C.wavry_raw
+	if C.wavry_pull_raw(p.element(SinkName), C.guint64(timeout.Nanoseconds()), &r) == 0 {
+		return Picture{}, 0, p.nothing()
+	}
+	if r.buffer == nil {
+		return Picture{}, 0, ErrLayout
+	}
+	picture = Picture{buffer: r.buffer, layout: goLayout(&r.layout, goString(r.format)), dmabuf: r.dmabuf != 0}
+	if picture.layout.Format == 0 || picture.layout.Width == 0 || picture.layout.Height == 0 {
+		picture.Release()
+		return Picture{}, 0, fmt.Errorf("%w: format %s", ErrLayout, goString(r.format))
+	}
+	if r.taken > 0 {
+		taken = media.Time(r.taken)
+	}
+	return picture, taken, nil
+}
+
+func goLayout(l *C.wavry_layout, format string) media.Layout {
+	out := media.Layout{Width: int(l.width), Height: int(l.height), Format: formatOf(format)}
+	for i := range min(int(l.planes), C.GST_VIDEO_MAX_PLANES) {
+		out.Planes = append(out.Planes, media.Plane{Offset: int(l.offset[i]), Stride: int(l.stride[i])})
+	}
+	return out
+}
+
+func (p *Pipeline) nothing() error {
+	if err := p.Err(); err != nil {
+		return err
+	}
+	if C.wavry_is_eos(p.element(SinkName)) != 0 {
+		return ErrClosed
+	}
+	return ErrTimeout
+}
