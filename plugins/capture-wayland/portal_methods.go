@@ -7,4 +7,6 @@ import (
 )
 
 // portalMethods are the methods that hand over a PipeWire node or poll KWin: portal, mutter, kwin-*.
-func portalMethods(session, *slog.Logger) []capture.Method { return nil }
+func portalMethods(s session, log *slog.Logger) []capture.Method {
+	return []capture.Method{&mutter{session: s, log: log}}
+}

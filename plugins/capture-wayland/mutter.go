@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/plugins/internal/capture"
+	"github.com/wavry/fleet/plugins/internal/portal"
+)
+
+// mutter captures GNOME through Mutter's own D-Bus interfaces, the ones gnome-remote-desktop uses. They ask nobody for permission:
+// whoever is on the session bus may. Source: data/dbus-interfaces/org.gnome.Mutter.{ScreenCast,RemoteDesktop,DisplayConfig}.xml of
+// mutter 43.
+type mutter struct {
+	session session
+	log     *slog.Logger
+}
+
+// Name implements capture.Method.
+func (m *mutter) Name() string { return "mutter" }
+
+// Probe implements capture.Method.
+func (m *mutter) Probe(ctx context.Context, frames int) *pluginpb.ProbeItem {
+	if frames == 0 {
+		return m.look(ctx)
+	}
+	s, err := openMutter(ctx, m.session, "")
+	if err != nil {
+		return asItem(err)
+	}
+	defer s.close()
+	t, err := tryNode(ctx, s.remote, s.node, frames, s.nudge())
+	if err != nil {
+		return asItem(fmt.Errorf("capture monitor %s: %w", s.monitor.connector, err))
+	}
+	item := t.item()
+	if item.Usable {
+		item.Reason = s.reason()
+	}
+	return item
+}
+
+// look asks whether Mutter is there, without a session.
+func (m *mutter) look(ctx context.Context) *pluginpb.ProbeItem {
+	bus, err := portal.Connect(ctx, m.session.Bus)
+	if err != nil {
+		return asItem(err)
+	}
+	defer bus.Close()
+	version, err := mutterVersion(ctx, bus)
+	if err != nil {
+		return asItem(err)
+	}
+	monitor, err := findMonitor(ctx, bus, "")
+	if err != nil {
+		return asItem(err)
+	}
+	return &pluginpb.ProbeItem{
+		Usable: true, Reason: fmt.Sprintf("gnome-shell offers org.gnome.Mutter.ScreenCast version %d", version),
+		Details: map[string]string{"screencast": fmt.Sprint(version), "monitor": monitor.connector, "size": monitor.size.String()},
+	}
+}
+
+// Open implements capture.Method.
+func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (capture.Source, error) {
+	s, err := openMutter(ctx, m.session, r.Display)
+	if err != nil {
+		return nil, err
+	}
+	source := &pipewireSource{
+		node: s.node, remote: s.remote, watch: s.watch, close: s.close,
+		info: capture.Info{Reason: s.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: s.monitor.size, Resize: s.monitor.resizable()},
+	}
+	if s.desktop != "" {
+		source.info.Input = true
+		source.input = newInjector(&mutterDevice{session: s, size: func() capture.Size { return source.Info().Size }})
+	}
+	source.resized = s.sizeAfter
+	if s.monitor.resizable() {
+		source.resize = func(ctx context.Context, wish capture.Size) error {
+			size, err := s.monitor.resize(ctx, s.bus, wish)
+			if err == nil {
+				source.setSize(size)
+			}
+			return err
+		}
+	}
+	return source, nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/plugins/internal/capture"
+)
+
+// mutterDevice injects by org.gnome.Mutter.RemoteDesktop.Session. Calls expect no reply: the bus keeps their order, and a round
+// trip would wait for a frame of the compositor each time.
+type mutterDevice struct {
+	session *mutterSession
+	size    func() capture.Size
+}
+
+func (d *mutterDevice) notify(method string, args ...any) error {
+	return d.session.bus.Object(remoteDesktop, d.session.desktop).
+		Go(remoteDesktop+".Session."+method, dbus.FlagNoReplyExpected, nil, args...).Err
+}
+
+func (d *mutterDevice) key(code uint32, down bool) error {
+	return d.notify("NotifyKeyboardKeycode", code, down)
+}
+
+func (d *mutterDevice) button(code uint32, down bool) error {
+	return d.notify("NotifyPointerButton", int32(code), down)
+}
+
+func (d *mutterDevice) move(dx, dy float64) error {
+	return d.notify("NotifyPointerMotionRelative", dx, dy)
+}
+
+func (d *mutterDevice) moveTo(x, y float64) error {
+	px, py := d.pixels(x, y)
+	return d.notify("NotifyPointerMotionAbsolute", string(d.session.stream), px, py)
+}
+
+// pixels are of the stream, and its last ones are still inside.
+func (d *mutterDevice) pixels(x, y float64) (float64, float64) { return scaled(x, y, d.size()) }
+
+func scaled(x, y float64, size capture.Size) (float64, float64) {
+	return min(x*float64(size.Width), float64(size.Width-1)), min(y*float64(size.Height), float64(size.Height-1))
+}
+
+// The axes of NotifyPointerAxisDiscrete, and the flag of NotifyPointerAxis that says "the fingers were lifted".
+const (
+	axisVertical   = uint32(0)
+	axisHorizontal = uint32(1)
+	axisFinish     = uint32(1)
+)
+
+// scroll prefers notches: a wheel's clicks are what programs count. Positive is down and right, as in libinput.
+func (d *mutterDevice) scroll(s *pluginpb.Scroll) error {
+	if x, y := notches(s.NotchX), notches(s.NotchY); x != 0 || y != 0 {
+		if y != 0 {
+			if err := d.notify("NotifyPointerAxisDiscrete", axisVertical, y); err != nil {
+				return err
+			}
+		}
+		if x != 0 {
+			return d.notify("NotifyPointerAxisDiscrete", axisHorizontal, x)
+		}
+		return nil
+	}
+	if s.Dx == 0 && s.Dy == 0 {
+		return d.notify("NotifyPointerAxis", 0.0, 0.0, axisFinish)
+	}
+	return d.notify("NotifyPointerAxis", s.Dx, s.Dy, uint32(0))
+}
+
+// notches rounds 1/120 to whole clicks, away from zero only from half a click on; a fraction is left to the pixels.
+func notches(v120 int32) int32 {
+	const click = 120
+	if v120 < 0 {
+		return -notches(-v120)
+	}
+	return (v120 + click/2) / click
+}
+
+func (d *mutterDevice) touch(id uint32, phase pluginpb.Touch_Phase, x, y float64) error {
+	px, py := d.pixels(x, y)
+	switch phase {
+	case pluginpb.Touch_DOWN:
+		return d.notify("NotifyTouchDown", string(d.session.stream), id, px, py)
+	case pluginpb.Touch_MOVE:
+		return d.notify("NotifyTouchMotion", string(d.session.stream), id, px, py)
+	}
+	return d.notify("NotifyTouchUp", id)
+}
+
+// flush has nothing to do: a message that was sent is in the bus's hands.
+func (d *mutterDevice) flush(context.Context) error { return nil }

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/wavry/fleet/plugins/internal/capture"
+	"github.com/wavry/fleet/plugins/internal/portal"
+)
+
+// monitor is one of Mutter's monitors, as org.gnome.Mutter.DisplayConfig.GetCurrentState tells of it.
+type monitor struct {
+	connector             string
+	vendor, product, name string
+	size                  capture.Size // of its current mode
+	modes                 []monitorMode
+	serial                uint32 // of the state it was read from
+	logical               logicalMonitor
+	alone                 bool // there is no other monitor, so the layout needs no care
+}
+
+// The shapes of GetCurrentState: (u a((ssss)a(siiddada{sv})a{sv}) a(iiduba(ssss)a{sv}) a{sv}).
+type (
+	monitorSpec struct{ Connector, Vendor, Product, Serial string }
+	monitorMode struct {
+		ID            string
+		Width, Height int32
+		Refresh       float64
+		Scale         float64
+		Scales        []float64
+		Properties    map[string]dbus.Variant
+	}
+	monitorState struct {
+		Spec       monitorSpec
+		Modes      []monitorMode
+		Properties map[string]dbus.Variant
+	}
+	logicalMonitor struct {
+		X, Y       int32
+		Scale      float64
+		Transform  uint32
+		Primary    bool
+		Monitors   []monitorSpec
+		Properties map[string]dbus.Variant
+	}
+)
+
+// findMonitor returns the monitor with that connector, or the primary one when there is none of that name.
+func findMonitor(ctx context.Context, bus *portal.Bus, connector string) (*monitor, error) {
+	var serial uint32
+	var states []monitorState
+	var logical []logicalMonitor
+	var properties map[string]dbus.Variant
+	err := bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".GetCurrentState", 0).
+		Store(&serial, &states, &logical, &properties)
+	if err != nil {
+		return nil, fmt.Errorf("ask Mutter for its monitors: %w", err)
+	}
+	state, at := chooseMonitor(states, logical, connector)
+	if state == nil {
+		return nil, unavailable("gnome-shell has no monitor", "start it with --virtual-monitor WIDTHxHEIGHT, or attach a display")
+	}
+	m := &monitor{connector: state.Spec.Connector, vendor: state.Spec.Vendor, product: state.Spec.Product, name: state.Spec.Serial,
+		modes: state.Modes, serial: serial, logical: at, alone: len(states) == 1}
+	for _, mode := range state.Modes {
+		if current, _ := mode.Properties["is-current"].Value().(bool); current {
+			m.size = capture.Size{Width: int(mode.Width), Height: int(mode.Height)}
+		}
+	}
+	return m, nil
+}
+
+// chooseMonitor prefers the connector asked for, then the primary monitor, then any that shows something.
+func chooseMonitor(states []monitorState, logical []logicalMonitor, connector string) (*monitorState, logicalMonitor) {
+	wishes := []func(logicalMonitor, monitorSpec) bool{
+		func(_ logicalMonitor, s monitorSpec) bool { return s.Connector == connector },
+		func(l logicalMonitor, _ monitorSpec) bool { return l.Primary },
+		func(logicalMonitor, monitorSpec) bool { return true },
+	}
+	for _, wished := range wishes {
+		for _, l := range logical {
+			for _, spec := range l.Monitors {
+				if state := stateOf(states, spec.Connector); state != nil && wished(l, spec) {
+					return state, l
+				}
+			}
+		}
+	}
+	return nil, logicalMonitor{}
+}
+
+func stateOf(states []monitorState, connector string) *monitorState {
+	for i := range states {
+		if states[i].Spec.Connector == connector {
+			return &states[i]
+		}
+	}
+	return nil
+}
+
+// resizable reports whether there is a choice: a virtual monitor of GNOME 43 has the one mode it was started with.
+func (m *monitor) resizable() bool { return len(m.modes) > 1 && m.alone }
+
+// resize sets the mode that comes nearest to wish without being configured for longer than this session, and returns its size.
+func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size) (capture.Size, error) {
+	now, err := findMonitor(ctx, bus, m.connector) // for the serial, which changes with every change
+	if err != nil {
+		return capture.Size{}, err
+	}
+	mode := nearestMode(now.modes, wish)
+	size := capture.Size{Width: int(mode.Width), Height: int(mode.Height)}
+	if size == now.size {
+		return size, nil
+	}
+	type monitorConfig struct {
+		Connector, Mode string
+		Properties      map[string]dbus.Variant
+	}
+	type logicalConfig struct {
+		X, Y      int32
+		Scale     float64
+		Transform uint32
+		Primary   bool
+		Monitors  []monitorConfig
+	}
+	layout := []logicalConfig{{Scale: 1, Transform: now.logical.Transform, Primary: true,
+		Monitors: []monitorConfig{{now.connector, mode.ID, map[string]dbus.Variant{}}}}}
+	const temporary = uint32(1)
+	err = bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".ApplyMonitorsConfig", 0,
+		now.serial, temporary, layout, map[string]dbus.Variant{}).Err
+	if err != nil {
+		return now.size, fmt.Errorf("set mode %s of monitor %s: %w", mode.ID, now.connector, err)
+	}
+	return size, nil
+}
+
+// nearestMode differs least from wish in width and height; of equals it has the highest refresh rate.
+func nearestMode(modes []monitorMode, wish capture.Size) monitorMode {
+	distance := func(m monitorMode) int {
+		return abs(int(m.Width)-wish.Width) + abs(int(m.Height)-wish.Height)
+	}
+	best := modes[0]
+	for _, m := range modes[1:] {
+		if d, b := distance(m), distance(best); d < b || (d == b && m.Refresh > best.Refresh) {
+			best = m
+		}
+	}
+	return best
+}
+
+func abs(n int) int { return max(n, -n) }

@@ -1,0 +1,350 @@
+//go:build integration
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wavry/fleet/hostruntime/desktop"
+	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/plugins/internal/capture"
+)
+
+// insideVar is set in the copy of the test that runs as the desktop's user, with its environment: portals look at their callers.
+const insideVar = "WAVRY_TEST_INSIDE"
+
+// recorder is a terminal's shell that writes every byte it gets, keys and mouse reports (SGR 1006), into $HOME/input. A clock in its
+// corner keeps the picture changing.
+const recorder = `stty raw -echo; printf '\033[?1000h\033[?1006h'; (while :; do date +%N; sleep 0.03; done) & touch $HOME/ready; cat > $HOME/input`
+
+// inDesktop runs body inside a desktop of that kind, in a copy of this test.
+func inDesktop(t *testing.T, kind desktop.Kind, app []string, body func(t *testing.T, d inside)) {
+	t.Helper()
+	if os.Getenv(insideVar) != "" {
+		body(t, newInside(t))
+		return
+	}
+	cfg := desktop.Config{Kind: kind, Apps: [][]string{app}}
+	if testing.Verbose() {
+		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	d, err := desktop.New(cfg)
+	if err != nil {
+		t.Skipf("no desktop: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("desktop: %v", err)
+		}
+	}()
+	select {
+	case <-d.Ready():
+	case err := <-ended:
+		ended <- nil
+		t.Fatalf("desktop ended before it was ready: %v", err)
+	}
+	runInside(ctx, t, d)
+}
+
+func runInside(ctx context.Context, t *testing.T, d *desktop.Desktop) {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v", "-test.count=1")
+	cmd.Env = append(d.ClientEnviron(), insideVar+"=1")
+	cmd.Dir = "/"
+	if os.Geteuid() == 0 {
+		u := d.User()
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID}}
+	}
+	out, err := cmd.CombinedOutput()
+	t.Logf("inside the desktop:\n%s", out)
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Fatalf("the test inside the desktop: %v", err)
+	}
+}
+
+// inside is what a test has inside a desktop.
+type inside struct {
+	home   string
+	plugin *capture.Plugin
+}
+
+func newInside(t *testing.T) inside {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	s := sessionFromEnvironment(os.LookupEnv)
+	in := inside{home: os.Getenv("HOME"), plugin: capture.New(capture.Config{Methods: methods(s, log), Logger: log})}
+	eventually(t, "the application is up", func() error {
+		_, err := os.Stat(filepath.Join(in.home, "ready"))
+		return err
+	})
+	return in
+}
+
+// start starts the capture and returns how to pull frames from it.
+func (in inside) start(t *testing.T, r *pluginpb.StartCaptureRequest) *pluginpb.CaptureStarted {
+	t.Helper()
+	r.SourcePath = filepath.Join(in.home, "source.sock")
+	r.StateDir = filepath.Join(in.home, "state")
+	began := time.Now()
+	started, err := in.plugin.Start(t.Context(), r)
+	if err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	t.Logf("started in %v: %v", time.Since(began).Round(time.Millisecond), started)
+	t.Cleanup(func() {
+		if err := in.plugin.Stop(context.Background()); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return started
+}
+
+// frames connects as an encoder and takes n pictures through PipeWire.
+func (in inside) frames(t *testing.T, n int) *trial {
+	t.Helper()
+	source, err := framesource.Dial(t.Context(), filepath.Join(in.home, "source.sock"))
+	if err != nil {
+		t.Fatalf("connect as an encoder: %v", err)
+	}
+	defer source.Close()
+	if source.Kind() != framesource.KindPipeWire {
+		t.Fatalf("source kind %d, want PipeWire", source.Kind())
+	}
+	remote, node := source.PipeWire()
+	defer remote.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	began := time.Now()
+	got, err := tryNode(ctx, func() (*os.File, error) { return dup(remote) }, node, n, nil)
+	if err != nil {
+		t.Fatalf("take frames: %v", err)
+	}
+	t.Logf("%d frames, %d distinct, %v, dmabuf %v, %.1f fps, caps %s", got.frames, len(got.hashes), got.size, got.dmabuf,
+		float64(got.frames)/time.Since(began).Seconds(), got.caps)
+	if got.frames < n || !got.bright {
+		t.Fatalf("%d frames of %d, bright %v", got.frames, n, got.bright)
+	}
+	return got
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := syscall.Dup(int(f.Fd()))
+	return os.NewFile(uintptr(fd), "remote"), err
+}
+
+func (in inside) inject(t *testing.T, events ...*pluginpb.InputEvent) {
+	t.Helper()
+	done, err := in.plugin.Inject(t.Context(), &pluginpb.InputBatch{Events: events})
+	if err != nil || done.Rejected > 0 {
+		t.Fatalf("inject: %v, %v", done, err)
+	}
+}
+
+// wantInput proves that keys, clicks, the wheel and ReleaseAll reach an application.
+func (in inside) wantInput(t *testing.T, width int) {
+	t.Helper()
+	in.inject(t, moveTo(0.5, 0.5), click(true), click(false))
+	x := in.wantMouse(t, "\x1b[<0;", 'M')
+	in.inject(t, keys(35, 23)...) // h i
+	in.wantBytes(t, "hi")
+	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: 15, NotchY: 120}}})
+	in.wantMouse(t, "\x1b[<65;", 'M')
+	in.inject(t, moveTo(0.25, 0.5), click(true), click(false))
+	eventually(t, "the pointer moved left", func() error {
+		if left := mouseColumn(in.input(t), "\x1b[<0;"); left*3 > x*2 {
+			return fmt.Errorf("column %d after a click at a quarter of the width, %d at half (of %d pixels)", left, x, width)
+		}
+		return nil
+	})
+	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 42, Down: true}}}) // shift
+	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_ReleaseAll{ReleaseAll: &pluginpb.ReleaseAll{}}})
+	in.inject(t, keys(30)...) // a: would be A if shift were still down
+	in.wantBytes(t, "a")
+}
+
+func keys(codes ...uint32) []*pluginpb.InputEvent {
+	var list []*pluginpb.InputEvent
+	for _, c := range codes {
+		for _, down := range []bool{true, false} {
+			list = append(list, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: c, Down: down}}})
+		}
+	}
+	return list
+}
+
+func moveTo(x, y float64) *pluginpb.InputEvent {
+	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_MotionAbsolute{MotionAbsolute: &pluginpb.MotionAbsolute{X: x, Y: y}}}
+}
+
+func click(down bool) *pluginpb.InputEvent {
+	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Button{Button: &pluginpb.Button{Code: 0x110, Down: down}}}
+}
+
+func (in inside) input(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(in.home, "input"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func (in inside) wantBytes(t *testing.T, want string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the application got %q", want), func() error {
+		if got := in.input(t); !strings.Contains(got, want) {
+			return fmt.Errorf("it got %q", got)
+		}
+		return nil
+	})
+}
+
+// wantMouse waits for a mouse report and returns its column.
+func (in inside) wantMouse(t *testing.T, prefix string, _ rune) (column int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the application got mouse report %q", prefix), func() error {
+		if column = mouseColumn(in.input(t), prefix); column < 0 {
+			return fmt.Errorf("it got %q", in.input(t))
+		}
+		return nil
+	})
+	return column
+}
+
+// mouseColumn is that of the last report with this prefix; -1 without one.
+func mouseColumn(input, prefix string) int {
+	i := strings.LastIndex(input, prefix)
+	if i < 0 {
+		return -1
+	}
+	text, _, _ := strings.Cut(input[i+len(prefix):], ";")
+	column, err := strconv.Atoi(text)
+	if err != nil {
+		return -1
+	}
+	return column
+}
+
+// eventually polls until check is content, at most 15 seconds.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	deadline := time.After(15 * time.Second)
+	tick := time.NewTicker(30 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("wait until %s: %v", what, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// events watches the plugin and passes on what is no heartbeat; the error ends it.
+func (in inside) events(ctx context.Context) (<-chan *pluginpb.CaptureEvent, <-chan error) {
+	events, ended := make(chan *pluginpb.CaptureEvent, 16), make(chan error, 1)
+	go func() {
+		ended <- in.plugin.Watch(ctx, func(e *pluginpb.CaptureEvent) error {
+			if e.GetHeartbeat() == nil {
+				events <- e
+			}
+			return nil
+		})
+	}()
+	return events, ended
+}
+
+// wantFaults stops the compositor for a while and sees it reported, then kills it and sees the capture end.
+func (in inside) wantFaults(t *testing.T, compositor string) {
+	t.Helper()
+	events, ended := in.events(t.Context())
+	pid := processNamed(t, compositor)
+	stopped := time.Now()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	fault := wantFault(t, events)
+	t.Logf("wedge reported after %v: %s; %s", time.Since(stopped).Round(time.Millisecond), fault.Reason, fault.Remedy)
+	if took := time.Since(stopped); took > 2500*time.Millisecond {
+		t.Errorf("a stopped compositor was reported after %v, want 2 s", took)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		t.Logf("end: %v", err)
+		if err == nil {
+			t.Error("a killed compositor ended the capture without an error")
+		}
+	case <-time.After(3 * time.Second):
+		t.Error("a killed compositor did not end the capture")
+	}
+}
+
+func wantFault(t *testing.T, events <-chan *pluginpb.CaptureEvent) *pluginpb.CaptureFault {
+	t.Helper()
+	deadline := time.After(5 * time.Second)
+	for {
+		select {
+		case e := <-events:
+			if f := e.GetFault(); f != nil {
+				if f.Reason == "" || f.Remedy == "" {
+					t.Errorf("fault without words: %v", f)
+				}
+				return f
+			}
+		case <-deadline:
+			t.Fatal("no fault was reported")
+		}
+	}
+}
+
+// processNamed finds a process of this user and this desktop by its command name.
+func processNamed(t *testing.T, name string) int {
+	t.Helper()
+	mark := []byte("XDG_RUNTIME_DIR=" + os.Getenv("XDG_RUNTIME_DIR"))
+	stats, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range stats {
+		comm, err := os.ReadFile(path)
+		if err != nil || strings.TrimSpace(string(comm)) != name {
+			continue
+		}
+		env, err := os.ReadFile(filepath.Join(filepath.Dir(path), "environ"))
+		if err == nil && bytes.Contains(env, mark) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	t.Fatalf("no process %s in this desktop", name)
+	return 0
+}

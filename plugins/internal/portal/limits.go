@@ -1,0 +1,16 @@
+package portal
+
+import "time"
+
+const (
+	// maxSignals between the bus and their reader; a session sends a handful in its life.
+	maxSignals = 64
+	// watchEvery and watchTimeout together find a service that stopped answering within two seconds.
+	watchEvery   = 800 * time.Millisecond
+	watchTimeout = 1 * time.Second
+	// wedgedFor a service that does not answer may come back; after this long the capture is over.
+	wedgedFor = 12 * time.Second
+	// DialogTimeout is how long a portal request may take before we conclude that it shows a dialog; without one the slowest seen
+	// took 0.7 s.
+	DialogTimeout = 5 * time.Second
+)
