@@ -1,0 +1,50 @@
+// The desktops one may use, kept fresh.
+
+import { api, type Desktop } from "../api.js";
+import { h, icon } from "../dom.js";
+import { sentence } from "../texts.js";
+
+const REFRESH = 5_000;
+
+const COMPOSITORS: Record<string, string> = { sway: "Sway", gnome: "GNOME", kde: "KDE Plasma", test: "Test pattern" };
+
+export function desktopsPage(problem: (e: unknown) => void): { element: HTMLElement; dispose: () => void } {
+  const list = h("div", { class: "desktops" });
+  let shown = "";
+  const draw = (desktops: Desktop[]) => {
+    const now = JSON.stringify(desktops);
+    if (now === shown) return; // keeps the focus where it is
+    shown = now;
+    for (const d of desktops) sessionStorage.setItem(`wavry.title.${d.pool}`, d.title || d.pool);
+    list.replaceChildren(...(desktops.length > 0 ? desktops.map(card) : [empty()]));
+  };
+  let failed = false;
+  const load = () => api.desktops().then(
+    (d) => { failed = false; draw(d); },
+    (e: unknown) => {
+      if (!failed) problem(e);
+      failed = true;
+    },
+  );
+  const timer = setInterval(() => { if (!document.hidden) void load(); }, REFRESH);
+  void load();
+  const element = h("main", { class: "page" }, h("h1", {}, "Desktops"), list);
+  return { element, dispose: () => clearInterval(timer) };
+}
+
+function card(d: Desktop): HTMLElement {
+  const kind = [COMPOSITORS[d.compositor] ?? d.compositor, d.encoder].filter(Boolean).join(" · ");
+  const free = d.slots > 0 ? `${d.free} of ${d.slots} free` : "";
+  const inner = [
+    h("span", { class: "screen", "aria-hidden": "true" }, icon("screen")),
+    h("span", { class: "text" }, h("strong", {}, d.title || d.pool), h("span", { class: "muted" }, kind)),
+    h("span", { class: d.reason ? "state off" : "state on" }, d.reason ? sentence(d.reason) : free),
+  ];
+  if (d.reason) return h("div", { class: "desktop", "aria-disabled": "true" }, ...inner);
+  return h("a", { class: "desktop", href: `#/desktop/${encodeURIComponent(d.pool)}` }, ...inner);
+}
+
+function empty(): HTMLElement {
+  return h("div", { class: "empty" }, h("strong", {}, "No desktops yet"),
+    h("p", { class: "muted" }, "None is shared with you. An administrator decides who may use which."));
+}
