@@ -1,0 +1,274 @@
+// Package socket lets Raft and the API of one server share one port, so that a cluster needs one firewall rule and the leader's Raft address is
+// also where its API is.
+//
+// With TLS the two are told apart by ALPN ("wavry-raft"), and only servers (certificates of role master) may speak Raft. Without TLS, for
+// loopback only, the first byte of a connection decides: 0x01 is Raft, anything else is HTTP.
+package socket
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wavry/fleet/master/identity"
+)
+
+const (
+	raftProtocol = "wavry-raft"
+	raftByte     = 0x01
+	// greeting is how long a new connection may take to say what it is.
+	greeting = 5 * time.Second
+	// waiting is how many accepted connections may wait for Raft or HTTP to take them; more are closed.
+	waiting = 128
+)
+
+// Protocols is the ALPN list of the server's TLS configuration.
+func Protocols() []string { return []string{raftProtocol, "h2", "http/1.1"} }
+
+// RaftProtocols is the ALPN list of the TLS configuration with which servers dial each other for Raft.
+func RaftProtocols() []string { return []string{raftProtocol} }
+
+// Config says how the port is served.
+type Config struct {
+	// Listener is the open port; Run closes it.
+	Listener net.Listener
+	// Advertise is the address others reach this server at.
+	Advertise string
+	// Server and Client are the TLS configurations; both nil: plaintext.
+	Server, Client *tls.Config
+	// Dial replaces the TCP dialer; may be nil.
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	Logger *slog.Logger
+}
+
+// Mux splits one port. Raft and HTTP are its two halves.
+type Mux struct {
+	cfg  Config
+	log  *slog.Logger
+	http *half
+	raft *half
+}
+
+// New returns the mux; Run serves.
+func New(cfg Config) *Mux {
+	address := advertised(cfg.Advertise)
+	return &Mux{cfg: cfg, log: cfg.Logger.With("component", "socket"), http: newHalf(address), raft: newHalf(address)}
+}
+
+// HTTP is the listener of the API; its connections are past the TLS handshake.
+func (m *Mux) HTTP() net.Listener { return m.http }
+
+// Raft is the stream layer of Raft's transport.
+func (m *Mux) Raft() raft.StreamLayer { return &stream{half: m.raft, mux: m} }
+
+// Run accepts until ctx ends, then closes both halves.
+func (m *Mux) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() {
+		_ = m.cfg.Listener.Close() // it may be closed already
+		m.http.shut()
+		m.raft.shut()
+	})
+	defer stop()
+	group.Go(func() error { return m.accept(ctx, group) })
+	return group.Wait()
+}
+
+func (m *Mux) accept(ctx context.Context, group *errgroup.Group) error {
+	for {
+		conn, err := m.cfg.Listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("accept on %s: %w", m.cfg.Listener.Addr(), err)
+		}
+		group.Go(func() error {
+			m.greet(ctx, conn)
+			return nil
+		})
+	}
+}
+
+// greet finds out what the connection speaks and hands it over.
+func (m *Mux) greet(ctx context.Context, conn net.Conn) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	to, conn, err := m.classify(ctx, conn)
+	if err != nil {
+		m.log.Debug("connection refused", "remote", conn.RemoteAddr(), "cause", err)
+		_ = conn.Close()
+		return
+	}
+	if !to.hand(conn) {
+		_ = conn.Close()
+	}
+}
+
+func (m *Mux) classify(ctx context.Context, conn net.Conn) (*half, net.Conn, error) {
+	if err := conn.SetDeadline(time.Now().Add(greeting)); err != nil {
+		return nil, conn, err
+	}
+	to, classified, err := m.http, conn, error(nil)
+	if m.cfg.Server != nil {
+		to, classified, err = m.classifyTLS(ctx, conn)
+	} else {
+		to, classified, err = m.classifyPlain(conn)
+	}
+	if err != nil {
+		return nil, conn, err
+	}
+	return to, classified, classified.SetDeadline(time.Time{})
+}
+
+func (m *Mux) classifyTLS(ctx context.Context, conn net.Conn) (*half, net.Conn, error) {
+	secure := tls.Server(conn, m.cfg.Server)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, conn, err
+	}
+	state := secure.ConnectionState()
+	if state.NegotiatedProtocol != raftProtocol {
+		return m.http, secure, nil
+	}
+	if len(state.VerifiedChains) == 0 {
+		return nil, conn, errors.New("raft without a certificate")
+	}
+	id, err := identity.OfCertificate(state.VerifiedChains[0][0])
+	if err != nil {
+		return nil, conn, err
+	}
+	if id.Role != identity.RoleMaster {
+		return nil, conn, fmt.Errorf("raft from %s", id)
+	}
+	return m.raft, secure, nil
+}
+
+func (m *Mux) classifyPlain(conn net.Conn) (*half, net.Conn, error) {
+	reader := bufio.NewReaderSize(conn, 16)
+	first, err := reader.Peek(1)
+	if err != nil {
+		return nil, conn, err
+	}
+	if first[0] == raftByte {
+		_, _ = reader.Discard(1) // it was peeked
+		return m.raft, &peeked{Conn: conn, reader: reader}, nil
+	}
+	return m.http, &peeked{Conn: conn, reader: reader}, nil
+}
+
+// peeked is a connection whose first bytes are in reader.
+type peeked struct {
+	net.Conn
+	reader *bufio.Reader
+}
+
+// Read drains the buffer first and then reads straight from the connection.
+func (p *peeked) Read(b []byte) (int, error) {
+	if p.reader.Buffered() > 0 {
+		return p.reader.Read(b)
+	}
+	return p.Conn.Read(b)
+}
+
+// half is a listener fed by the mux.
+type half struct {
+	address advertised
+	conns   chan net.Conn
+	done    chan struct{}
+	once    sync.Once
+}
+
+func newHalf(address advertised) *half {
+	return &half{address: address, conns: make(chan net.Conn, waiting), done: make(chan struct{})}
+}
+
+func (h *half) hand(conn net.Conn) bool {
+	select {
+	case <-h.done:
+		return false
+	default:
+	}
+	select {
+	case h.conns <- conn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Accept implements net.Listener.
+func (h *half) Accept() (net.Conn, error) {
+	select {
+	case conn := <-h.conns:
+		return conn, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener; it closes this half only.
+func (h *half) Close() error {
+	h.shut()
+	return nil
+}
+
+func (h *half) shut() {
+	h.once.Do(func() {
+		close(h.done)
+		for {
+			select {
+			case conn := <-h.conns:
+				_ = conn.Close()
+			default:
+				return
+			}
+		}
+	})
+}
+
+// Addr implements net.Listener: the advertised address, which Raft gives to the other servers.
+func (h *half) Addr() net.Addr { return h.address }
+
+type advertised string
+
+func (a advertised) Network() string { return "tcp" }
+func (a advertised) String() string  { return string(a) }
+
+type stream struct {
+	*half
+	mux *Mux
+}
+
+// Dial implements raft.StreamLayer.
+func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	dial := s.mux.cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	conn, err := dial(ctx, "tcp", string(address))
+	if err != nil {
+		return nil, err
+	}
+	if s.mux.cfg.Client == nil {
+		_, err = conn.Write([]byte{raftByte})
+	} else {
+		secure := tls.Client(conn, s.mux.cfg.Client)
+		conn, err = secure, secure.HandshakeContext(ctx)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("dial server %s: %w", address, err)
+	}
+	return conn, nil
+}
