@@ -124,6 +124,8 @@ func (s *Session) refusal(v *viewer) *RefusedError {
 }
 
 func (s *Session) join(v *viewer) {
+	s.joined++
+	v.order = s.joined
 	s.viewers[v] = struct{}{}
 	if v.controls() {
 		s.aloneFrom = 0
@@ -168,10 +170,10 @@ func (s *Session) leave(v *viewer) {
 // replaceOlder closes earlier connections of v's viewer now that v shows pictures.
 func (s *Session) replaceOlder(v *viewer) {
 	for other := range s.viewers {
-		if other != v && other.id() == v.id() && !other.replaced {
+		if other.order < v.order && other.id() == v.id() && !other.replaced {
 			other.replaced = true
 			time.AfterFunc(replaceAfter, func() { // ends with itself; a loop that is over ignores it
-				s.loop.do(func() { other.bye(streamwire.CodeMoved, "") })
+				s.loop.do(func() { other.bye(streamwire.CodeReplaced, "This desktop was opened somewhere else.") })
 			})
 		}
 	}

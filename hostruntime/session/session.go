@@ -76,6 +76,7 @@ type Session struct {
 
 	// Owned by the loop's goroutine.
 	viewers   map[*viewer]struct{}
+	joined    uint64 // connections so far
 	started   Started
 	state     streamwire.StateChange
 	cursor    *streamwire.Cursor

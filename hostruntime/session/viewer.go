@@ -34,9 +34,10 @@ type viewer struct {
 	sent     [maxSentUnits]sentUnit
 	reported uint32 // sequences below were given to rate
 	skipped  uint32
-	left     bool // said bye
-	leaving  bool // was told bye
-	replaced bool // a newer connection of this viewer shows pictures
+	order    uint64 // counts the session's connections
+	left     bool   // said bye
+	leaving  bool   // was told bye
+	replaced bool   // a newer connection of this viewer shows pictures
 }
 
 type viewerLimits struct {
