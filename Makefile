@@ -1,0 +1,72 @@
+# Wavry Fleet. `make` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+PLUGINS := capture-test capture-wayland encode-software encode-vaapi encode-nvenc
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Integration tests share two cores, a clock and a display server: one package at a time.
+INTEGRATION := go test -tags integration -p 1 -count=1 -timeout 20m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: packages-dev build ## start the whole system with a real desktop and print the sign-in link
+	@bin/wavry dev $(ARGS)
+
+.PHONY: test
+test: packages-test build ## install what is missing, run all tests, with real compositors, servers and a browser
+	go test ./...
+	$(INTEGRATION) ./...
+
+.PHONY: build
+build: packages-build ## build bin/wavry and the plugins
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/wavry ./cmd/wavry
+	go build -trimpath -o bin/ $(addprefix ./plugins/,$(PLUGINS))
+	@cd bin && for p in $(PLUGINS); do mv -f $$p wavry-$$p; done
+
+.PHONY: race
+race: packages-build ## run the unit tests under the race detector
+	WAVRY_CI_RACE=1 go test -race -shuffle on ./...
+
+.PHONY: lint
+lint: packages-build ## gofmt, go vet, staticcheck, module files, web sources
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these'; exit 1; }
+	go vet ./...
+	go vet -tags integration ./...
+	scripts/tool $(STATICCHECK) ./...
+	go mod verify >/dev/null
+	scripts/check-web
+
+FUZZTIME ?= 10s
+.PHONY: fuzz
+fuzz: packages-build ## run every fuzz target for FUZZTIME
+	scripts/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: packages-test build ## measure the picture path: stages, input-to-present, against gst-launch
+	scripts/bench
+
+.PHONY: bench-relay
+bench-relay: packages-test ## measure the relay against coturn and a C forwarder
+	go run ./relay/bench
+
+.PHONY: bench-master
+bench-master: packages-test ## measure the master against etcd
+	go run ./master/bench
+
+.PHONY: web
+web: ## rebuild web/dist from web/src
+	npm --prefix web ci --silent
+	npm --prefix web run --silent build
+
+.PHONY: packages-build packages-dev packages-test
+packages-build:
+	@scripts/install build
+packages-dev:
+	@scripts/install build desktop
+packages-test:
+	@scripts/install build desktop test
