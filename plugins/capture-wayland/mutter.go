@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -74,8 +75,12 @@ func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (cap
 		info: capture.Info{Reason: s.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: s.monitor.size, Resize: s.monitor.resizable()},
 	}
 	if s.desktop != "" {
+		d := &mutterDevice{session: s, size: func() capture.Size { return source.Info().Size }}
+		if err := d.wake(); err != nil {
+			return nil, errors.Join(fmt.Errorf("wake input devices: %w", err), s.close())
+		}
 		source.info.Input = true
-		source.input = newInjector(&mutterDevice{session: s, size: func() capture.Size { return source.Info().Size }})
+		source.input = newInjector(d)
 	}
 	source.resized = s.sizeAfter
 	if s.monitor.resizable() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/godbus/dbus/v5"
 
@@ -19,6 +20,17 @@ type mutterDevice struct {
 func (d *mutterDevice) notify(method string, args ...any) error {
 	return d.session.bus.Object(remoteDesktop, d.session.desktop).
 		Go(remoteDesktop+".Session."+method, dbus.FlagNoReplyExpected, nil, args...).Err
+}
+
+// wake makes Mutter create the virtual pointer and keyboard, which it does with their first event: a program learns of a seat's new
+// device only then, and would miss what is sent at once. The key is one that no layout maps; its release alone would be
+// ignored.
+func (d *mutterDevice) wake() error {
+	const keyUnknown = 240
+	if err := d.move(0, 0); err != nil {
+		return err
+	}
+	return errors.Join(d.key(keyUnknown, true), d.key(keyUnknown, false))
 }
 
 func (d *mutterDevice) key(code uint32, down bool) error {
