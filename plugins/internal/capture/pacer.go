@@ -21,12 +21,15 @@ func (p *Pacer) SetFramerate(fps float64) {
 	p.next = 0
 }
 
-// Wait is how long to wait before the next picture may be taken; 0 is now.
+// Wait is how long to wait before the next picture may be asked for; 0 is now. That is up to half a period before it is due, because
+// compositors answer at their next refresh: asking exactly when due would miss it when both rates are equal. The schedule keeps
+// the average rate at the limit all the same.
 func (p *Pacer) Wait(now media.Time) time.Duration {
-	if p.period == 0 || now >= p.next {
+	early := p.next.Add(-p.period / 2)
+	if p.period == 0 || now >= early {
 		return 0
 	}
-	return p.next.Sub(now)
+	return early.Sub(now)
 }
 
 // Taken says that a picture was taken now. The next one is due a period after this one was due, so that lateness does not add up;
