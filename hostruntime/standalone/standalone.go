@@ -132,12 +132,15 @@ func (s *Server) URL() string {
 
 // SignInURL makes a link that signs one browser in, once.
 func (s *Server) SignInURL() (string, error) {
-	token, err := s.logins.newLink()
+	token, err := s.NewLink()
 	if err != nil {
 		return "", err
 	}
 	return s.URL() + signalapi.LinkFragment + token, nil
 }
+
+// NewLink makes the token of a sign-in link.
+func (s *Server) NewLink() (string, error) { return s.logins.newLink() }
 
 // Handler is the page and the endpoints of signalapi.
 func (s *Server) Handler() http.Handler {
