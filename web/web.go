@@ -36,9 +36,13 @@ const ContentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 
 // Handler serves Dist: compressed where the browser takes it, kept for ever under names with a version, checked each time otherwise.
 // Any other path is 404; the app's own pages are fragments of index.html.
-func Handler() http.Handler { return &handler{load: sync.OnceValues(func() (map[string]file, error) { return readAll(Dist) })} }
+func Handler() http.Handler {
+	return &handler{load: sync.OnceValues(func() (map[string]file, error) { return readAll(Dist) })}
+}
 
-type handler struct{ load func() (map[string]file, error) }
+type handler struct {
+	load func() (map[string]file, error)
+}
 
 type file struct {
 	kind              string

@@ -8,7 +8,7 @@ import { h, icon, logo, toast } from "./dom.js";
 import { note } from "./notes.js";
 import { accountPage } from "./pages/account.js";
 import { adminPage } from "./pages/admin.js";
-import { desktopsPage } from "./pages/desktops.js";
+import { desktopsPage, rememberTitles, titleOf } from "./pages/desktops.js";
 import { signInPage } from "./pages/signin.js";
 import type { Session } from "./session.js";
 import { Signal, type Socket } from "./signal.js";
@@ -73,6 +73,7 @@ class App {
     // In standalone mode there is usually one desktop, and the person came for it.
     if (!me.accounts && (location.hash === "" || location.hash === "#/")) {
       const desktops = await api.desktops().catch(() => []);
+      rememberTitles(desktops);
       if (desktops.length === 1 && !desktops[0]!.reason) {
         history.replaceState(null, "", `#/desktop/${encodeURIComponent(desktops[0]!.pool)}`);
       }
@@ -120,7 +121,7 @@ class App {
   private async view(connect: { pool: string; join?: string }, name: string): Promise<void> {
     const lacks = await missing(decodable);
     if (lacks.length > 0) return this.page(lacking(lacks));
-    const title = document.title.startsWith(name) ? name : await titleOf(connect.pool, name);
+    const title = titleOf(connect.pool) || name;
     const query = new URLSearchParams(location.search);
     const takeBack = this.takeBack;
     this.takeBack = undefined;
@@ -185,12 +186,6 @@ class App {
     this.dispose = dispose ?? null;
     document.getElementById("app")!.replaceChildren(element);
   }
-}
-
-async function titleOf(pool: string, fallback: string): Promise<string> {
-  if (!pool) return fallback;
-  const known = sessionStorage.getItem(`wavry.title.${pool}`);
-  return known || fallback;
 }
 
 function lacking(lacks: string[]): HTMLElement {

@@ -115,6 +115,7 @@ class Writer {
   private view = new DataView(this.buf.buffer);
   private n = 0;
 
+  /** Makes room for n bytes. It may replace buf and view: call it before touching either. */
   private room(n: number): number {
     const at = this.n;
     this.n += n;
@@ -126,12 +127,12 @@ class Writer {
     }
     return at;
   }
-  u8(v: number): this { this.view.setUint8(this.room(1), v); return this; }
-  u16(v: number): this { this.view.setUint16(this.room(2), v); return this; }
+  u8(v: number): this { const at = this.room(1); this.view.setUint8(at, v); return this; }
+  u16(v: number): this { const at = this.room(2); this.view.setUint16(at, v); return this; }
   u24(v: number): this { return this.u8(v >>> 16).u16(v & 0xffff); }
-  u32(v: number): this { this.view.setUint32(this.room(4), v); return this; }
+  u32(v: number): this { const at = this.room(4); this.view.setUint32(at, v); return this; }
   u64(v: number): this { return this.u32(Math.floor(v / 2 ** 32)).u32(v % 2 ** 32); }
-  bytes(b: Uint8Array): this { this.buf.set(b, this.room(b.length)); return this; }
+  bytes(b: Uint8Array): this { const at = this.room(b.length); this.buf.set(b, at); return this; }
   text(s: string): this {
     const b = new TextEncoder().encode(s).subarray(0, 0xffff);
     return this.u16(b.length).bytes(b);

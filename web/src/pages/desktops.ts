@@ -8,6 +8,16 @@ const REFRESH = 5_000;
 
 const COMPOSITORS: Record<string, string> = { sway: "Sway", gnome: "GNOME", kde: "KDE Plasma", test: "Test pattern" };
 
+/** Keeps the titles for the viewer, which knows only the pool's name from its address. */
+export function rememberTitles(desktops: Desktop[]): void {
+  for (const d of desktops) sessionStorage.setItem(`wavry.title.${d.pool}`, d.title || d.pool);
+}
+
+/** The pool's title as last seen, or empty. */
+export function titleOf(pool: string): string {
+  return sessionStorage.getItem(`wavry.title.${pool}`) ?? "";
+}
+
 export function desktopsPage(problem: (e: unknown) => void): { element: HTMLElement; dispose: () => void } {
   const list = h("div", { class: "desktops" });
   let shown = "";
@@ -15,7 +25,7 @@ export function desktopsPage(problem: (e: unknown) => void): { element: HTMLElem
     const now = JSON.stringify(desktops);
     if (now === shown) return; // keeps the focus where it is
     shown = now;
-    for (const d of desktops) sessionStorage.setItem(`wavry.title.${d.pool}`, d.title || d.pool);
+    rememberTitles(desktops);
     list.replaceChildren(...(desktops.length > 0 ? desktops.map(card) : [empty()]));
   };
   let failed = false;
