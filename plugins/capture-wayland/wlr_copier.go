@@ -46,11 +46,36 @@ type wlrCopier struct {
 	flipRow  []byte
 }
 
-func newWlrCopier(d *wlrDesktop, o wlrOptions) *wlrCopier {
-	c := &wlrCopier{
-		desktop: d, options: o, pool: &capture.Pool{}, frame: newWlrFrame(), wants: true, proxies: map[uint32]*wayland.Buffer{},
+// openWlrCopier returns a copier that has taken one picture.
+func openWlrCopier(ctx context.Context, d *wlrDesktop, o wlrOptions) (*wlrCopier, error) {
+	candidates, why, err := memories(d, o.memory)
+	if err != nil {
+		return nil, err
 	}
-	c.memory, c.memoryReason = chooseMemory(d, o.memory)
+	for i, m := range candidates {
+		c := newWlrCopier(d, o, m)
+		c.memoryReason = why
+		_, _, err = c.shoot(ctx)
+		if err == nil {
+			return c, closeAll(candidates[i+1:])
+		}
+		err = errors.Join(err, c.close())
+		why = fmt.Sprintf("pictures in shared memory because of DMA-BUF: %v", err)
+	}
+	return nil, err
+}
+
+func closeAll(unused []wlrMemory) (err error) {
+	for _, m := range unused {
+		err = errors.Join(err, m.close())
+	}
+	return err
+}
+
+func newWlrCopier(d *wlrDesktop, o wlrOptions, m wlrMemory) *wlrCopier {
+	c := &wlrCopier{
+		desktop: d, options: o, memory: m, pool: &capture.Pool{}, frame: newWlrFrame(), wants: true, proxies: map[uint32]*wayland.Buffer{},
+	}
 	c.pacer.SetFramerate(o.fps)
 	return c
 }
@@ -185,12 +210,6 @@ func (c *wlrCopier) allocate(p wlrPicture) error {
 	return err
 }
 
-// first takes a picture without an encoder and returns its size: the proof that capturing works.
-func (c *wlrCopier) first(ctx context.Context) (capture.Size, error) {
-	_, _, err := c.shoot(ctx)
-	return c.size, err
-}
-
 // shoot takes one picture now, damaged or not, and its stamp. The pixels are valid until the next call.
 func (c *wlrCopier) shoot(ctx context.Context) (*capture.Buffer, media.Time, error) {
 	c.frame.begin(c.desktop, c.options.embedCursor)
@@ -231,7 +250,7 @@ func (c *wlrCopier) shot(e wlrFrameEvent) (*capture.Buffer, error) {
 	return nil, nil
 }
 
-func (c *wlrCopier) close() error { return c.pool.Close() }
+func (c *wlrCopier) close() error { return errors.Join(c.pool.Close(), c.memory.close()) }
 
 // flip turns a picture upside down in place: some renderers deliver it bottom up and no format of ours can say so. row is scratch.
 func flip(data []byte, stride, height int, row []byte) []byte {

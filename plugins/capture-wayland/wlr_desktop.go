@@ -27,6 +27,7 @@ type wlrDesktop struct {
 	keyboards *wayland.VirtualKeyboardManager
 	pointers  *wayland.VirtualPointerManager
 	dmabuf    *wayland.LinuxDmabuf
+	gpu       gpu
 	heads     *wlrHeads
 }
 
@@ -66,6 +67,7 @@ func (d *wlrDesktop) bindOptional() {
 	d.keyboards = optional(d.conn, new(wayland.VirtualKeyboardManager), 1)
 	d.pointers = optional(d.conn, new(wayland.VirtualPointerManager), 1)
 	d.dmabuf = optional(d.conn, new(wayland.LinuxDmabuf), 2) // 2 has create_immed
+	d.gpu.ask(d.dmabuf)
 	d.heads = bindHeads(d.conn)
 }
 

@@ -21,10 +21,30 @@ type wlrMemory interface {
 	pick(wlrOffer) wlrPicture
 	// allocate makes a buffer and tells the compositor of it.
 	allocate(wlrPicture) (*capture.Buffer, *wayland.Buffer, error)
+	close() error
+}
+
+// memories lists what to try, best first, and why better ones are not among them. It is never empty without an error.
+func memories(d *wlrDesktop, wish string) ([]wlrMemory, string, error) {
+	if wish == memoryShm {
+		return []wlrMemory{shmMemory{d}}, "pictures in shared memory", nil
+	}
+	gpu, err := newDMABufMemory(d)
+	switch {
+	case err == nil && wish == memoryDMABuf:
+		return []wlrMemory{gpu}, "pictures in DMA-BUFs of " + gpu.node, nil
+	case err == nil:
+		return []wlrMemory{gpu, shmMemory{d}}, "pictures in DMA-BUFs of " + gpu.node, nil
+	case wish == memoryDMABuf:
+		return nil, "", fmt.Errorf("DMA-BUFs were asked for: %w", err)
+	}
+	return []wlrMemory{shmMemory{d}}, "pictures in shared memory because of DMA-BUF: " + err.Error(), nil
 }
 
 // shmMemory is wl_shm: the compositor reads its output back into sealed shared memory, the very memory the encoder maps.
 type shmMemory struct{ desktop *wlrDesktop }
+
+func (shmMemory) close() error { return nil }
 
 func (shmMemory) pick(o wlrOffer) wlrPicture { return o.shm }
 

@@ -39,7 +39,7 @@ func unusable(err error) *pluginpb.ProbeItem {
 // look says what the compositor offers.
 func (m wlrMethod) look(d *wlrDesktop) *pluginpb.ProbeItem {
 	offers := func(name string) string { return fmt.Sprint(d.conn.Offers(name)) }
-	_, _, noGPU := newDMABufMemory(d)
+	gpu, noGPU := newDMABufMemory(d)
 	details := map[string]string{
 		"zwlr_screencopy_manager_v1":      offers("zwlr_screencopy_manager_v1"),
 		"zwlr_virtual_pointer_manager_v1": offers("zwlr_virtual_pointer_manager_v1"),
@@ -50,6 +50,8 @@ func (m wlrMethod) look(d *wlrDesktop) *pluginpb.ProbeItem {
 	}
 	if noGPU != nil {
 		details["dmabuf"] = "no: " + noGPU.Error()
+	} else {
+		_ = gpu.close() // it was only looked at
 	}
 	return &pluginpb.ProbeItem{
 		Usable: true, Reason: "compositor offers zwlr_screencopy_manager_v1 version " + offers("zwlr_screencopy_manager_v1"), Details: details,
@@ -58,7 +60,7 @@ func (m wlrMethod) look(d *wlrDesktop) *pluginpb.ProbeItem {
 
 // try takes pictures while the pointer moves a little and back, so that a working capture has something new to show.
 func (m wlrMethod) try(ctx context.Context, d *wlrDesktop, frames int, item *pluginpb.ProbeItem) error {
-	c := newWlrCopier(d, wlrOptions{embedCursor: true, memory: memoryShm})
+	c := newWlrCopier(d, wlrOptions{embedCursor: true}, shmMemory{d})
 	trial := capture.NewTrial()
 	err := shootAll(ctx, c, newNudger(d), trial, frames)
 	trial.Fill(item)

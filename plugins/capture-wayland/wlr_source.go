@@ -49,15 +49,14 @@ func newWlrSource(ctx context.Context, d *wlrDesktop, o wlrOptions, log *slog.Lo
 	if err := s.resizeAtStart(ctx); err != nil {
 		log.Warn("output keeps its size", "err", err)
 	}
-	s.copier = newWlrCopier(d, o)
-	first, err := s.copier.first(ctx)
+	c, err := openWlrCopier(ctx, d, o)
 	if err != nil {
-		return nil, errors.Join(err, s.copier.close())
+		return nil, err
 	}
-	s.size = first
+	s.copier, s.size = c, c.size
 	s.input, err = newWlrInput(ctx, d, o.layout)
 	if err != nil {
-		return nil, errors.Join(err, s.copier.close())
+		return nil, errors.Join(err, c.close())
 	}
 	s.reason = fmt.Sprintf("compositor offers zwlr_screencopy_manager_v1 version %d; output %s; %s", d.copier.Version(), d.output.Name(), s.copier.memoryReason)
 	return s, nil
