@@ -23,7 +23,7 @@ const patience = 20 * time.Second
 
 // rig is an encoder plugin in this process, fed by a capturer over a real socket.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	plugin  *encode.Plugin
 	cap     *encodetest.Capturer
 	started *pluginpb.EncodeStarted
@@ -33,7 +33,7 @@ type rig struct {
 	stop    context.CancelFunc
 }
 
-func newRig(t *testing.T, change func(*pluginpb.StartEncodeRequest)) *rig {
+func newRig(t testing.TB, change func(*pluginpb.StartEncodeRequest)) *rig {
 	t.Helper()
 	r := &rig{t: t, plugin: encode.New(encode.Config{Name: "test", Methods: methods()})}
 	path := filepath.Join(t.TempDir(), "frames")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/encode/bitstream"
 )
@@ -35,20 +36,21 @@ type run struct {
 	err      error
 
 	settings
-	plan    planner
-	encoder *encoder
-	waiting frame
-	last    frame
-	flight  flight
-	unit    *pluginpb.EncodeEvent // waits to be taken
-	beat    *pluginpb.EncodeEvent // the same; a newer one replaces it
-	beatAt  media.Time
-	look    lookout
-	stats   stats
-	faults  faults
-	params  []byte // parameter sets of the current pipeline
-	needKey bool   // whoever takes the units has no keyframe yet
-	next    uint64 // sequence
+	plan     planner
+	encoder  *encoder
+	waiting  frame
+	last     frame
+	flight   flight
+	unit     *pluginpb.EncodeEvent // waits to be taken
+	beat     *pluginpb.EncodeEvent // the same; a newer one replaces it
+	beatAt   media.Time
+	look     lookout
+	stats    stats
+	faults   faults
+	params   []byte // parameter sets of the current pipeline
+	noDMABuf bool   // importing DMA-BUF pictures failed
+	needKey  bool   // whoever takes the units has no keyframe yet
+	next     uint64 // sequence
 }
 
 // flight is the picture in the encoder.
@@ -232,7 +234,10 @@ func (r *run) begin(act action, now media.Time) error {
 // ready makes sure that the pipeline takes pictures like f, with a new one if need be.
 func (r *run) ready(f frame) error {
 	l := f.picture.Layout()
-	dmabuf := f.picture.DMABuf() && r.method.dmabufCaps(r.codec, l) != ""
+	dmabuf := f.picture.DMABuf() && !r.noDMABuf && r.method.dmabufCaps(r.codec, l) != ""
+	if f.picture.DMABuf() && !dmabuf && l.Modifier != 0 {
+		return unreadable(r.method.Name, l)
+	}
 	if r.encoder != nil && r.encoder.fits(l, dmabuf) {
 		return nil
 	}
@@ -247,6 +252,14 @@ func (r *run) ready(f frame) error {
 	return nil
 }
 
+// unreadable says why a tiled picture cannot be encoded.
+func unreadable(method string, l media.Layout) error {
+	return &pluginapi.UnavailableError{
+		Reason: fmt.Sprintf("method %s cannot import a DMA-BUF of format %v with modifier %#x, and the CPU cannot read it", method, l.Format, l.Modifier),
+		Remedy: "let the capture plugin hand over linear DMA-BUFs or shared memory, or use an encoder on the GPU that renders",
+	}
+}
+
 func (r *run) closeEncoder() {
 	if r.encoder == nil {
 		return
@@ -258,6 +271,7 @@ func (r *run) closeEncoder() {
 // pipelineFailed either lets the picture wait for another pipeline or gives up.
 func (r *run) pipelineFailed(err error) error {
 	r.again()
+	r.noDMABuf = r.noDMABuf || (r.encoder != nil && r.encoder.in.DMABuf) // the next one reads the memory with the CPU
 	r.closeEncoder()
 	r.plan.busy = r.unit != nil
 	r.plan.key = true
@@ -350,8 +364,11 @@ func (r *run) answerKey(f flight, info bitstream.Info) {
 	}
 }
 
-// withParams puts the parameter sets before a keyframe that lacks them.
+// withParams puts the parameter sets before a keyframe that lacks them, and makes them promise that nothing is reordered.
 func (r *run) withParams(info bitstream.Info, data []byte) []byte {
+	if r.codec == media.CodecH264 {
+		data = bitstream.RestrictReorder(data)
+	}
 	if info.Params {
 		r.params = bitstream.AppendParams(r.params[:0], r.codec, data)
 		return data

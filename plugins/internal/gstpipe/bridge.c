@@ -1,5 +1,7 @@
 #include "bridge.h"
 
+#include <dlfcn.h>
+
 #include <gst/allocators/gstdmabuf.h>
 #include <gst/allocators/gstfdmemory.h>
 #include <gst/app/gstappsink.h>
@@ -131,10 +133,28 @@ void wavry_unit_done(wavry_unit *unit) {
   gst_sample_unref(unit->sample);
 }
 
+// From GStreamer 1.24 on the caps of a DMA-BUF name its DRM format and modifier instead of a video format.
+static gboolean info_of(GstCaps *caps, GstVideoInfo *info, wavry_raw *out) {
+  out->fourcc = 0;
+  out->modifier = 0;
+#if GST_CHECK_VERSION(1, 24, 0)
+  if (gst_video_is_dma_drm_caps(caps)) {
+    GstVideoInfoDmaDrm drm;
+    if (!gst_video_info_dma_drm_from_caps(&drm, caps))
+      return FALSE;
+    *info = drm.vinfo;
+    out->fourcc = drm.drm_fourcc;
+    out->modifier = drm.drm_modifier;
+    return TRUE;
+  }
+#endif
+  return gst_video_info_from_caps(info, caps);
+}
+
 static gboolean layout_of(GstSample *s, wavry_raw *out) {
   GstVideoInfo info;
   GstCaps *caps = gst_sample_get_caps(s);
-  if (caps == NULL || !gst_video_info_from_caps(&info, caps))
+  if (caps == NULL || !info_of(caps, &info, out))
     return FALSE;
   GstVideoMeta *m = gst_buffer_get_video_meta(gst_sample_get_buffer(s));
   wavry_layout *l = &out->layout;
@@ -322,6 +342,15 @@ gint wavry_plugin_features(const char *plugin) {
   gst_plugin_feature_list_free(list);
   gst_object_unref(p);
   return n;
+}
+
+// Why a shared library cannot be loaded, NULL when it can; g_free it.
+gchar *wavry_library_error(const char *name) {
+  void *library = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
+  if (library == NULL)
+    return g_strdup(dlerror());
+  dlclose(library);
+  return NULL;
 }
 
 // The caps that a pad has now, NULL when none; g_free it.

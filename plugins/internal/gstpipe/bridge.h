@@ -34,6 +34,8 @@ typedef struct {
   GstBuffer *buffer; // owned; carries the original with it
   wavry_layout layout;
   const gchar *format;
+  guint32 fourcc; // DRM format of a DMA-BUF whose caps name it, else 0
+  guint64 modifier;
   gboolean dmabuf;
   gint64 taken; // CLOCK_MONOTONIC ns by the buffer's own time, -1 when it has none
 } wavry_raw;
@@ -60,6 +62,7 @@ gboolean wavry_has_property(GObject *object, const char *name);
 gboolean wavry_set(GObject *object, const char *name, const char *value);
 gchar *wavry_get(GObject *object, const char *name);
 gint wavry_plugin_features(const char *plugin);
+gchar *wavry_library_error(const char *name);
 gchar *wavry_caps_of_pad(GstElement *element, const char *pad);
 
 #endif

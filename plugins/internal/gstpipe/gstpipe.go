@@ -6,6 +6,7 @@
 // and drops all else, so it needs no reader and cannot grow.
 package gstpipe
 
+// #cgo LDFLAGS: -ldl
 // #cgo pkg-config: gstreamer-1.0 gstreamer-app-1.0 gstreamer-allocators-1.0 gstreamer-video-1.0
 // #include <stdlib.h>
 // #include "bridge.h"
@@ -64,6 +65,13 @@ func HasProperty(factory, property string) bool {
 	name := C.CString(property)
 	defer C.free(unsafe.Pointer(name))
 	return C.wavry_has_property((*C.GObject)(e.Unsafe()), name) != 0
+}
+
+// LibraryError says why a shared library cannot be loaded; empty when it can.
+func LibraryError(name string) string {
+	cname := C.CString(name)
+	defer C.free(unsafe.Pointer(cname))
+	return goText(C.wavry_library_error(cname))
 }
 
 // Plugin is what the registry knows about a plugin.

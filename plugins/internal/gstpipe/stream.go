@@ -98,6 +98,9 @@ func (p *Pipeline) PullPicture(timeout time.Duration) (picture Picture, taken me
 		return Picture{}, 0, ErrLayout
 	}
 	picture = Picture{buffer: r.buffer, layout: goLayout(&r.layout, goString(r.format)), dmabuf: r.dmabuf != 0}
+	if r.fourcc != 0 {
+		picture.layout.Format, picture.layout.Modifier = media.FourCC(r.fourcc), uint64(r.modifier)
+	}
 	if picture.layout.Format == 0 || picture.layout.Width == 0 || picture.layout.Height == 0 {
 		picture.Release()
 		return Picture{}, 0, fmt.Errorf("%w: format %s", ErrLayout, goString(r.format))

@@ -21,6 +21,10 @@ type SPS struct {
 	MaxReorder, MaxBuffering int
 	// PicOrder is pic_order_cnt_type: 2 means output order is decoding order.
 	PicOrder int
+
+	// Bit positions, after profile and level and without emulation prevention: of vui_parameters_present_flag, and of
+	// bitstream_restriction_flag when there is a VUI, else 0.
+	vuiAt, restrictAt int
 }
 
 // CodecString is what WebCodecs and MP4 call it: avc1.PPCCLL.
@@ -48,6 +52,7 @@ func ParseSPS(nal []byte) (SPS, error) {
 	if err := s.size(r, chroma); err != nil {
 		return SPS{}, err
 	}
+	s.vuiAt = r.at
 	if r.flag() {
 		s.vui(r)
 	}
@@ -184,6 +189,7 @@ func (s *SPS) vui(r *bits) {
 		r.bit() // low_delay_hrd_flag
 	}
 	r.bit() // pic_struct_present_flag
+	s.restrictAt = r.at
 	s.Restricted = r.flag()
 	if !s.Restricted {
 		return

@@ -1,0 +1,16 @@
+// Command wavry-encode-nvenc encodes on NVIDIA GPUs with GStreamer's nvcodec plugin: H.264, HEVC and AV1. It is a
+// plugin: the host runtime starts it.
+package main
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/plugins/internal/encode"
+)
+
+func main() {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	pluginapi.ServeEncoder(encode.New(encode.Config{Name: "encode-nvenc", Methods: methods(machine{}), Logger: log}))
+}
