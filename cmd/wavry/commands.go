@@ -1,9 +1,18 @@
 package main
 
-import "github.com/hashicorp/cli"
+import (
+	"maps"
 
-// commands is the whole command table, sorted by name. Each role's commands live in a file of their own.
+	"github.com/hashicorp/cli"
+)
+
+// commands is the whole command table. Each role's commands live in a file of their own.
 func commands(env *environment) map[string]cli.CommandFactory {
-	_ = env
-	return map[string]cli.CommandFactory{}
+	all := map[string]cli.CommandFactory{}
+	for _, role := range []func(*environment) map[string]cli.CommandFactory{
+		desktopCommands, devCommands, hostCommands,
+	} {
+		maps.Copy(all, role(env))
+	}
+	return all
 }

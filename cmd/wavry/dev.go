@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/cli"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wavry/fleet/hostruntime/desktop"
+	"github.com/wavry/fleet/hostruntime/pluginhost"
+)
+
+// devCommands is `wavry dev`.
+func devCommands(env *environment) map[string]cli.CommandFactory {
+	return map[string]cli.CommandFactory{
+		"dev": func() (cli.Command, error) { return &devCommand{env: env}, nil },
+	}
+}
+
+type devCommand struct{ env *environment }
+
+func (c *devCommand) Synopsis() string { return "Run the whole system on this machine, with a desktop" }
+
+func (c *devCommand) Help() string {
+	return strings.TrimSpace(`
+Usage: wavry dev [options]
+
+  Streams the running Wayland desktop or, when there is none, starts a headless one, and prints a sign-in link. As root the desktop
+  and the plugins run as an unprivileged user. Takes the options of wavry host, and:
+
+  -desktop KIND     auto (default), running, sway, gnome, kde, or test for a test picture
+  -size WxH         size of a desktop that is started
+`)
+}
+
+func (c *devCommand) Run(args []string) int { return c.env.report("dev", c.run(args)) }
+
+func (c *devCommand) run(args []string) error {
+	cfg := defaultHostConfig()
+	cfg.ID = "dev"
+	cfg.StateDir = filepath.Join(cfg.StateDir, "dev")
+	cfg.HTTPAddr = "127.0.0.1:8080"
+	flags := flag.NewFlagSet("dev", flag.ContinueOnError)
+	flags.SetOutput(c.env.stderr)
+	kind := flags.String("desktop", "auto", "desktop to stream: auto, running, sway, gnome, kde or test")
+	size := flags.String("size", desktop.DefaultSize.String(), "size of a desktop that is started, WIDTHxHEIGHT")
+	if err := loadConfig("host", &cfg, flags, args); err != nil {
+		return err
+	}
+	log, err := c.env.logger()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signalContext()
+	defer stop()
+	choice, err := chooseDesktop(*kind, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	if choice == desktopTest && len(cfg.Capture) == 0 {
+		cfg.Capture = []string{"capture-test"}
+	}
+	if choice == desktopRunning || choice == desktopTest {
+		return c.serve(ctx, cfg, log, nil, nil)
+	}
+	return c.withDesktop(ctx, cfg, log, desktop.Kind(choice), *size)
+}
+
+// Choices beside desktop.Kinds.
+const (
+	desktopRunning = "running"
+	desktopTest    = "test"
+)
+
+// chooseDesktop resolves auto: the running desktop, or else sway.
+func chooseDesktop(kind string, lookup func(string) (string, bool)) (string, error) {
+	switch kind {
+	case "auto":
+		if _, running := lookup("WAYLAND_DISPLAY"); running {
+			return desktopRunning, nil
+		}
+		return string(desktop.Sway), nil
+	case desktopRunning, desktopTest, string(desktop.Sway), string(desktop.GNOME), string(desktop.KDE):
+		return kind, nil
+	}
+	return "", fmt.Errorf("-desktop %q: must be auto, running, sway, gnome, kde or test", kind)
+}
+
+// withDesktop starts a desktop and streams it. The host ends first: its plugins are clients of the desktop.
+func (c *devCommand) withDesktop(ctx context.Context, cfg hostConfig, log *slog.Logger, kind desktop.Kind, sizeText string) error {
+	size, err := desktop.ParseSize(sizeText)
+	if err != nil {
+		return err
+	}
+	d, err := desktop.New(desktop.Config{
+		Kind: kind, Size: size, Logger: log, Guard: []string{"/proc/self/exe", "desktop", "guard"},
+	})
+	if err != nil {
+		return err
+	}
+	desktopCtx, stopDesktop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopDesktop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g := new(errgroup.Group)
+	g.Go(func() error {
+		defer cancel() // without a desktop there is nothing to serve
+		return d.Run(desktopCtx)
+	})
+	g.Go(func() error {
+		defer stopDesktop()
+		select {
+		case <-d.Ready():
+			return c.serveAs(ctx, cfg, log, d)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return g.Wait()
+}
+
+// serveAs streams d with plugins that run as its user.
+func (c *devCommand) serveAs(ctx context.Context, cfg hostConfig, log *slog.Logger, d *desktop.Desktop) error {
+	if os.Geteuid() != 0 {
+		return c.serve(ctx, cfg, log, d.ClientEnviron(), nil)
+	}
+	dir, err := readablePlugins()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cfg.PluginDirs = append([]string{dir}, cfg.PluginDirs...)
+	user := d.User()
+	return c.serve(ctx, cfg, log, d.ClientEnviron(), &pluginhost.Credential{UID: user.UID, GID: user.GID})
+}
+
+func (c *devCommand) serve(ctx context.Context, cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) error {
+	role, err := newStandalone(cfg, log, environ, owner)
+	if err != nil {
+		return err
+	}
+	return serveStandalone(ctx, c.env, role)
+}
+
+// readablePlugins copies the plugins to where the desktop's user may run them: root's checkout is often private.
+func readablePlugins() (dir string, err error) {
+	binaries, err := pluginhost.Discover(pluginhost.DefaultDirs()...)
+	if err != nil {
+		return "", err
+	}
+	if dir, err = os.MkdirTemp("", "wavry-plugins-"); err != nil {
+		return "", fmt.Errorf("make a place for plugins: %w", err)
+	}
+	err = os.Chmod(dir, 0o755)
+	for _, b := range binaries {
+		err = errors.Join(err, copyExecutable(b.Path, filepath.Join(dir, filepath.Base(b.Path))))
+	}
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+func copyExecutable(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copy plugin: %w", err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return fmt.Errorf("copy plugin: %w", err)
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
