@@ -35,11 +35,13 @@ type SignIn struct {
 type Me struct {
 	Name string `json:"name"`
 	Role string `json:"role"` // admin, operator or viewer
-	// Admin tells the web app to offer the admin page.
+	// Admin tells the web app to offer the admin page; Role says which parts of it work.
 	Admin bool `json:"admin"`
 	// Accounts is false in standalone mode, where there are no passwords, only the one-time link.
 	Accounts bool `json:"accounts"`
 	TOTP     bool `json:"totp"`
+	// Password is false for an invited person who has not chosen one yet: the web app offers it.
+	Password bool `json:"password"`
 }
 
 // Desktop is one pool of equal hosts that a person may ask for.
@@ -117,6 +119,8 @@ type SessionRef struct {
 // Resume lists the sessions a returning client believes are running.
 type Resume struct {
 	Sessions []string `json:"sessions"`
+	// Viewers maps sessions to Grant.Viewer. It may be left out, which means the person's newest viewer of each session.
+	Viewers map[string]string `json:"viewers,omitempty"`
 }
 
 // Resumed says which of them are.

@@ -390,7 +390,7 @@ func testSessions(t *testing.T, s *Store) {
 		must(t, s.AddSession(t.Context(), x))
 	}
 	must(t, s.AddSession(t.Context(), Session{ID: "s1", Viewer: "v2", UserID: v.ID, Pool: "gnome", Role: "watch", CreatedAt: start}))
-	got, err := s.SessionOf(t.Context(), "s1", u.ID)
+	got, err := s.SessionPart(t.Context(), "s1", u.ID, "")
 	must(t, err)
 	if got != x {
 		t.Fatalf("session %+v", got)
@@ -398,8 +398,13 @@ func testSessions(t *testing.T, s *Store) {
 	if owner, err := s.SessionControl(t.Context(), "s1"); err != nil || owner.UserID != u.ID {
 		t.Fatalf("owner %+v, %v", owner, err)
 	}
-	_, err = s.SessionOf(t.Context(), "s2", u.ID)
+	_, err = s.SessionPart(t.Context(), "s2", u.ID, "")
 	want(t, err, ErrNotFound)
+	_, err = s.SessionPart(t.Context(), "s1", u.ID, "v2") // another person's viewer
+	want(t, err, ErrNotFound)
+	if got, err = s.SessionPart(t.Context(), "s1", u.ID, "v1"); err != nil || got != x {
+		t.Fatalf("part %+v, %v", got, err)
+	}
 	if all, err := s.RunningSessions(t.Context(), ""); err != nil || len(all) != 2 {
 		t.Fatalf("running %+v, %v", all, err)
 	}
@@ -410,7 +415,7 @@ func testSessions(t *testing.T, s *Store) {
 			t.Fatalf("ended %v, want %v", ended, first)
 		}
 	}
-	if got, err = s.SessionOf(t.Context(), "s1", v.ID); err != nil || got.Reason != "reason-true" || got.EndedAt.IsZero() {
+	if got, err = s.SessionPart(t.Context(), "s1", v.ID, ""); err != nil || got.Reason != "reason-true" || got.EndedAt.IsZero() {
 		t.Fatalf("ended session %+v, %v", got, err)
 	}
 	if mine, err := s.RunningSessions(t.Context(), u.ID); err != nil || len(mine) != 0 {

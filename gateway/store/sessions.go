@@ -36,11 +36,11 @@ func (s *Store) AddSession(ctx context.Context, x Session) error {
 	})
 }
 
-// SessionOf returns the newest part of an account in a session, ended or not.
-func (s *Store) SessionOf(ctx context.Context, id, userID string) (x Session, err error) {
+// SessionPart returns the part of an account in a session as this viewer, or with an empty viewer its newest part.
+func (s *Store) SessionPart(ctx context.Context, id, userID, viewer string) (x Session, err error) {
 	err = s.read(ctx, "find session", func(c conn) error {
-		x, err = scanSession(c.row(`SELECT `+sessionColumns+` FROM sessions WHERE id = ? AND user_id = ?
-			ORDER BY created_at DESC LIMIT 1`, id, userID))
+		x, err = scanSession(c.row(`SELECT `+sessionColumns+` FROM sessions WHERE id = ? AND user_id = ? AND (viewer = ? OR ? = '')
+			ORDER BY created_at DESC LIMIT 1`, id, userID, viewer, viewer))
 		return err
 	})
 	return x, err

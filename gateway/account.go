@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/wavry/fleet/gateway/credential"
+	"github.com/wavry/fleet/gateway/signalapi"
+	"github.com/wavry/fleet/gateway/store"
+)
+
+// changePassword sets the caller's password; whoever has one must know it. All other browsers are signed out.
+func changePassword(c *call) (any, error) {
+	var p signalapi.PasswordChange
+	if err := c.decode(&p); err != nil {
+		return nil, err
+	}
+	u := c.in.User
+	if u.Password != "" {
+		if err := c.provePassword(u, p.Old); err != nil {
+			return nil, err
+		}
+	}
+	if err := credential.CheckPassword(u.Name, p.New); err != nil {
+		return nil, err
+	}
+	encoded, err := c.gw.hasher.Hash(c.Context(), p.New)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.open.store.SetPassword(c.Context(), u.ID, encoded, c.in.Login.Hash, c.act("account.password", u.Name, "")); err != nil {
+		return nil, err
+	}
+	c.gw.sockets.recheck(u.ID)
+	return nil, nil
+}
+
+func (c *call) provePassword(u store.User, password string) error {
+	if err := c.limitSignIn(u.Name); err != nil {
+		return err
+	}
+	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
+		return tooFast(wait)
+	}
+	ok, _, err := c.gw.hasher.Verify(c.Context(), u.Password, password)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return c.countFailure(u, badCredentials())
+	}
+	return nil
+}
+
+// beginTOTP shows a new secret; it counts when a code of it comes back. A present second factor stays until then.
+func beginTOTP(c *call) (any, error) {
+	u := c.in.User
+	f, err := credential.NewTOTP("Wavry", u.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.open.store.BeginTOTP(c.Context(), u.ID, c.open.sealer.Seal(f.Secret, u.ID)); err != nil {
+		return nil, err
+	}
+	return signalapi.TOTPSetup{Secret: string(f.Secret), URI: f.URI, QR: f.QR}, nil
+}
+
+// confirmTOTP makes the shown secret the second factor. An account that has one already proves it by signing in; a stolen
+// cookie alone must not replace it, so it must be disabled with a code first.
+func confirmTOTP(c *call) (any, error) {
+	code, err := c.decodeCode()
+	if err != nil {
+		return nil, err
+	}
+	u := c.in.User
+	switch {
+	case u.TOTPSecret != "":
+		return nil, badRequest("There is a second factor already; disable it first.")
+	case u.TOTPPending == "":
+		return nil, badRequest("Begin first, then confirm with a code.")
+	}
+	secret, err := c.open.sealer.Open(u.TOTPPending, u.ID)
+	if err != nil {
+		return nil, err
+	}
+	step, ok := credential.MatchTOTP(secret, code, c.now())
+	if !ok {
+		return nil, c.countFailure(u, badCredentials())
+	}
+	codes, hashes := credential.NewRecoveryCodes()
+	if err := c.open.store.ConfirmTOTP(c.Context(), u.ID, u.TOTPPending, step, hashes, c.act("account.totp_on", u.Name, "")); err != nil {
+		return nil, err
+	}
+	return signalapi.RecoveryCodes{Codes: codes}, nil
+}
+
+func disableTOTP(c *call) (any, error) {
+	if err := c.proveCode(); err != nil {
+		return nil, err
+	}
+	return nil, c.open.store.RemoveTOTP(c.Context(), c.in.User.ID, c.act("account.totp_off", c.in.User.Name, ""))
+}
+
+func newRecoveryCodes(c *call) (any, error) {
+	if err := c.proveCode(); err != nil {
+		return nil, err
+	}
+	codes, hashes := credential.NewRecoveryCodes()
+	err := c.open.store.ReplaceRecoveryCodes(c.Context(), c.in.User.ID, hashes, c.act("account.recovery_codes", c.in.User.Name, ""))
+	return signalapi.RecoveryCodes{Codes: codes}, err
+}
+
+// proveCode spends the code in the body against the caller's second factor, as slowly as a sign-in.
+func (c *call) proveCode() error {
+	code, err := c.decodeCode()
+	if err != nil {
+		return err
+	}
+	u := c.in.User
+	if u.TOTPSecret == "" {
+		return badRequest("There is no second factor.")
+	}
+	if code == "" {
+		return badRequest("A code of the authenticator app or a recovery code is needed.")
+	}
+	return c.checkSecondFactor(u, code)
+}
+
+func (c *call) decodeCode() (string, error) {
+	var t signalapi.TOTPCode
+	if err := c.decode(&t); err != nil {
+		return "", err
+	}
+	u := c.in.User
+	if err := c.limitSignIn(u.Name); err != nil {
+		return "", err
+	}
+	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
+		return "", tooFast(wait)
+	}
+	return strings.TrimSpace(t.Code), nil
+}
+
+func listLogins(c *call) (any, error) {
+	logins, err := c.open.store.Logins(c.Context(), c.in.User.ID, c.now())
+	list := make([]signalapi.Login, 0, len(logins))
+	for _, l := range logins {
+		list = append(list, signalapi.Login{ID: l.ID, CreatedAt: l.CreatedAt, SeenAt: l.SeenAt, ExpiresAt: l.ExpiresAt, Address: l.Address,
+			Agent: l.Agent, Method: l.Method, Current: l.Hash == c.in.Login.Hash})
+	}
+	return list, err
+}
+
+func endLogin(c *call) (any, error) {
+	id := c.PathValue("id")
+	if err := c.open.store.EndLoginByID(c.Context(), c.in.User.ID, id, c.act("account.sign_out", c.in.User.Name, "")); err != nil {
+		return nil, err
+	}
+	c.gw.sockets.recheck(c.in.User.ID)
+	return nil, nil
+}
+
+// newLink makes a one-time link and returns it as a URL.
+func (g *Gateway) newLink(ctx context.Context, kind, userID, createdBy string) (url string, link store.Link, err error) {
+	o := g.open.Load()
+	if o == nil {
+		return "", link, ErrNotRunning
+	}
+	token, now := credential.NewToken(), g.cfg.Now()
+	link = store.Link{Hash: credential.HashToken(string(token)), ID: credential.NewID("k-"), Kind: kind, UserID: userID,
+		CreatedBy: createdBy, CreatedAt: now, ExpiresAt: now.Add(g.cfg.LinkLifetime)}
+	if err := o.store.CreateLink(ctx, link, g.actOf(createdBy, "", "link.create", link.ID, kind)); err != nil {
+		return "", link, fmt.Errorf("make one-time link: %w", err)
+	}
+	return g.URL() + "/" + signalapi.LinkFragment + string(token), link, nil
+}

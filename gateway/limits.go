@@ -1,0 +1,84 @@
+package gateway
+
+import "time"
+
+const (
+	// maxBody bounds a JSON body: the largest honest one, a one-time link with name and password, has under 1 kB.
+	maxBody = 16 << 10
+	// maxMessage bounds a message on the WebSocket: Resume with maxResume sessions fits.
+	maxMessage = 32 << 10
+	// maxResume bounds the sessions one client may ask about; a browser runs a handful.
+	maxResume = 64
+	// maxHeader bounds request headers; browsers send 1-2 kB, a cookie of ours has 43 bytes.
+	maxHeader = 32 << 10
+
+	// Timeouts of the HTTP server. No handler streams; admission is the slowest with the master's 10 s.
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 20 * time.Second
+	writeTimeout      = 60 * time.Second
+	idleTimeout       = 2 * time.Minute
+
+	// shutdownTimeout is how long running requests may take at the end, below Nomad's default kill_timeout of 5 s.
+	shutdownTimeout = 4 * time.Second
+
+	// socketQueue is how many messages wait for a slow browser. When it is full the socket is closed: the client reconnects and
+	// resumes, and misses nothing that the store or the master knows.
+	socketQueue = 64
+	// socketRequests is how many requests of one socket are worked on at once; beyond it they are refused as rate_limited.
+	socketRequests = 4
+	// socketRate and socketBurst bound messages of one socket; an honest client sends a few per minute.
+	socketRate  = 5
+	socketBurst = 30
+	// socketsPerUser bounds the tabs of one person.
+	socketsPerUser = 32
+	// socketsInAll bounds memory: some 30 kB each.
+	socketsInAll = 20_000
+	// pingEvery keeps the connection alive through proxies and notices dead ones; pingTimeout ends them.
+	pingEvery   = 20 * time.Second
+	pingTimeout = 10 * time.Second
+	// writeTimeoutSocket ends the socket of a client that takes nothing; closeTimeout bounds the farewell.
+	writeTimeoutSocket = 10 * time.Second
+	closeTimeout       = time.Second
+	// recheckEvery is how soon a socket of a disabled, banned or signed-out person ends when another gateway was told.
+	recheckEvery = 15 * time.Second
+	// requestTimeout bounds one signaling request; the master takes up to 10 s and may change its leader meanwhile.
+	requestTimeout = 25 * time.Second
+
+	// endedQueue is how many ends of sessions wait for the store; when it is full they are left to reconcile.
+	endedQueue = 4096
+	// reconcileEvery compares the store's running sessions with the master's, for ends that nobody saw.
+	reconcileEvery = 5 * time.Minute
+	// sweepEvery removes what is past its time.
+	sweepEvery = time.Hour
+	// probeEvery asks whether the master answers, for /readyz and metrics.
+	probeEvery   = 5 * time.Second
+	probeTimeout = 3 * time.Second
+	// hostsFresh is how long the list of hosts is shared by all who look at desktops.
+	hostsFresh = time.Second
+	// bansFresh is how late a ban of an address that another gateway was told comes into force here.
+	bansFresh = 5 * time.Second
+
+	// seenEvery is how precisely a login's last use is stored.
+	seenEvery = 5 * time.Minute
+
+	// Sign-in limits per address (IPv6: per /64): a family or an office behind one address signs in, a guesser is slow.
+	addressBurst = 20
+	addressEvery = 3 * time.Second
+	// Sign-in limits per name, whether there is such an account or not.
+	nameBurst = 10
+	nameEvery = 6 * time.Second
+	// limitedKeys bounds the memory of each limiter; when full, keys that have recovered make room, then arbitrary ones.
+	limitedKeys = 50_000
+
+	// freeFailures is how many refused sign-ins an account takes before it waits, then 1 s, doubling up to maxLock. Stored with
+	// the account, it holds on every gateway and over restarts. It is short, since anybody can lock anybody out this way.
+	freeFailures = 5
+	maxLock      = 5 * time.Minute
+
+	// maxName is in bytes.
+	maxName = 64
+	// maxReason bounds what operators write, as the master does.
+	maxReason = 200
+	// maxAgent bounds the stored User-Agent.
+	maxAgent = 200
+)

@@ -1,0 +1,252 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/wavry/fleet/gateway/credential"
+	"github.com/wavry/fleet/gateway/signalapi"
+	"github.com/wavry/fleet/gateway/store"
+)
+
+func info(c *call) (any, error) {
+	i := signalapi.Info{Version: c.gw.cfg.Version, Accounts: true}
+	if c.gw.cfg.OIDC != nil {
+		i.OIDC = c.gw.cfg.OIDC.Button
+		if i.OIDC == "" {
+			i.OIDC = "Sign in with your organisation"
+		}
+	}
+	return i, nil
+}
+
+func me(in store.SignedIn) signalapi.Me {
+	return signalapi.Me{Name: in.User.Name, Role: string(in.User.Role), Admin: atLeast(in.User.Role, store.RoleOperator), Accounts: true,
+		TOTP: in.User.TOTPSecret != "", Password: in.User.Password != ""}
+}
+
+// signIn signs a person in by link or by name and password.
+func signIn(c *call) (any, error) {
+	var s signalapi.SignIn
+	if err := c.decode(&s); err != nil {
+		return nil, err
+	}
+	method := store.MethodPassword
+	if s.Link != "" {
+		method = store.MethodLink
+	}
+	u, err := c.signIn(s)
+	result := "ok"
+	if err != nil {
+		refusal, _ := refusalOf(err)
+		result = refusal.Reason
+	}
+	c.gw.metrics.signIns.WithLabelValues(method, result).Inc()
+	if err != nil {
+		return nil, err
+	}
+	return me(store.SignedIn{User: u}), nil
+}
+
+func (c *call) signIn(s signalapi.SignIn) (store.User, error) {
+	if err := c.limitSignIn(s.Name); err != nil {
+		return store.User{}, err
+	}
+	if s.Link != "" {
+		return c.signInByLink(s)
+	}
+	return c.signInByPassword(s)
+}
+
+// limitSignIn refuses what comes too fast from one address or for one name, and banned addresses, before anything costs much.
+func (c *call) limitSignIn(name string) error {
+	if err := c.gw.checkAddress(c.Context(), c.open, c.addr); err != nil {
+		return err
+	}
+	now := c.now()
+	if wait, ok := c.gw.byAddr.take(addressKey(c.addr), now); !ok {
+		return tooFast(wait)
+	}
+	if name = store.NameKey(name); name != "" {
+		if wait, ok := c.gw.byName.take(cut(name, maxName), now); !ok {
+			return tooFast(wait)
+		}
+	}
+	return nil
+}
+
+func tooFast(wait time.Duration) *RefusalError {
+	return refuse(http.StatusTooManyRequests, signalapi.ReasonRateLimited, "Too many tries; wait a moment and try again.").after(wait)
+}
+
+func badCredentials() *RefusalError {
+	return refuse(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "Name, password or code is wrong.")
+}
+
+func (c *call) signInByPassword(s signalapi.SignIn) (store.User, error) {
+	ctx := c.Context()
+	u, err := c.open.store.UserByName(ctx, s.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		u, err = store.User{}, nil // the answer takes as long as for a wrong password
+	}
+	if err != nil {
+		return u, err
+	}
+	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
+		return u, tooFast(wait)
+	}
+	ok, outdated, err := c.gw.hasher.Verify(ctx, u.Password, s.Password)
+	if err != nil {
+		return u, err
+	}
+	if !ok || u.Disabled {
+		return u, c.countFailure(u, badCredentials())
+	}
+	if err := c.checkSecondFactor(u, s.TOTP); err != nil {
+		return u, err
+	}
+	if outdated {
+		if err := c.upgradeHash(u, s.Password); err != nil {
+			return u, err
+		}
+	}
+	return u, c.openLogin(u, store.MethodPassword)
+}
+
+// countFailure remembers a refused try with the account, if there is one, and returns the refusal.
+func (c *call) countFailure(u store.User, refusal *RefusalError) error {
+	if u.ID == "" {
+		return refusal
+	}
+	if err := c.open.store.CountFailure(c.Context(), u.ID, c.now()); err != nil {
+		return err
+	}
+	if u.Failed+1 == freeFailures {
+		act := c.gw.actOf(u.Name, addressText(c), "signin.locked", u.Name, "too many refused sign-ins")
+		if err := c.open.store.Record(c.Context(), act); err != nil {
+			return err
+		}
+	}
+	return refusal
+}
+
+// checkSecondFactor accepts a TOTP code or a recovery code, each once, if the account has a second factor.
+func (c *call) checkSecondFactor(u store.User, code string) error {
+	if u.TOTPSecret == "" {
+		return nil
+	}
+	code = strings.TrimSpace(code)
+	if code == "" {
+		return refuse(http.StatusUnauthorized, signalapi.ReasonTOTPRequired, "Enter the code of your authenticator app, or a recovery code.")
+	}
+	err := c.useCode(u, u.TOTPSecret, code)
+	if errors.Is(err, store.ErrCodeUsed) {
+		return c.countFailure(u, badCredentials())
+	}
+	return err
+}
+
+// useCode spends a code; ErrCodeUsed for a wrong one too.
+func (c *call) useCode(u store.User, sealed, code string) error {
+	try := credential.NewID("t-")
+	if !credential.IsTOTP(code) {
+		return c.open.store.UseRecoveryCode(c.Context(), u.ID, credential.HashRecoveryCode(code), try, c.now())
+	}
+	secret, err := c.open.sealer.Open(sealed, u.ID)
+	if err != nil {
+		return err
+	}
+	step, ok := credential.MatchTOTP(secret, code, c.now())
+	if !ok {
+		return store.ErrCodeUsed
+	}
+	return c.open.store.UseTOTPStep(c.Context(), u.ID, step, try)
+}
+
+func (c *call) upgradeHash(u store.User, password string) error {
+	encoded, err := c.gw.hasher.Hash(c.Context(), password)
+	if errors.Is(err, credential.ErrBusy) {
+		return nil // the next sign-in will do it
+	} else if err != nil {
+		return err
+	}
+	return c.open.store.UpgradePassword(c.Context(), u.ID, u.Password, encoded)
+}
+
+// openLogin makes the login of somebody who has proved who they are, unless the account is banned.
+func (c *call) openLogin(u store.User, method string) error {
+	login, token := c.newLogin(u.ID, method)
+	act := c.gw.actOf(u.Name, login.Address, "signin."+method, u.Name, "")
+	if err := c.open.store.CreateLogin(c.Context(), login, act); err != nil {
+		return err
+	}
+	return c.welcomeBack(login, token)
+}
+
+// welcomeBack gives the cookie if the login holds; a ban ends it again.
+func (c *call) welcomeBack(login store.Login, token credential.Secret) error {
+	if _, err := c.gw.findLogin(c.Context(), c.open, login.Hash, c.addr); err != nil {
+		return errors.Join(err, c.open.store.EndLogin(c.Context(), login.Hash))
+	}
+	c.setCookie(token, c.gw.cfg.LoginLifetime)
+	return nil
+}
+
+// signInByLink uses a one-time link: it may choose a password, and the first admin a name.
+func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
+	name := strings.TrimSpace(s.Name)
+	if name == "" {
+		name = "admin"
+	}
+	if err := checkName(name); err != nil {
+		return store.User{}, err
+	}
+	encoded := ""
+	if s.Password != "" {
+		if err := credential.CheckPassword(name, s.Password); err != nil {
+			return store.User{}, err
+		}
+		var err error
+		if encoded, err = c.gw.hasher.Hash(c.Context(), s.Password); err != nil {
+			return store.User{}, err
+		}
+	}
+	login, token := c.newLogin("", store.MethodLink)
+	u, err := c.open.store.UseLink(c.Context(), store.LinkUse{
+		Hash: credential.HashToken(cut(s.Link, maxAgent)), Try: credential.NewID("t-"), Password: encoded, Login: login,
+		Admin: store.User{ID: credential.NewID("u-"), Name: name, CreatedAt: c.now()},
+		Act:   c.gw.actOf("", login.Address, "signin.link", "", ""),
+	}, c.now())
+	if err != nil {
+		return u, err
+	}
+	return u, c.welcomeBack(login, token)
+}
+
+// signOut ends the login of the cookie, if there is one.
+func signOut(c *call) (any, error) {
+	if cookie, err := c.Cookie(c.gw.cookieName()); err == nil {
+		hash := credential.HashToken(cookie.Value)
+		if err := c.open.store.EndLogin(c.Context(), hash); err != nil {
+			return nil, err
+		}
+		c.gw.sockets.closeLogin(hash)
+	}
+	c.clearCookie()
+	return nil, nil
+}
+
+// checkName accepts names that people can tell apart on a screen.
+func checkName(name string) error {
+	if name == "" || len(name) > maxName || name != strings.TrimSpace(name) {
+		return badRequest("A name has 1 to %d bytes and no space at its ends.", maxName)
+	}
+	for _, r := range name {
+		if r < ' ' || r == 0x7f || r == '\u202e' || r == '\ufffd' || r == '/' {
+			return badRequest("A name has no control characters and no slash.")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"github.com/wavry/fleet/gateway/signalapi"
+	"github.com/wavry/fleet/gateway/store"
+)
+
+// The first admin comes in by the announced link, once; there is no other way in, and no link after that.
+func TestFirstAdmin(t *testing.T) {
+	s := startSite(t)
+	b := s.browser()
+	b.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+	b.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "admin", Password: "admin"})
+	admin := s.admin()
+	if me := ok[signalapi.Me](admin, "GET", signalapi.PathMe, nil); !me.Admin || !me.Password || me.TOTP {
+		t.Fatalf("me %+v", me)
+	}
+	b.refused(http.StatusUnauthorized, signalapi.ReasonLinkUsed, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(s.first), Name: "mallory", Password: goodPassword})
+	s.stop()
+	if again := runSite(t, s.fleet, s.cfg); again.first != "" {
+		t.Fatal("a second start announces a link although there is an admin")
+	}
+}
+
+// Invitation, own password, sign-out, sign-in; the cookie is out of reach of scripts and other sites.
+func TestInviteAndPassword(t *testing.T) {
+	s := startSite(t)
+	admin := s.admin()
+	invite := ok[signalapi.Invite](admin, "POST", signalapi.PathAdminUsers, signalapi.NewUser{Name: "Ada", Role: "viewer"})
+	ada := s.browser()
+	ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(invite.URL)})
+	ada.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathPassword, signalapi.PasswordChange{New: "short"})
+	ok[none](ada, "POST", signalapi.PathPassword, signalapi.PasswordChange{New: goodPassword})
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathPassword, signalapi.PasswordChange{Old: "wrong", New: goodPassword + "2"})
+	ok[none](ada, "POST", signalapi.PathSignOut, nil)
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+
+	req, err := http.NewRequest("POST", s.URL()+signalapi.PathSignIn, strings.NewReader(fmt.Sprintf(`{"name":" ADA ","password":%q}`, goodPassword)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(signalapi.CSRFHeader, "1")
+	resp, err := ada.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	cookies := resp.Cookies()
+	if resp.StatusCode != http.StatusOK || len(cookies) != 1 || !cookies[0].HttpOnly || cookies[0].SameSite != http.SameSiteStrictMode || len(cookies[0].Value) != 43 {
+		t.Fatalf("sign-in %d, cookies %v", resp.StatusCode, cookies)
+	}
+	logins := ok[[]signalapi.Login](ada, "GET", signalapi.PathLogins, nil)
+	if len(logins) != 1 || !logins[0].Current || logins[0].Method != store.MethodPassword || logins[0].Address != "127.0.0.1" {
+		t.Fatalf("logins %+v", logins)
+	}
+	ok[none](ada, "DELETE", signalapi.PathLogins+"/"+logins[0].ID, nil)
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+}
+
+// clock is a time that tests move.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+func withClock(c *clock) func(*Config) { return func(cfg *Config) { cfg.Now = c.now } }
+
+func newClock() *clock { return &clock{at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)} }
+
+// The second factor: set up with QR, asked for, each code once, recovery codes once, taken away with a code only.
+func TestTOTP(t *testing.T) {
+	c := newClock()
+	s := startSite(t, withClock(c))
+	admin := s.admin()
+	ada, user := s.person(admin, "ada", store.RoleViewer)
+	setup := ok[signalapi.TOTPSetup](ada, "POST", signalapi.PathTOTPBegin, nil)
+	if !strings.HasPrefix(setup.URI, "otpauth://totp/Wavry:ada") || len(setup.QR) < 100 {
+		t.Fatalf("setup %q with %d bytes of picture", setup.URI, len(setup.QR))
+	}
+	code := func() string {
+		text, err := totp.GenerateCode(setup.Secret, c.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: "000000"})
+	codes := ok[signalapi.RecoveryCodes](ada, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code()}).Codes
+	if len(codes) != 10 {
+		t.Fatalf("%d recovery codes", len(codes))
+	}
+	try := func(code string) signalapi.SignIn {
+		c.add(time.Minute) // past the rate limits and into the next step
+		return signalapi.SignIn{Name: "ada", Password: goodPassword, TOTP: code}
+	}
+	b := s.browser()
+	b.refused(http.StatusUnauthorized, signalapi.ReasonTOTPRequired, "POST", signalapi.PathSignIn, try(""))
+	b.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, try("123456"))
+	c.add(time.Minute)
+	good := code()
+	ok[signalapi.Me](b, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword, TOTP: good})
+	b.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword, TOTP: good})
+	ok[signalapi.Me](b, "POST", signalapi.PathSignIn, try(strings.ToUpper(codes[0])))
+	b.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, try(codes[0]))
+	b.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathTOTPDisable, signalapi.TOTPCode{})
+	c.add(time.Minute)
+	fresh := ok[signalapi.RecoveryCodes](b, "POST", signalapi.PathRecoveryCodes, signalapi.TOTPCode{Code: code()}).Codes
+	b.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, try(codes[1]))
+	c.add(time.Minute)
+	ok[none](b, "POST", signalapi.PathTOTPDisable, signalapi.TOTPCode{Code: fresh[3]})
+	ok[signalapi.Me](b, "POST", signalapi.PathSignIn, try(""))
+
+	setup = ok[signalapi.TOTPSetup](ada, "POST", signalapi.PathTOTPBegin, nil)
+	ok[signalapi.RecoveryCodes](ada, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code()})
+	ok[none](admin, "DELETE", signalapi.PathAdminUser+user.ID+"/totp", nil)
+	if got := ok[signalapi.User](admin, "GET", signalapi.PathAdminUser+user.ID, nil); got.TOTP {
+		t.Fatal("the second factor was not reset")
+	}
+	// The secret is not in the store as it is.
+	u, err := s.open.Load().store.UserByName(t.Context(), "ada")
+	if err != nil || strings.Contains(u.TOTPSecret+u.TOTPPending, setup.Secret) {
+		t.Fatalf("stored second factor of %+v, %v", u, err)
+	}
+}
+
+// A guesser is slowed down by account, by name and by address, on a name that exists like on one that does not, and the
+// owner comes in again after the wait.
+func TestBruteForce(t *testing.T) {
+	for _, name := range []string{"ada", "nobody"} {
+		t.Run(name, func(t *testing.T) {
+			c := newClock()
+			s := startSite(t, withClock(c))
+			s.person(s.admin(), "ada", store.RoleViewer)
+			b := s.browser()
+			limited := 0
+			for range 3 * nameBurst {
+				status, _ := b.try("POST", signalapi.PathSignIn, signalapi.SignIn{Name: name, Password: "guess"})
+				switch status {
+				case http.StatusTooManyRequests:
+					limited++
+				case http.StatusUnauthorized:
+				default:
+					t.Fatalf("status %d", status)
+				}
+			}
+			if limited < 2*nameBurst {
+				t.Fatalf("only %d of %d guesses were refused for their rate", limited, 3*nameBurst)
+			}
+		})
+	}
+	t.Run("over time", func(t *testing.T) {
+		c := newClock()
+		s := startSite(t, withClock(c))
+		s.person(s.admin(), "ada", store.RoleViewer)
+		b := s.browser()
+		guesses := 0
+		for range 360 { // an hour, a guess each 10 s
+			c.add(10 * time.Second)
+			if status, _ := b.try("POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: "guess"}); status == http.StatusUnauthorized {
+				guesses++
+			}
+		}
+		if guesses > 30 {
+			t.Fatalf("%d guesses were answered within an hour", guesses)
+		}
+		r := b.refused(http.StatusTooManyRequests, signalapi.ReasonRateLimited, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword})
+		c.add(time.Duration(r.RetrySeconds) * time.Second)
+		ok[signalapi.Me](b, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword})
+	})
+}
+
+// A login ends when it is idle or old, and lives on while it is used.
+func TestLoginLifetime(t *testing.T) {
+	c := newClock()
+	s := startSite(t, withClock(c), func(cfg *Config) { cfg.LoginIdle, cfg.LoginLifetime = time.Hour, 3*time.Hour })
+	admin := s.admin()
+	for range 3 {
+		c.add(50 * time.Minute)
+		ok[signalapi.Me](admin, "GET", signalapi.PathMe, nil)
+	}
+	c.add(35 * time.Minute)
+	admin.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+	ok[signalapi.Me](admin, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "root", Password: goodPassword})
+	c.add(61 * time.Minute)
+	admin.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+}
+
+// The embedding process gets a link that signs in once, also for an account that exists already.
+func TestSignInLink(t *testing.T) {
+	s := startSite(t)
+	for range 2 {
+		link, err := s.SignInLink(t.Context(), "dev", store.RoleAdmin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := s.browser()
+		if me := ok[signalapi.Me](b, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(link)}); me.Role != "admin" || me.Password {
+			t.Fatalf("me %+v", me)
+		}
+		b.refused(http.StatusUnauthorized, signalapi.ReasonLinkUsed, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(link)})
+	}
+}
