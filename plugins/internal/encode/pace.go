@@ -11,6 +11,7 @@ import (
 type pace struct {
 	interval time.Duration // 0: no limit
 	due      media.Time    // when the next picture would come at the exact rate
+	last     media.Time    // when the last one went
 }
 
 // set changes the rate in pictures per second; 0 or less takes the limit off.
@@ -19,11 +20,14 @@ func (p *pace) set(fps float64) {
 	if fps > 0 {
 		p.interval = time.Duration(float64(time.Second) / fps)
 	}
-	p.due = min(p.due, p.due.Add(p.interval)) // a rate raised from a very low one takes effect at once
+	p.due = p.last.Add(p.interval) // the picture after the last one comes by the new rate already
 }
 
 // at is the earliest time for the next picture.
 func (p *pace) at() media.Time { return p.due.Add(-p.interval / 2) }
 
 // sent notes that a picture went at now.
-func (p *pace) sent(now media.Time) { p.due = max(p.due, now).Add(p.interval) }
+func (p *pace) sent(now media.Time) {
+	p.due = max(p.due, now).Add(p.interval)
+	p.last = now
+}

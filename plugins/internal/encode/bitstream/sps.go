@@ -37,10 +37,13 @@ const maxMacroblocks = 1024
 
 // ParseSPS reads a NAL unit of type 7.
 func ParseSPS(nal []byte) (SPS, error) {
-	if len(nal) < 4 || nal[0]&0x1f != nalSPS {
+	if len(nal) == 0 || nal[0]&0x1f != nalSPS {
 		return SPS{}, fmt.Errorf("%w: not one", ErrSPS)
 	}
 	raw := unescape(nal[1:])
+	if len(raw) < 4 {
+		return SPS{}, fmt.Errorf("%w: truncated at %d bytes", ErrSPS, len(nal))
+	}
 	r := &bits{b: raw[3:]}
 	s := SPS{Profile: raw[0], Constraints: raw[1], Level: raw[2]}
 	r.ue() // seq_parameter_set_id
