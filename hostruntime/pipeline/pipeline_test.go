@@ -318,25 +318,51 @@ func TestFallback(t *testing.T) {
 		{"capture stalls", fakeplugin.Behaviour{StallAfter: 10}, "capture", "Restarting the screen capture"},
 		{"encoder stalls", fakeplugin.Behaviour{StallAfter: 10}, "encoder", "Restarting the video encoder"},
 		{"encoder fails", fakeplugin.Behaviour{FailAfter: 10}, "encoder", "Restarting the video encoder"},
-		{"capture sends garbage", fakeplugin.Behaviour{Garbage: true}, "encoder", "Restarting the video encoder"},
+		{"capture sends garbage", fakeplugin.Behaviour{Garbage: true}, "capture", ""},
+		{"capture sends wrong descriptors", fakeplugin.Behaviour{WrongFD: true}, "capture", ""},
+		{"capture sends unsealed memory", fakeplugin.Behaviour{Unsealed: true}, "capture", ""},
+		{"capture sends no picture", fakeplugin.Behaviour{NoPicture: true}, "capture", "Restarting the screen capture"},
+		{"encoder sends no keyframe", fakeplugin.Behaviour{NeverKeyframe: true}, "encoder", "Restarting the video encoder"},
+		{"encoder's units are too large", fakeplugin.Behaviour{UnitBytes: 17 << 20}, "encoder", "Restarting the video encoder"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			captures, encoders := one("good-c", good), one("good-e", good)
-			if strings.HasPrefix(c.name, "capture") {
+			if c.role == "capture" {
 				captures = []plugin{{"bad", c.b}, {"good-c", good}}
 			} else {
 				encoders = []plugin{{"bad", c.b}, {"good-e", good}}
 			}
-			if c.b.Garbage { // the encoder notices; nobody can tell that the capture is to blame but by trying it
-				captures = one("bad", fakeplugin.Behaviour{Garbage: true, Runs: 1})
-				captures[0].name = "good-c"
-				t.Skip("covered by TestGarbage")
-			}
 			r := start(t, captures, encoders, nil)
-			r.await("fallback", 20*time.Second, ran("good-c", "good-e"))
+			r.await("fallback", 40*time.Second, ran("good-c", "good-e"))
 			if c.says != "" && !strings.Contains(strings.Join(r.sink.texts(), "\n"), c.says) {
 				t.Errorf("viewer was told %q, not %q", r.sink.texts(), c.says)
+			}
+		})
+	}
+}
+
+// TestBadPictures proves that black and repeated pictures lead to another capture, but only while somebody types.
+func TestBadPictures(t *testing.T) {
+	for _, b := range []fakeplugin.Behaviour{{Black: true}, {Frozen: true}} {
+		t.Run(b.String(), func(t *testing.T) {
+			t.Parallel()
+			r := start(t, []plugin{{"bad", b}, {"good-c", good}}, one("e", good), nil)
+			r.await("live", 10*time.Second, lives(1))
+			key := &pluginpb.InputBatch{Events: []*pluginpb.InputEvent{{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 30, Down: true}}}}}
+			typing := time.NewTicker(100 * time.Millisecond)
+			defer typing.Stop()
+			deadline := time.After(30 * time.Second)
+			for fell := false; !fell; {
+				select {
+				case <-typing.C:
+					_, _ = r.p.Inject(t.Context(), key) // refused while it restarts
+				case <-deadline:
+					t.Fatalf("still bad; states %q", r.sink.texts())
+				}
+				r.sink.mu.Lock()
+				fell = ran("good-c", "e")(r.sink)
+				r.sink.mu.Unlock()
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/media"
@@ -176,22 +177,24 @@ func (s *supervisor) failed(r role, run uint64, now media.Time, why cause, err e
 	sl.last[sl.candidate] = &CandidateError{Name: sl.names[sl.candidate], Cause: string(why), Err: err}
 	sl.attempts++
 	sl.failures++
+	ended := r
 	if why == causeRefused || sl.failures >= maxFailures {
-		s.advance(sl)
+		if around := s.advance(sl); around && r == roleEncoder && !s.live {
+			ended = s.blameCapture(err)
+		}
 	}
-	actions := s.stopFor(r)
-	if s.exhausted(sl, now) {
+	actions := s.stopFor(ended)
+	if s.exhausted(r, now) {
 		s.givenUp = true
 		return append(actions, action{kind: actGiveUp, err: s.exhaustedError(r)})
 	}
 	actions = append(actions, action{kind: actRecover, role: r, cause: why, err: err})
 	s.live = false
 	delay := backoff(sl.attempts)
-	actions = append(actions, s.start(r, now, delay))
-	if r == roleCapture {
-		actions = append(actions, s.start(roleEncoder, now, delay))
+	if ended == roleCapture {
+		actions = append(actions, s.start(roleCapture, now, delay))
 	}
-	return actions
+	return append(actions, s.start(roleEncoder, now, delay))
 }
 
 // stopFor ends what a failure of r ends: an encoder does not outlive its capture, whose source it reads.
@@ -203,18 +206,35 @@ func (s *supervisor) stopFor(r role) []action {
 	return actions
 }
 
-// advance goes to the next candidate.
-func (s *supervisor) advance(sl *slot) {
+// advance goes to the next candidate and reports whether it is the first again.
+func (s *supervisor) advance(sl *slot) (around bool) {
 	sl.failures = 0
 	sl.candidate++
-	if sl.candidate == len(sl.names) {
-		sl.candidate = 0
-		sl.rounds++
+	if sl.candidate < len(sl.names) {
+		return false
 	}
+	sl.candidate = 0
+	sl.rounds++
+	return true
 }
 
-func (s *supervisor) exhausted(sl *slot, now media.Time) bool {
-	return sl.rounds >= maxRounds && (!s.everLive || now.Sub(s.lastUnit) >= giveUpAfter)
+// blameCapture lets another capture try, or the same one again: no encoder can work with this one, which may send garbage.
+func (s *supervisor) blameCapture(err error) role {
+	sl := &s.slots[roleCapture]
+	if sl.started {
+		sl.last[sl.candidate] = &CandidateError{Name: sl.names[sl.candidate], Cause: string(causeFault), Err: fmt.Errorf("no encoder works with it: %w", err)}
+		s.advance(sl)
+	}
+	return roleCapture
+}
+
+// exhausted gives every capture its rounds with every encoder.
+func (s *supervisor) exhausted(r role, now media.Time) bool {
+	rounds := maxRounds
+	if r == roleEncoder {
+		rounds *= len(s.slots[roleCapture].names)
+	}
+	return s.slots[r].rounds >= rounds && (!s.everLive || now.Sub(s.lastUnit) >= giveUpAfter)
 }
 
 func (s *supervisor) exhaustedError(r role) error {

@@ -47,6 +47,7 @@ type Behaviour struct {
 	Idle      bool `fake:"idle"`   // nothing changes: keep-alive frames only
 	Black     bool `fake:"black"`
 	Frozen    bool `fake:"frozen"`     // every frame is the first one, at the full rate
+	NoPicture bool `fake:"no_picture"` // heartbeats, but never a frame
 	Garbage   bool `fake:"garbage"`    // bytes of no meaning on the frame socket
 	WrongFD   bool `fake:"wrong_fd"`   // a pipe where memory should be
 	Unsealed  bool `fake:"unsealed"`   // memory that could shrink

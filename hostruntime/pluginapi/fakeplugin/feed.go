@@ -60,7 +60,7 @@ func (c *Capturer) interval() time.Duration {
 // tick sends the picture if it changed or a keep-alive is due.
 func (f *feeder) tick() error {
 	width, height, step, due := f.plan()
-	if !due {
+	if !due || f.c.b.NoPicture {
 		return nil
 	}
 	if !f.c.frame() {
