@@ -24,8 +24,8 @@ const LINE_PIXELS = 16;
 /** One wheel event as pixels (1/256) and notches (1/120); notches are 0 for a touchpad. Pure, for tests. */
 export function wheel(e: { deltaX: number; deltaY: number; deltaMode: number; wheelDeltaX?: number; wheelDeltaY?: number }) {
   const unit = e.deltaMode === 1 ? LINE_PIXELS : e.deltaMode === 2 ? 400 : 1;
-  const dx = Math.round(e.deltaX * unit * 256), dy = Math.round(e.deltaY * unit * 256);
-  const clamp = (v: number) => Math.max(-32768, Math.min(32767, Math.round(v)));
+  const dx = Math.round(e.deltaX * unit * 256) || 0, dy = Math.round(e.deltaY * unit * 256) || 0;
+  const clamp = (v: number) => Math.max(-32768, Math.min(32767, Math.round(v))) || 0; // no -0
   if (e.deltaMode === 1) return { dx, dy, notchX: clamp((e.deltaX / 3) * NOTCH), notchY: clamp((e.deltaY / 3) * NOTCH) };
   const x = -(e.wheelDeltaX ?? 0), y = -(e.wheelDeltaY ?? 0);
   // A mouse wheel moves in whole notches, a touchpad does not.

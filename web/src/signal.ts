@@ -27,7 +27,7 @@ const REQUEST_LIMIT = 45_000;
 const BACKOFF_FIRST = 250;
 const BACKOFF_LAST = 8_000;
 
-interface Waiting { text: string; resolve(v: unknown): void; reject(e: Error): void; timer: ReturnType<typeof setTimeout> }
+interface Waiting { type: string; text: string; resolve(v: unknown): void; reject(e: Error): void; timer: ReturnType<typeof setTimeout> }
 
 /** The pause before attempt n (from 0) in milliseconds: doubling, with up to half of it at random. */
 export function backoff(n: number, random: number): number {
@@ -77,7 +77,7 @@ export class Signal {
         reject(new Refused("timeout", "The gateway did not answer in time. Try again.", 2));
       }, REQUEST_LIMIT);
       const text = JSON.stringify({ type, id, data });
-      this.waiting.set(id, { text, resolve: resolve as (v: unknown) => void, reject, timer });
+      this.waiting.set(id, { type, text, resolve: resolve as (v: unknown) => void, reject, timer });
       if (this.isOpen) this.socket!.send(text);
     });
   }
@@ -96,10 +96,21 @@ export class Signal {
 
   private opened(s: Socket): void {
     this.isOpen = true;
+    this.dropOldResume();
     const again = [...this.waiting.values()];
     if (this.sessions.size > 0) this.resume();
     for (const w of again) s.send(w.text);
     this.cfg.onState(true);
+  }
+
+  /** A resume that the last socket left unanswered is asked anew, not twice. */
+  private dropOldResume(): void {
+    for (const [id, w] of this.waiting) {
+      if (w.type !== "resume") continue;
+      this.waiting.delete(id);
+      clearTimeout(w.timer);
+      w.reject(new Refused("stopped", "The socket was lost."));
+    }
   }
 
   private resume(): void {
