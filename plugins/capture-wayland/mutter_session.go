@@ -71,7 +71,7 @@ func (s *mutterSession) open(ctx context.Context, env session, connector string)
 	if s.monitor, err = findMonitor(ctx, s.bus, connector); err != nil {
 		return err
 	}
-	s.watch = &portal.Watch{Bus: s.bus, Service: screenCast, Name: "gnome-shell", PipeWire: portal.PipeWireIn(env.RuntimeDir)}
+	s.watch = &portal.Watch{Bus: s.bus, Peers: []portal.Peer{{Service: screenCast, Name: "gnome-shell"}}, PipeWire: portal.PipeWireIn(env.RuntimeDir)}
 	if err := s.watch.Subscribe(ctx); err != nil {
 		return err
 	}

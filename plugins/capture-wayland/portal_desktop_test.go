@@ -67,7 +67,7 @@ func inDesktop(t *testing.T, kind desktop.Kind, app []string, body func(t *testi
 
 func runInside(ctx context.Context, t *testing.T, d *desktop.Desktop) {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v", "-test.count=1")
+	cmd := exec.CommandContext(ctx, visibleProgram(t), "-test.run", "^"+t.Name()+"$", "-test.v", "-test.count=1")
 	cmd.Env = append(d.ClientEnviron(), insideVar+"=1")
 	cmd.Dir = "/"
 	if os.Geteuid() == 0 {
@@ -79,6 +79,24 @@ func runInside(ctx context.Context, t *testing.T, d *desktop.Desktop) {
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
 		t.Fatalf("the test inside the desktop: %v", err)
 	}
+}
+
+// visibleProgram copies this test to where the desktop's user can see it: KWin trusts only programs whose path it can resolve.
+func visibleProgram(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "wavry-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	program, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "plugin.test"), program, 0o755)
+	}
+	if err := errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "plugin.test")
 }
 
 // inside is what a test has inside a desktop.

@@ -8,5 +8,10 @@ import (
 
 // portalMethods are the methods that hand over a PipeWire node or poll KWin: portal, mutter, kwin-*.
 func portalMethods(s session, log *slog.Logger) []capture.Method {
-	return []capture.Method{&mutter{session: s, log: log}}
+	return []capture.Method{
+		&mutter{session: s, log: log},
+		&kwinCast{session: s, log: log},
+		&kwinCast{session: s, log: log, window: true},
+		&kwinShot{session: s, log: log},
+	}
 }

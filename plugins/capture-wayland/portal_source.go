@@ -103,16 +103,14 @@ func (s *pipewireSource) Resize(ctx context.Context, wish capture.Size) (capture
 // SetFramerate implements capture.Source: the compositor sends when there is damage, and the encoder limits the rate.
 func (s *pipewireSource) SetFramerate(context.Context, float64) error { return nil }
 
-// Close implements capture.Source. Keys that are still down would stay so for whoever comes next.
+// Close implements capture.Source. Keys that are still down would stay so for whoever comes next; a compositor that is gone holds
+// none.
 func (s *pipewireSource) Close() error {
 	var err error
-	if s.input != nil {
+	if s.input != nil && !s.watch.Over() {
 		ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
 		defer cancel()
 		err = errors.Join(s.input.releaseAll(), s.input.device.flush(ctx))
-	}
-	if s.watch.Bus.Context().Err() != nil {
-		err = nil // there is nobody left who could hold a key
 	}
 	return errors.Join(err, s.close())
 }

@@ -11,6 +11,8 @@ const (
 	// wedgedFor a service that does not answer may come back; after this long the capture is over.
 	wedgedFor = 12 * time.Second
 	// DialogTimeout is how long a portal request may take before we conclude that it shows a dialog; without one the slowest seen
-	// took 0.7 s.
-	DialogTimeout = 5 * time.Second
+	// took 0.7 s. It leaves time for the next method within the time that opening one may take.
+	DialogTimeout = 7 * time.Second
+	// maxToken is far above a UUID.
+	maxToken = 256
 )

@@ -14,22 +14,33 @@ import (
 // Watch says what a running capture depends on and how to notice that it is gone.
 type Watch struct {
 	Bus *Bus
-	// Service is a bus name whose owner must stay and answer; Name says it to people ("gnome-shell").
-	Service, Name string
-	// Closed maps session objects to the signal by which they end.
+	// Peers must stay on the bus and answer.
+	Peers []Peer
+	// Closed maps session objects of the first peer to the signal by which they end.
 	Closed map[dbus.ObjectPath]string
-	// PipeWire must stay and answer.
+	// PipeWire must stay and answer; the zero value is not watched.
 	PipeWire PipeWire
+	// Gone is closed when something else that the capture needs is over; GoneReason says what. May be nil.
+	Gone       <-chan struct{}
+	GoneReason func() error
 	// Wedged is told when something stops answering, once per incident; may be nil.
 	Wedged func(reason, remedy string)
 	// Other gets every other signal; may be nil.
 	Other func(*dbus.Signal)
 }
 
+// Peer is somebody on the bus.
+type Peer struct {
+	Service string // bus name
+	Name    string // for people: "gnome-shell"
+}
+
 // Subscribe must be called before what is watched starts, so that no end is missed.
 func (w *Watch) Subscribe(ctx context.Context) error {
-	if err := w.Bus.MatchOwner(ctx, w.Service); err != nil {
-		return fmt.Errorf("watch the owner of %s: %w", w.Service, err)
+	for _, p := range w.Peers {
+		if err := w.Bus.MatchOwner(ctx, p.Service); err != nil {
+			return fmt.Errorf("watch the owner of %s: %w", p.Service, err)
+		}
 	}
 	return nil
 }
@@ -37,15 +48,18 @@ func (w *Watch) Subscribe(ctx context.Context) error {
 // Run blocks until ctx ends (nil) or the capture is over: an *pluginapi.UnavailableError that says what went away.
 func (w *Watch) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	ends := make(chan error, 4)
-	run := func(f func(context.Context) error) { ends <- f(ctx) }
-	watchers := []func(context.Context) error{
-		w.signals, w.pipewireStays,
-		func(ctx context.Context) error { return w.answers(ctx, w.Name, w.pingService) },
-		func(ctx context.Context) error { return w.answers(ctx, "PipeWire", w.PipeWire.Ping) },
+	watchers := []func(context.Context) error{w.signals}
+	for _, p := range w.Peers {
+		ping := func(ctx context.Context) error { return w.Bus.Ping(ctx, p.Service) }
+		watchers = append(watchers, func(ctx context.Context) error { return w.answers(ctx, p.Name, ping) })
 	}
+	if w.PipeWire.Socket != "" {
+		watchers = append(watchers, w.pipewireStays,
+			func(ctx context.Context) error { return w.answers(ctx, "PipeWire", w.PipeWire.Ping) })
+	}
+	ends := make(chan error, len(watchers))
 	for _, f := range watchers {
-		go run(f) // ends with ctx, awaited below
+		go func() { ends <- f(ctx) }() // ends with ctx, awaited below
 	}
 	err := <-ends
 	cancel()
@@ -53,6 +67,18 @@ func (w *Watch) Run(ctx context.Context) error {
 		<-ends
 	}
 	return err
+}
+
+// Over reports whether the bus connection, or what Gone stands for, is over.
+func (w *Watch) Over() bool {
+	select {
+	case <-w.Bus.Context().Done():
+		return true
+	case <-w.Gone:
+		return true
+	default:
+		return false
+	}
 }
 
 func (w *Watch) signals(ctx context.Context) error {
@@ -64,6 +90,8 @@ func (w *Watch) signals(ctx context.Context) error {
 			}
 		case <-w.Bus.Context().Done():
 			return gone("the session bus closed the connection", "the desktop ended; start it again")
+		case <-w.Gone:
+			return w.GoneReason()
 		case <-ctx.Done():
 			return nil
 		}
@@ -74,13 +102,22 @@ func (w *Watch) signal(s *dbus.Signal) error {
 	switch {
 	case s == nil: // the connection is closing; its context says so
 		return nil
-	case s.Name == "org.freedesktop.DBus.NameOwnerChanged" && len(s.Body) == 3 && s.Body[0] == w.Service:
-		return gone(w.Name+" left the session bus", "it ended or crashed; the desktop must start it again")
+	case s.Name == "org.freedesktop.DBus.NameOwnerChanged":
+		return w.ownerChanged(s)
 	case w.Closed[s.Path] != "" && w.Closed[s.Path] == s.Name:
-		return gone(w.Name+" closed the capture session", "the user or the compositor stopped sharing; start the capture again")
+		return gone(w.Peers[0].Name+" closed the capture session", "the user or the compositor stopped sharing; start the capture again")
 	}
 	if w.Other != nil {
 		w.Other(s)
+	}
+	return nil
+}
+
+func (w *Watch) ownerChanged(s *dbus.Signal) error {
+	for _, p := range w.Peers {
+		if len(s.Body) == 3 && s.Body[0] == p.Service {
+			return gone(p.Name+" left the session bus", "it ended or crashed; the desktop must start it again")
+		}
 	}
 	return nil
 }
@@ -91,8 +128,6 @@ func (w *Watch) pipewireStays(ctx context.Context) error {
 	}
 	return nil
 }
-
-func (w *Watch) pingService(ctx context.Context) error { return w.Bus.Ping(ctx, w.Service) }
 
 // answers asks again and again. A service that does not answer in time is reported at once and given up after wedgedFor.
 func (w *Watch) answers(ctx context.Context, name string, ping func(context.Context) error) error {
