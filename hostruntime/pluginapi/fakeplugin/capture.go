@@ -66,12 +66,15 @@ func (c *Capturer) Probe(_ context.Context, r *pluginpb.ProbeRequest) (*pluginpb
 		item.Usable, item.Distinct = false, 1
 		item.Reason, item.Remedy = "every frame is the same", "remove frozen and black from "+EnvName
 	}
-	return &pluginpb.ProbeReport{Items: []*pluginpb.ProbeItem{item}}, nil
+	return probe(r, item), nil
 }
 
 // Start serves the frame source.
 func (c *Capturer) Start(ctx context.Context, r *pluginpb.StartCaptureRequest) (*pluginpb.CaptureStarted, error) {
 	if err := c.refuse(); err != nil {
+		return nil, err
+	}
+	if err := checkMethods(r.Methods); err != nil {
 		return nil, err
 	}
 	if err := wait(ctx, c.b.StartDelay); err != nil {

@@ -62,12 +62,15 @@ func (e *Encoder) Probe(_ context.Context, r *pluginpb.ProbeRequest) (*pluginpb.
 		u := err.(*pluginapi.UnavailableError)
 		item.Usable, item.Reason, item.Remedy, item.Frames, item.Distinct, item.Codecs = false, u.Reason, u.Remedy, 0, 0, nil
 	}
-	return &pluginpb.ProbeReport{Items: []*pluginpb.ProbeItem{item}}, nil
+	return probe(r, item), nil
 }
 
 // Start connects to the frame source.
 func (e *Encoder) Start(ctx context.Context, r *pluginpb.StartEncodeRequest) (*pluginpb.EncodeStarted, error) {
 	if err := e.refuse(); err != nil {
+		return nil, err
+	}
+	if err := checkMethods(r.Methods); err != nil {
 		return nil, err
 	}
 	if err := wait(ctx, e.b.StartDelay); err != nil {

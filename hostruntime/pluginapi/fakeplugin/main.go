@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 
 	"github.com/hashicorp/go-plugin"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 )
 
 // sleeper, as the only argument, makes Main a child that never ends.
@@ -82,6 +84,22 @@ func (c *common) refuse() error {
 		return nil
 	}
 	return &pluginapi.UnavailableError{Reason: "the fake was told to refuse", Remedy: "remove refuse from " + EnvName}
+}
+
+// checkMethods accepts the fake's only method.
+func checkMethods(wanted []string) error {
+	if len(wanted) > 0 && !slices.Contains(wanted, "fake") {
+		return &pluginapi.UnavailableError{Reason: fmt.Sprintf("none of the methods %q exists", wanted), Remedy: `ask for "fake"`}
+	}
+	return nil
+}
+
+// probe marks an item for a method that does not exist.
+func probe(r *pluginpb.ProbeRequest, item *pluginpb.ProbeItem) *pluginpb.ProbeReport {
+	if r.Method != "" && r.Method != "fake" {
+		item = &pluginpb.ProbeItem{Method: r.Method, Reason: "no such method", Remedy: `ask for "fake"`}
+	}
+	return &pluginpb.ProbeReport{Items: []*pluginpb.ProbeItem{item}}
 }
 
 // frame counts one frame and misbehaves after the configured number. It reports whether to go on.

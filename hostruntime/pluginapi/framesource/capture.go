@@ -15,6 +15,9 @@ type Listener struct {
 
 // Listen creates the socket at path. Close removes it.
 func Listen(path string) (*Listener, error) {
+	if path == "" { // the kernel would invent an abstract name, open to every user of the machine
+		return nil, fmt.Errorf("listen for an encoder: %w", ErrNoPath)
+	}
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
 		return nil, fmt.Errorf("listen for an encoder: %w", err)

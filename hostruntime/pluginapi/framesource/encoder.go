@@ -25,6 +25,9 @@ type Event struct {
 
 // Dial connects to the capture plugin at path and waits for what it offers.
 func Dial(ctx context.Context, path string) (*Source, error) {
+	if path == "" {
+		return nil, fmt.Errorf("connect to the capture plugin: %w", ErrNoPath)
+	}
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "unixpacket", path)
 	if err != nil {

@@ -8,6 +8,9 @@ import (
 // ErrVersion is returned when the other plugin speaks another version of this protocol; install plugins of one release.
 var ErrVersion = errors.New("frame source protocol version mismatch")
 
+// ErrNoPath is returned for an empty socket path.
+var ErrNoPath = errors.New("no path given for the frame source")
+
 // ErrSealed is returned when a shared buffer is not sealed against shrinking, so that its owner could crash us.
 var ErrSealed = errors.New("shared memory is not sealed against shrinking (F_SEAL_SHRINK)")
 

@@ -1,0 +1,358 @@
+package plugintest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+)
+
+// Capture proves that a capture plugin keeps the contract.
+func Capture(t *testing.T, spec Spec) {
+	for name, f := range map[string]func(*captureRun){
+		"Probe": testCaptureProbe, "WrongInput": testCaptureWrongInput, "Heartbeats": testCaptureBeats, "Pictures": testPictures,
+		"Reconnect": testReconnect, "Resize": testCaptureResize, "Framerate": testCaptureFramerate, "Input": testInput, "Stop": testCaptureStop,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := launch(t, spec)
+			f(&captureRun{run: r, c: r.proc.Capture()})
+		})
+	}
+}
+
+type captureRun struct {
+	*run
+	c       pluginapi.Capturer
+	started *pluginpb.CaptureStarted
+}
+
+func (r *captureRun) request() *pluginpb.StartCaptureRequest {
+	state := r.spec.StateDir
+	if state == "" {
+		state = r.T.TempDir()
+	}
+	return &pluginpb.StartCaptureRequest{SourcePath: r.source, Methods: r.spec.Methods, Fps: 30, KeepaliveFps: 5,
+		Display: r.spec.Display, StateDir: state, Options: r.spec.Options}
+}
+
+// start begins the capture and checks the answer.
+func (r *captureRun) start() {
+	r.Helper()
+	ctx, cancel := r.context()
+	defer cancel()
+	started, err := r.c.Start(ctx, r.request())
+	if err != nil {
+		r.Fatal(err)
+	}
+	if started.Method == "" || started.Reason == "" || started.Kind == pluginpb.SourceKind_SOURCE_UNSPECIFIED {
+		r.Errorf("answer to Start is incomplete: %v", started)
+	}
+	r.started = started
+}
+
+// frames connects to the frame socket, or skips the test when the plugin hands over a PipeWire node.
+func (r *captureRun) frames() *framesource.Source {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.T.Context(), r.spec.limit(eventLimit))
+	defer cancel()
+	s, err := framesource.Dial(ctx, r.source)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.T.Cleanup(func() { _ = s.Close() })
+	wantKind := map[pluginpb.SourceKind]framesource.Kind{
+		pluginpb.SourceKind_SOURCE_FRAMES: framesource.KindFrames, pluginpb.SourceKind_SOURCE_PIPEWIRE: framesource.KindPipeWire,
+	}[r.started.Kind]
+	if s.Kind() != wantKind {
+		r.Fatalf("Start said %v, the source is %d", r.started.Kind, s.Kind())
+	}
+	if s.Kind() == framesource.KindPipeWire {
+		remote, node := s.PipeWire()
+		defer remote.Close()
+		r.Skipf("PipeWire node %d: pictures are seen by the encoder only", node)
+	}
+	return s
+}
+
+// take reads n frames, releases them and returns the layout and sequence of the last. Limits hold for all of them.
+func (r *captureRun) take(s *framesource.Source, n int) (media.Layout, uint64) {
+	r.Helper()
+	stop := time.AfterFunc(r.spec.limit(eventLimit), func() { _ = s.Close() })
+	defer stop.Stop()
+	layouts := map[uint32]media.Layout{}
+	var last *framesource.Frame
+	for got := 0; got < n; {
+		e, err := s.Next()
+		if err != nil {
+			r.Fatalf("after %d of %d frames: %v", got, n, err)
+		}
+		switch {
+		case e.Added != nil:
+			layouts[e.Added.ID] = e.Added.Layout
+			_ = e.Added.File.Close()
+		case e.Frame != nil:
+			if now := media.Now(); e.Frame.CaptureTime > now || now.Sub(e.Frame.CaptureTime) > r.spec.limit(eventLimit) {
+				r.Errorf("frame of %v taken at %v: not CLOCK_MONOTONIC of the capture", e.Frame.CaptureTime, now)
+			}
+			if last != nil && e.Frame.Sequence <= last.Sequence {
+				r.Errorf("sequence %d after %d", e.Frame.Sequence, last.Sequence)
+			}
+			f := *e.Frame
+			last = &f
+			if err := s.Release(f.Buffer); err != nil {
+				r.Fatal(err)
+			}
+			got++
+		}
+	}
+	return layouts[last.Buffer], last.Sequence
+}
+
+// wanted is how many frames a screen must deliver: keep-alive frames come when it rests.
+func (r *captureRun) wanted() int {
+	if r.spec.Moving {
+		return 20
+	}
+	return 2
+}
+
+func testCaptureProbe(r *captureRun) {
+	ctx, cancel := r.context()
+	defer cancel()
+	for _, frames := range []uint32{0, 5} {
+		report, err := r.c.Probe(ctx, &pluginpb.ProbeRequest{Frames: frames})
+		if err != nil {
+			r.Fatal(err)
+		}
+		checkProbe(r.T, report, frames > 0)
+	}
+	report, err := r.c.Probe(ctx, &pluginpb.ProbeRequest{Method: "no-such-method"})
+	if err == nil {
+		for _, i := range report.Items {
+			if i.Usable {
+				r.Errorf("a probe of an unknown method finds %v", i)
+			}
+		}
+	}
+}
+
+func testCaptureWrongInput(r *captureRun) {
+	ctx, cancel := r.context()
+	defer cancel()
+	for what, spoil := range map[string]func(*pluginpb.StartCaptureRequest){
+		"unknown method":   func(q *pluginpb.StartCaptureRequest) { q.Methods = []string{"no-such-method"} },
+		"missing folder":   func(q *pluginpb.StartCaptureRequest) { q.SourcePath = filepath.Join(r.dir, "none", "s") },
+		"frame rate zero":  func(q *pluginpb.StartCaptureRequest) { q.Fps = 0 },
+		"negative rate":    func(q *pluginpb.StartCaptureRequest) { q.Fps = -5 },
+		"absurd rate":      func(q *pluginpb.StartCaptureRequest) { q.Fps = 1e9 },
+		"no source path":   func(q *pluginpb.StartCaptureRequest) { q.SourcePath = "" },
+		"long source path": func(q *pluginpb.StartCaptureRequest) { q.SourcePath = r.dir + "/" + strings.Repeat("x", 300) },
+	} {
+		q := r.request()
+		spoil(q)
+		_, err := r.c.Start(ctx, q)
+		refused(r.T, what, err)
+	}
+	_, err := r.c.Inject(ctx, &pluginpb.InputBatch{})
+	refused(r.T, "Inject before Start", err)
+	_, err = r.c.Resize(ctx, &pluginpb.Size{Width: 640, Height: 480})
+	refused(r.T, "Resize before Start", err)
+	r.start() // what was refused must not be in the way
+	if _, err := r.c.Start(ctx, r.request()); err == nil {
+		r.Error("a second Start succeeds")
+	}
+}
+
+func testCaptureBeats(r *captureRun) {
+	r.start()
+	beats := 0
+	last := time.Now()
+	enough := errors.New("enough")
+	ctx, cancel := r.context()
+	defer cancel()
+	err := r.c.Watch(ctx, func(e *pluginpb.CaptureEvent) error {
+		if e.GetHeartbeat() == nil {
+			return nil
+		}
+		if gap := time.Since(last); gap > beatLimit {
+			r.Errorf("%v without a heartbeat", gap)
+		}
+		if last = time.Now(); e.Time == 0 {
+			r.Error("heartbeat without a time")
+		}
+		if beats++; beats == 5 {
+			return enough
+		}
+		return nil
+	})
+	if err != enough {
+		r.Fatal(err)
+	}
+}
+
+func testPictures(r *captureRun) {
+	r.start()
+	layout, _ := r.take(r.frames(), r.wanted())
+	if size := r.started.Size; layout.Width != int(size.GetWidth()) || layout.Height != int(size.GetHeight()) {
+		r.Errorf("pictures of %dx%d, Start said %v", layout.Width, layout.Height, size)
+	}
+}
+
+func testReconnect(r *captureRun) {
+	r.start()
+	before := 0
+	for round := range 4 {
+		s := r.frames()
+		r.take(s, 1)
+		_ = s.Close()
+		if round == 0 {
+			before = r.descriptors()
+		}
+	}
+	if after := r.descriptors(); after > before+3 {
+		r.Errorf("%d open files after one encoder, %d after four", before, after)
+	}
+}
+
+func testCaptureResize(r *captureRun) {
+	r.start()
+	ctx, cancel := r.context()
+	defer cancel()
+	got, err := r.c.Resize(ctx, &pluginpb.Size{Width: 800, Height: 600})
+	if !r.started.Resize {
+		if err == nil && got.Width == 800 {
+			r.Error("Start says that Resize does not work, but it does")
+		}
+		refusedOrSame(r, got, err)
+		return
+	}
+	if err != nil || got.GetWidth() == 0 {
+		r.Fatal(got, err)
+	}
+	s := r.frames()
+	deadline := time.Now().Add(r.spec.limit(eventLimit))
+	for {
+		layout, _ := r.take(s, 1)
+		if layout.Width == 0 { // a frame in a buffer known from an earlier take
+			continue
+		}
+		if layout.Width == int(got.Width) && layout.Height == int(got.Height) {
+			break
+		}
+		if time.Now().After(deadline) {
+			r.Fatalf("Resize said %v, pictures have %dx%d", got, layout.Width, layout.Height)
+		}
+	}
+	_, err = r.c.Resize(ctx, &pluginpb.Size{})
+	refused(r.T, "size 0x0", err)
+	_, err = r.c.Resize(ctx, &pluginpb.Size{Width: 1 << 30, Height: 1 << 30})
+	refused(r.T, "absurd size", err)
+}
+
+// refusedOrSame: a plugin that cannot resize says so or answers with the size that stays.
+func refusedOrSame(r *captureRun, got *pluginpb.Size, err error) {
+	r.Helper()
+	if err != nil {
+		refused(r.T, "Resize", err)
+	} else if got.GetWidth() != r.started.Size.GetWidth() {
+		r.Errorf("Resize answers %v, the size is %v", got, r.started.Size)
+	}
+}
+
+func testCaptureFramerate(r *captureRun) {
+	r.start()
+	ctx, cancel := r.context()
+	defer cancel()
+	for _, fps := range []float64{5, 60} {
+		if err := r.c.SetFramerate(ctx, fps); err != nil {
+			r.Error(err)
+		}
+	}
+	for _, fps := range []float64{0, -1, 1e9} {
+		refused(r.T, "frame rate", r.c.SetFramerate(ctx, fps))
+	}
+	r.take(r.frames(), r.wanted())
+}
+
+func testInput(r *captureRun) {
+	r.start()
+	ctx, cancel := r.context()
+	defer cancel()
+	batch := &pluginpb.InputBatch{Events: []*pluginpb.InputEvent{
+		{Event: &pluginpb.InputEvent_MotionAbsolute{MotionAbsolute: &pluginpb.MotionAbsolute{X: .5, Y: .5}}},
+		{Event: &pluginpb.InputEvent_MotionRelative{MotionRelative: &pluginpb.MotionRelative{Dx: 3, Dy: -3}}},
+		{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: 15, NotchY: 120}}},
+		{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 42, Down: true}}}, // left shift: harmless
+		{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 42}}},
+		{Event: &pluginpb.InputEvent_ReleaseAll{ReleaseAll: &pluginpb.ReleaseAll{}}},
+	}}
+	before := media.Now()
+	done, err := r.c.Inject(ctx, batch)
+	if !r.started.Input {
+		if err == nil && done.Rejected < uint32(len(batch.Events)) {
+			r.Error("Start says that input does not work, but it is taken")
+		}
+		return
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	if at := media.Time(done.Time); at < before || at > media.Now() {
+		r.Errorf("injected at %v, which is not between call and return", at)
+	}
+	if done.Rejected > 0 {
+		r.Errorf("%d events rejected: %s", done.Rejected, done.Reason)
+	}
+	nonsense := &pluginpb.InputBatch{Events: []*pluginpb.InputEvent{{}, {Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 1 << 31, Down: true}}}}}
+	if done, err := r.c.Inject(ctx, nonsense); err == nil && done.Rejected == 0 {
+		r.Error("an event without content is not counted as rejected")
+	}
+	if _, err := r.c.Inject(ctx, batch); err != nil {
+		r.Error("input does not work after nonsense:", err)
+	}
+}
+
+func testCaptureStop(r *captureRun) {
+	ctx, cancel := r.context()
+	defer cancel()
+	if err := r.c.Stop(ctx); err != nil {
+		r.Error("Stop before Start:", err)
+	}
+	r.proc.Kill()
+	next := launchIn(r.T, r.spec, r.dir)
+	c := &captureRun{run: next, c: next.proc.Capture()}
+	c.start()
+	s, err := framesource.Dial(ctx, c.source)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer s.Close()
+	for range 2 {
+		if err := c.c.Stop(ctx); err != nil {
+			r.Error(err)
+		}
+	}
+	stop := time.AfterFunc(r.spec.limit(eventLimit), func() { r.Error("Stop leaves the encoder waiting"); _ = s.Close() })
+	defer stop.Stop()
+	for {
+		e, err := s.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+				r.Error("the source ends with", err)
+			}
+			return
+		}
+		if e.Added != nil {
+			_ = e.Added.File.Close()
+		}
+	}
+}
