@@ -136,7 +136,7 @@ func (h *Host) Run(ctx context.Context) error {
 	transportCtx, stopTransport := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTransport()
 	serving := make(chan error, 1)
-	go func() { serving <- h.server.ServeDirect(transportCtx, socket) }() // waited for below
+	go func() { serving <- h.server.Serve(transportCtx, socket) }() // waited for below
 	h.running = ctx
 	close(h.ready)
 	h.log.Info("host state", "from", "starting", "to", "ready", "remote", h.bound.String())

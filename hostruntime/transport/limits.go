@@ -14,6 +14,8 @@ const (
 	receiveWindow = 1 << 20
 	// maxHeaderBytes of a connect request: a lease token of at most 1 kB and what browsers add.
 	maxHeaderBytes = 8 << 10
+	// maxControlPacket is the largest datagram a relay sends to a host that is not media; longer ones are cut and refused.
+	maxControlPacket = 1500
 	// reorderTimeout for streams that arrive before their session.
 	reorderTimeout = 2 * time.Second
 )

@@ -1,25 +1,30 @@
 // Package transport carries one viewer's session over WebTransport (HTTP/3 on QUIC) and is the only importer of quic-go and
 // webtransport-go. It knows streams, datagrams and path statistics; what the bytes mean is streamwire's and session's business.
 //
-// A Server serves any number of sockets: the host's own UDP port for direct viewers, and one socket per relay leg. The session
-// behind it sees only Conn, which is small on purpose: another transport for lossy paths will implement it too.
+// A Server serves one UDP socket for everything: direct viewers, viewers behind relays (whose packets come from the relay's media
+// port), and the relays' control packets, which it hands on unread. The session behind it sees only Conn, which is small on
+// purpose: another transport for lossy paths will implement it too.
 package transport
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"github.com/quic-go/webtransport-go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wavry/fleet/hostruntime/streamwire"
 )
@@ -69,13 +74,20 @@ type Config struct {
 	Admit func(token string) (any, error)
 	// Handle serves one connection until it returns; the connection is closed after.
 	Handle func(ctx context.Context, c Conn, admitted any)
-	Logger *slog.Logger // nil: discard
+	// Tag begins every connection id the host chooses, so that a relay recognises packets of a viewer whose address changed.
+	Tag uint64
+	// Control gets the packets on the socket that are not QUIC: answers of relays. It must not block or keep b. Nil: dropped.
+	Control func(b []byte, from netip.AddrPort)
+	// Relayed says whether packets from an address come through a relay. Nil: never.
+	Relayed func(from netip.AddrPort) bool
+	Logger  *slog.Logger // nil: discard
 }
 
 // Server accepts viewers. Create it with New.
 type Server struct {
 	cfg Config
 	wt  *webtransport.Server
+	tr  *quic.Transport
 }
 
 // New checks the configuration and opens nothing.
@@ -86,7 +98,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, tr: &quic.Transport{ConnectionIDGenerator: connectionIDs(cfg.Tag)}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("CONNECT "+PathSession+"{token}", s.connect)
 	s.wt = &webtransport.Server{
@@ -109,30 +121,31 @@ func New(cfg Config) (*Server, error) {
 
 type quicConnKey struct{}
 
-type relayedKey struct{}
-
-// ServeDirect serves viewers on the host's own socket until ctx ends. It closes the socket.
-func (s *Server) ServeDirect(ctx context.Context, socket net.PacketConn) error {
-	return s.serve(ctx, &quic.Transport{Conn: socket}, socket)
-}
-
-// serve runs one QUIC endpoint and returns when its connections are gone.
-func (s *Server) serve(ctx context.Context, tr *quic.Transport, socket net.PacketConn) error {
+// Serve serves viewers on socket until ctx ends, direct ones and those behind relays alike. It closes the socket. It is called once.
+func (s *Server) Serve(ctx context.Context, socket net.PacketConn) error {
 	defer socket.Close()
-	defer tr.Close()
-	listener, err := tr.ListenEarly(s.tlsConfig(), quicConfig())
+	defer s.tr.Close()
+	s.tr.Conn = socket
+	listener, err := s.tr.ListenEarly(s.tlsConfig(), quicConfig())
 	if err != nil {
 		return fmt.Errorf("listen for viewers on %s: %w", socket.LocalAddr(), err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
+	g := new(errgroup.Group)
+	g.Go(func() error { return s.readControl(ctx) })
+	g.Go(func() error { return s.accept(ctx, listener) })
+	return g.Wait()
+}
+
+func (s *Server) accept(ctx context.Context, listener *quic.EarlyListener) error {
 	for {
 		c, err := listener.Accept(ctx)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, quic.ErrServerClosed) {
 				return nil
 			}
-			return fmt.Errorf("accept viewers on %s: %w", socket.LocalAddr(), err)
+			return fmt.Errorf("accept viewers: %w", err)
 		}
 		go func() { // ends with its connection, at the latest when the transport closes
 			if err := s.wt.ServeQUICConn(c); err != nil {
@@ -140,6 +153,46 @@ func (s *Server) serve(ctx context.Context, tr *quic.Transport, socket net.Packe
 			}
 		}()
 	}
+}
+
+// readControl hands on what is not QUIC until ctx ends.
+func (s *Server) readControl(ctx context.Context) error {
+	b := make([]byte, maxControlPacket)
+	for {
+		n, from, err := s.tr.ReadNonQUICPacket(ctx, b)
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, quic.ErrTransportClosed) {
+				return nil
+			}
+			return fmt.Errorf("read control packets: %w", err)
+		}
+		if udp, ok := from.(*net.UDPAddr); ok && s.cfg.Control != nil {
+			s.cfg.Control(b[:n], unmapped(udp.AddrPort()))
+		}
+	}
+}
+
+// SendControl sends a packet that is not QUIC from the viewers' socket. Valid while Serve runs.
+func (s *Server) SendControl(b []byte, to netip.AddrPort) error {
+	_, err := s.tr.WriteTo(b, net.UDPAddrFromAddrPort(to))
+	return err
+}
+
+// unmapped gives an IPv4 address one form, whatever family the socket has.
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// connectionIDs are 8 bytes of tag and 8 random bytes.
+type connectionIDs uint64
+
+func (t connectionIDs) ConnectionIDLen() int { return 16 }
+
+func (t connectionIDs) GenerateConnectionID() (quic.ConnectionID, error) {
+	var id [16]byte
+	binary.BigEndian.PutUint64(id[:], uint64(t))
+	if _, err := rand.Read(id[8:]); err != nil {
+		return quic.ConnectionID{}, fmt.Errorf("make a connection id: %w", err)
+	}
+	return quic.ConnectionIDFromBytes(id[:]), nil
 }
 
 // Close ends every connection without a word. Sessions say their byes before.
@@ -181,8 +234,12 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	qc, _ := r.Context().Value(quicConnKey{}).(*quic.Conn)
-	relayed, _ := qc.Context().Value(relayedKey{}).(bool)
-	c := &conn{session: session, quic: qc, relayed: relayed}
+	c := &conn{session: session, quic: qc, relayed: s.relayed(session.RemoteAddr())}
 	defer func() { _ = c.Close(streamwire.CodeEnded, "") }()
 	s.cfg.Handle(session.Context(), c, admitted)
+}
+
+func (s *Server) relayed(from net.Addr) bool {
+	udp, ok := from.(*net.UDPAddr)
+	return ok && s.cfg.Relayed != nil && s.cfg.Relayed(unmapped(udp.AddrPort()))
 }
