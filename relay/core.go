@@ -27,7 +27,6 @@ type core struct {
 	mu       sync.Mutex
 	circuits map[uint64]*circuit
 	pins     map[pinKey]*circuit
-	nextPort int
 	ended    [numEnds]uint64
 }
 
@@ -171,17 +170,17 @@ func (c *core) close(ci *circuit, why end) {
 }
 
 // freePort picks a media port for a circuit of the given host and viewer, or returns -1. A port is free when no other circuit on
-// it has the same host address or tag, and when its viewer could not be taken for the one another circuit there waits for. A port
-// on which the viewer's address has no circuit yet is preferred, because then a reloaded page finds its circuit again.
+// it has the same host address or tag, and when its viewer could not be taken for the one another circuit there waits for.
+//
+// The first such port is taken, because the fewer sockets the traffic comes in at, the more one system call brings; but a port on
+// which the viewer's address has no circuit yet is preferred, because then a reloaded page finds its circuit again.
 func (c *core) freePort(host netip.AddrPort, tag uint64, viewer netip.Addr) int {
 	second := -1
-	for i := range c.ports {
-		n := (c.nextPort + i) % len(c.ports)
+	for n := range c.ports {
 		if !c.portFits(n, host, tag, viewer) {
 			continue
 		}
 		if c.pins[pinKey{viewer, n}] == nil {
-			c.nextPort = n + 1
 			return n
 		}
 		if second < 0 {

@@ -150,14 +150,15 @@ func (w *fastWorker) run(ctx context.Context) (err error) {
 			if e.Fd < 0 {
 				return nil
 			}
-			if err := w.serve(int(e.Fd)); err != nil {
+			if err := w.serve(epoll, int(e.Fd)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// watch makes the epoll and the eventfd that ends it. Events carry the index of the socket, -1 for the eventfd.
+// watch makes the epoll and the eventfd that ends it. Events carry the index of the socket, -1 for the eventfd. They are
+// edge-triggered, which spares the kernel a second look at every socket: serve empties the socket or arms it again.
 func (w *fastWorker) watch() (epoll, wake int, err error) {
 	if epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return -1, -1, fmt.Errorf("make epoll: %w", err)
@@ -167,7 +168,7 @@ func (w *fastWorker) watch() (epoll, wake int, err error) {
 	}
 	add := func(fd, index int) {
 		if err == nil {
-			err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)})
+			err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, watchFor(index))
 		}
 	}
 	add(wake, -1)
@@ -192,13 +193,15 @@ func epollWait(epoll int, events []unix.EpollEvent) (int, syscall.Errno) {
 const roundsPerSocket = 4
 
 // serve takes what one socket has.
-func (w *fastWorker) serve(i int) error {
+func (w *fastWorker) serve(epoll, i int) error {
 	for range roundsPerSocket {
 		n, errno := w.receive(w.fds[i])
 		switch errno {
 		case 0:
-		case unix.EAGAIN, unix.EINTR, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH:
-			return nil // nothing, or the kernel tells of an earlier send
+		case unix.EAGAIN:
+			return nil
+		case unix.EINTR, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH:
+			continue // the kernel tells of an earlier send
 		default:
 			return fmt.Errorf("receive at port index %d: %w", i, errno)
 		}
@@ -215,7 +218,14 @@ func (w *fastWorker) serve(i int) error {
 			return nil
 		}
 	}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_MOD, w.fds[i], watchFor(i)); err != nil {
+		return fmt.Errorf("watch port index %d again: %w", i, err)
+	}
 	return nil
+}
+
+func watchFor(index int) *unix.EpollEvent {
+	return &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(index)}
 }
 
 // receive fills w.in. The system call does not block, so it needs no word to the scheduler.

@@ -103,6 +103,11 @@ func (o *outbox) flush(fd int) {
 	if o.n == 0 {
 		return
 	}
+	if o.n == 1 && o.runs[0].packets == 1 {
+		o.sendOne(fd, o.runs[0].to, unsafe.Slice(o.vec[0].Base, o.runs[0].bytes))
+		o.n, o.vecs = 0, 0
+		return
+	}
 	for i := range o.n {
 		o.seal(i)
 	}
