@@ -63,6 +63,9 @@ func (m wlrMethod) connect(ctx context.Context, output string) (*wlrDesktop, err
 	return d, nil
 }
 
+// errCompositorSilent is why a capture ends whose compositor is connected and does not answer.
+var errCompositorSilent = fmt.Errorf("compositor did not answer for %v", pingTimeout)
+
 // explainWlr adds what to do to the errors an operator can act on.
 func explainWlr(err error) error {
 	var missing *wayland.MissingGlobalError
@@ -74,6 +77,8 @@ func explainWlr(err error) error {
 		remedy = "no compositor listens there: start it, or correct WAYLAND_DISPLAY"
 	case errors.Is(err, fs.ErrPermission):
 		remedy = "run the host runtime as the user who owns the desktop session"
+	case errors.Is(err, errCompositorSilent), errors.Is(err, wayland.ErrCompositorHung):
+		remedy = "it hangs or is stopped: look at its log, and restart the desktop session"
 	case errors.Is(err, wayland.ErrCompositorGone):
 		remedy = "look at the compositor's log; the host runtime retries"
 	default:

@@ -166,7 +166,7 @@ func TestSwayDies(t *testing.T) {
 		want   error
 	}{
 		{"killed", syscall.SIGKILL, wayland.ErrCompositorGone},
-		{"stopped", syscall.SIGSTOP, context.DeadlineExceeded},
+		{"stopped", syscall.SIGSTOP, errCompositorSilent},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inDesktop(t, desktop.Sway, swayApp, func(t *testing.T, in inside) { in.compositorDies(t, c.signal, c.want) })

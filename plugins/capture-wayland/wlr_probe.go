@@ -9,6 +9,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
+	"github.com/wavry/fleet/plugins/internal/wayland"
 )
 
 // Probe implements capture.Method. Pictures are asked for without damage, so that an idle desktop delivers them too; the latency is
@@ -69,7 +70,7 @@ func (m wlrMethod) try(ctx context.Context, d *wlrDesktop, frames int, item *plu
 }
 
 func shootAll(ctx context.Context, c *wlrCopier, n *nudger, trial *capture.Trial, frames int) error {
-	defer n.end()
+	defer n.end(c.desktop.conn)
 	for range frames {
 		n.nudge()
 		b, stamp, err := c.shoot(ctx)
@@ -110,12 +111,13 @@ func (n *nudger) nudge() {
 	n.pointer.device.Frame()
 }
 
-// end puts the pointer back and takes the device away.
-func (n *nudger) end() {
+// end puts the pointer back and takes the device away. A connection that ended has done so already.
+func (n *nudger) end(c *wayland.Conn) {
 	if n.away {
 		n.nudge()
 	}
 	if n.pointer != nil {
 		n.pointer.device.Destroy()
 	}
+	_ = c.Flush()
 }

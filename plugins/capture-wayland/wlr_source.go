@@ -119,10 +119,13 @@ func (s *wlrSource) pingOnce(ctx context.Context) error {
 	pingCtx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	err := s.desktop.conn.Roundtrip(pingCtx)
-	if err == nil || ctx.Err() != nil {
+	switch {
+	case err == nil, ctx.Err() != nil:
 		return nil
+	case pingCtx.Err() != nil:
+		err = errCompositorSilent
 	}
-	return explainWlr(fmt.Errorf("compositor does not answer: %w", err))
+	return explainWlr(err)
 }
 
 // capture is the loop that owns the copier.
