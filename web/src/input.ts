@@ -50,6 +50,7 @@ export class Input {
   private fingers = new Map<number, number>();
   private totalX = 0;
   private totalY = 0;
+  private raw = false;
   private motionAt = 0;
   private motionTimer: ReturnType<typeof setTimeout> | undefined;
   private motion: (() => void) | null = null;
@@ -76,10 +77,15 @@ export class Input {
     on(this.stage, "pointerdown", (e: PointerEvent) => this.down(e));
     on(this.stage, "pointerup", (e: PointerEvent) => this.pointer(e, TouchPhase.up));
     on(this.stage, "pointercancel", (e: PointerEvent) => this.pointer(e, TouchPhase.cancel));
-    // Raw updates come as the device sends them; moves wait for the next animation frame.
-    const raw = "onpointerrawupdate" in this.stage;
-    if (raw) on(this.stage, "pointerrawupdate", (e: PointerEvent) => this.moved(e));
-    on(this.stage, "pointermove", (e: PointerEvent) => (raw && e.pointerType !== "touch" ? this.buttonsOf(e) : this.moved(e)));
+    // Raw updates come as the device sends them; a move sums up those since the last animation frame, so it counts only without.
+    on(this.stage, "pointerrawupdate", (e: PointerEvent) => {
+      this.raw = true;
+      this.moved(e);
+    });
+    on(this.stage, "pointermove", (e: PointerEvent) => {
+      if (!this.raw) this.moved(e);
+      this.raw = false;
+    });
     on(this.stage, "wheel", (e: WheelEvent) => this.wheel(e));
     on(this.stage, "contextmenu", (e: Event) => e.preventDefault());
     on(this.stage, "blur", () => this.releaseAll());

@@ -85,7 +85,13 @@ export class Session {
     this.presenter = cfg.presenter((p, at) => this.presented(p, at));
   }
 
-  get where(): Where | null { return this.feed?.where ?? null; }
+  /** The path: as the host sees it, or as the grant called it while the host has not said. */
+  get where(): Where | null {
+    const w = this.feed?.where;
+    if (!w) return null;
+    const kind = this.m.host ? (this.m.host.path === Path.relay ? "relay" : "direct") : w.kind;
+    return { ...w, kind, relay: kind === "relay" ? w.relay : "" };
+  }
 
   /** Asks for the desktop and connects. Never rejects: how it goes is told by onStatus. */
   async start(): Promise<void> {
@@ -206,7 +212,7 @@ export class Session {
       signal,
     );
     const where = { kind: won.candidate.kind, relay: won.candidate.relay ?? "", url: won.candidate.url };
-    this.note(`reached ${where.kind} ${where.relay}`);
+    this.note(`reached ${where.kind || "new path"} ${where.relay}`.trim());
     const feed = new Feed(won.value, where, this.feedEvents);
     feed.start({ version: VERSION, ...this.cfg.size(), maxKbps: 0, maxFPS: 0, codecs: this.codecs });
     return feed;
@@ -216,6 +222,7 @@ export class Session {
   private use(feed: Feed): void {
     const old = this.feed;
     this.feed = feed;
+    this.m.host = null;
     if (old && old !== feed) old.close(Code.moved, "the session goes on over another path");
     this.cfg.input.attach({
       reliable: (b) => feed.conn.sendInput(b),
@@ -391,10 +398,9 @@ export class Session {
   // Hand-over: a second connection, and a switch on its first picture.
 
   private async hostMove(m: Move): Promise<void> {
-    // The hashes came over the connection that they replace, whose host was verified.
-    const kind = this.m.host?.path === Path.direct ? "direct" : "relay";
+    // The hashes came over the connection that they replace, whose host was verified. Which kind of path it is, Stats will tell.
     await this.handOver({
-      candidates: [{ kind, priority: 0, url: m.url }],
+      candidates: [{ kind: "", priority: 0, url: m.url }],
       hashes: m.hashes.length > 0 ? m.hashes.map((h) => new Uint8Array(h)) : this.target.hashes,
     });
   }

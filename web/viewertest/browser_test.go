@@ -5,13 +5,18 @@ package viewertest
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -25,21 +30,50 @@ type page struct {
 // limit is how long one expectation may take to come true.
 const limit = 15 * time.Second
 
-// newPage starts a Chromium with its own profile. It ends with the test, which then fails if the page threw anything.
+// browser is the one Chromium of this package; each page gets a profile of its own in it.
+var browser context.Context
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, err := withBrowser(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func withBrowser(run func() int) (int, error) {
+	path, err := chromium()
+	if err != nil {
+		return 0, err
+	}
+	profile, err := os.MkdirTemp("", "wavry-viewertest-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(profile)
+	alloc, stop := chromedp.NewExecAllocator(context.Background(),
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("headless", "new"), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("mute-audio", true), chromedp.WindowSize(1280, 807))
+	defer stop()
+	ctx, cancel := chromedp.NewContext(alloc)
+	defer cancel()
+	if err := chromedp.Do(ctx); err != nil {
+		return 0, fmt.Errorf("start Chromium: %w", err)
+	}
+	browser = ctx
+	return run(), nil
+}
+
+// newPage opens a page with its own profile. It ends with the test, which fails if the page threw anything.
 func newPage(t testing.TB, width, height int) *page {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:0:0],
-		chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("headless", "new"), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true), chromedp.Flag("mute-audio", true), chromedp.WindowSize(width, height+87))
-	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(func() {
-		cancel()
-		stop()
-	})
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancel)
 	p := &page{t: t, ctx: ctx}
-	p.do()
+	p.do(chromedp.EmulateViewport(int64(width), int64(height)))
 	err := chromedp.Listen(ctx, func(e any) {
 		if thrown, ok := e.(*runtime.EventExceptionThrown); ok {
 			t.Errorf("the page threw: %+v", thrown.ExceptionDetails)
@@ -48,19 +82,16 @@ func newPage(t testing.TB, width, height int) *page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.do(chromedp.EmulateViewport(int64(width), int64(height)))
 	return p
 }
 
-func chromium(t testing.TB) string {
-	t.Helper()
-	for _, name := range []string{"/usr/bin/chromium", "/usr/bin/google-chrome"} {
-		if _, err := os.Stat(name); err == nil {
-			return name
+func chromium() (string, error) {
+	for _, name := range []string{"chromium", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
 		}
 	}
-	t.Fatal("no Chromium: install chromium")
-	return ""
+	return "", errors.New("no Chromium in the path: install chromium")
 }
 
 func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
@@ -157,4 +188,13 @@ func (p *page) shot(name string) {
 	if err := os.WriteFile(file, png, 0o644); err != nil {
 		p.t.Error(err)
 	}
+}
+
+// onNewDocument runs a script in every document before its own.
+func (p *page) onNewDocument(source string) {
+	p.t.Helper()
+	p.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: source})
+		return err
+	}))
 }

@@ -32,7 +32,6 @@ type host struct {
 	t         testing.TB
 	key       ed25519.PrivateKey
 	certs     *transport.Certificates
-	server    *transport.Server
 	direct    *gate
 	relay     *gate
 	films     [2]*clip
@@ -111,8 +110,28 @@ func newHost(t testing.TB, width, height int) *host {
 		t: t, key: key, certs: certs, fps: 60, role: streamwire.RoleControl, version: streamwire.Version,
 		direct: newGate(t), relay: newGate(t), films: [2]*clip{film(t, blue, width, height), film(t, red, width, height)},
 	}
-	h.server, err = transport.New(transport.Config{
-		Certificates: certs,
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, g := range []*gate{h.direct, h.relay} {
+		server := h.newServer()
+		running.Go(func() {
+			if err := server.Serve(ctx, g); err != nil {
+				t.Errorf("serve: %v", err)
+			}
+			_ = server.Close() // the sockets are gone already
+		})
+	}
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return h
+}
+
+func (h *host) newServer() *transport.Server {
+	h.t.Helper()
+	server, err := transport.New(transport.Config{
+		Certificates: h.certs,
 		Admit: func(token string) (any, error) {
 			if !strings.HasPrefix(token, "lease") {
 				return nil, errors.New("the lease is not ours")
@@ -124,23 +143,9 @@ func newHost(t testing.TB, width, height int) *host {
 		},
 	})
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	for _, g := range []*gate{h.direct, h.relay} {
-		running.Go(func() {
-			if err := h.server.ServeDirect(ctx, g); err != nil {
-				t.Errorf("serve: %v", err)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		cancel()
-		_ = h.server.Close()
-		running.Wait()
-	})
-	return h
+	return server
 }
 
 // grant names the direct and the relay candidate, in that order, as wanted.
