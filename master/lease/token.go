@@ -79,11 +79,14 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 func (s *KeySet) Keys() []Key { return s.list }
 
 // Verify checks the signature and the times of token at now and returns its claims. It returns one of this package's
-// sentinels, wrapped. It does not know who asks: the caller compares Host or Relay with itself.
+// sentinels, wrapped. It does not know who asks: the caller compares Host or Relay with itself. A nil set knows no key.
 func (s *KeySet) Verify(token string, now time.Time) (Claims, error) {
 	kid, err := keyID(token)
 	if err != nil {
 		return Claims{}, err
+	}
+	if s == nil { // no key was published yet
+		return Claims{}, fmt.Errorf("key %q: %w", kid, ErrUnknownKey)
 	}
 	public, ok := s.keys[kid]
 	if !ok {

@@ -7,17 +7,17 @@ import (
 )
 
 // certificateTag separates these signatures from any other use of a host identity.
-const certificateTag = "wavry host certificate v1\n"
+const certificateTag = "wavry certificate v1\x00"
 
 // CertificateMessage is what a host's identity signs so that a viewer can trust the certificate hashes of its grant:
 //
-//	"wavry host certificate v1\n" | len(session) 1 byte | session | expiry, Unix seconds, 8 bytes big endian | number of hashes 1 byte | hashes, 32 bytes each
+//	"wavry certificate v1\x00" | len(session) 2 bytes big endian | session | expiry, Unix seconds, 8 bytes big endian | number of hashes 1 byte | hashes, 32 bytes each
 //
-// sessionID has at most 64 bytes; each hash has 32 bytes; the order of the hashes is that of the grant.
+// The browser checks the same bytes (signalapi.CertificateStatement; a test of the host holds the two together). sessionID has at most 64 bytes; each hash has 32 bytes; the order of the hashes is that of the grant.
 func CertificateMessage(hashes [][]byte, sessionID string, expiry time.Time) []byte {
-	message := make([]byte, 0, len(certificateTag)+len(sessionID)+10+32*len(hashes))
+	message := make([]byte, 0, len(certificateTag)+len(sessionID)+11+32*len(hashes))
 	message = append(message, certificateTag...)
-	message = append(message, byte(len(sessionID)))
+	message = binary.BigEndian.AppendUint16(message, uint16(len(sessionID)))
 	message = append(message, sessionID...)
 	message = binary.BigEndian.AppendUint64(message, uint64(expiry.Unix()))
 	message = append(message, byte(len(hashes)))

@@ -1,0 +1,494 @@
+package master
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/state"
+)
+
+// wish is what somebody wants a lease for: a new session, a further viewer or another path.
+type wish struct {
+	request string
+	// session is set for a further viewer; empty for a new session, which then needs pool.
+	session, pool string
+	login, viewer string
+	address       string
+	region        string
+	role          masterapi.ViewerRole
+	forceRelay    bool
+	directOnly    bool
+	replace       bool
+	rate          uint64
+	size          *masterapi.DisplaySize
+	// replaces is the lease whose viewer moves here.
+	replaces string
+	// relayNeeded refuses when there is no relay, though direct candidates may be offered.
+	relayNeeded bool
+
+	noHosts, noRelays []string // that failed already, or are to be avoided
+}
+
+func wishOf(r *masterapi.AdmitRequest) (*wish, error) {
+	w := &wish{
+		request: r.GetRequestId(), pool: r.GetPool(), login: r.GetLogin(), viewer: r.GetViewerId(), address: r.GetViewerAddress(), region: r.GetRegion(),
+		role: r.GetRole(), forceRelay: r.GetForceRelay(), directOnly: r.GetDirectOnly(), rate: r.GetRateLimitBps(), size: r.GetSize(),
+	}
+	if w.pool == "" {
+		w.pool = "default"
+	}
+	return w, w.check()
+}
+
+func wishOfViewer(r *masterapi.AddViewerRequest) (*wish, error) {
+	w := &wish{
+		request: r.GetRequestId(), session: r.GetSessionId(), login: r.GetLogin(), viewer: r.GetViewerId(), address: r.GetViewerAddress(),
+		region: r.GetRegion(), role: r.GetRole(), forceRelay: r.GetForceRelay(), directOnly: r.GetDirectOnly(), rate: r.GetRateLimitBps(),
+		replace: r.GetReplaceController(),
+	}
+	if err := masterapi.CheckID("session_id", w.session); err != nil {
+		return nil, err
+	}
+	return w, w.check()
+}
+
+// check fills what may be left out and refuses what is wrong.
+func (w *wish) check() error {
+	if w.role == masterapi.ViewerRole_VIEWER_ROLE_UNSPECIFIED {
+		w.role = masterapi.ViewerRole_VIEWER_ROLE_CONTROL
+	}
+	if w.viewer == "" {
+		w.viewer = deriveID("viewer", w.request)
+	}
+	for _, f := range [][2]string{{"request_id", w.request}, {"login", w.login}, {"viewer_id", w.viewer}} {
+		if err := masterapi.CheckID(f[0], f[1]); err != nil {
+			return err
+		}
+	}
+	for _, f := range [][2]string{{"pool", w.pool}, {"region", w.region}} {
+		if f[1] == "" {
+			continue
+		}
+		if err := masterapi.CheckID(f[0], f[1]); err != nil {
+			return err
+		}
+	}
+	if w.role != masterapi.ViewerRole_VIEWER_ROLE_CONTROL && w.role != masterapi.ViewerRole_VIEWER_ROLE_WATCH {
+		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "role %d", w.role)
+	}
+	if w.forceRelay && w.directOnly {
+		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "force_relay and direct_only exclude each other")
+	}
+	if w.address == "" {
+		return nil
+	}
+	a, err := netip.ParseAddr(w.address)
+	if err != nil {
+		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "viewer_address %q is not an IP address", w.address)
+	}
+	w.address = a.Unmap().WithZone("").String()
+	return nil
+}
+
+// issued is a lease with its token and what preparing needs.
+type issued struct {
+	lease        *state.Lease
+	token        string
+	host         *state.Host
+	relay        *state.Relay
+	relayMissing masterapi.Reason
+	lifetime     time.Duration
+}
+
+// admit issues a lease and lets the host prepare, at another host when one fails.
+func (l *leader) admit(ctx context.Context, w *wish) (*masterapi.Grant, error) {
+	ctx, cancel := context.WithTimeout(ctx, admitTimeout)
+	defer cancel()
+	var last error
+	for attempt := range admitAttempts {
+		i, err := l.issue(ctx, w, attempt)
+		if abandoned(err) {
+			continue
+		}
+		if err != nil {
+			return nil, firstError(last, err)
+		}
+		grant, err := l.prepare(ctx, w, i)
+		if err == nil {
+			return grant, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, context.Canceled) || l.ctx.Err() != nil {
+			// The lease stays: a retry of the request finds it, or it expires.
+			return nil, err
+		}
+		last = err
+		l.abandon(ctx, w, i)
+	}
+	return nil, firstError(last, masterapi.Refuse(masterapi.Reason_REASON_HOST_PREPARE_FAILED, "request %s", w.request))
+}
+
+// firstError prefers what went wrong with a host over what its retry ran into.
+func firstError(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// abandoned says that an earlier attempt of the same request was given up.
+func abandoned(err error) bool {
+	var a *abandonedError
+	return errors.As(err, &a)
+}
+
+type abandonedError struct{ lease string }
+
+func (a *abandonedError) Error() string { return "lease " + a.lease + " was abandoned" }
+
+// abandon gives the slot of a failed attempt back and avoids its host or relay from now on.
+func (l *leader) abandon(ctx context.Context, w *wish, i *issued) {
+	if w.session == "" {
+		w.noHosts = append(w.noHosts, i.lease.Host)
+	} else if i.relay != nil {
+		w.noRelays = append(w.noRelays, i.relay.ID)
+	}
+	end := &state.EndLease{ID: i.lease.ID, State: masterapi.LeaseState_LEASE_STATE_RELEASED, Reason: masterapi.Reason_REASON_ADMISSION_ABANDONED}
+	if _, err := l.propose(ctx, end); err != nil {
+		l.log.Warn("abandoned lease stays until it expires", "lease_id", i.lease.ID, "err", err)
+	}
+}
+
+// issue allocates through Raft and signs.
+func (l *leader) issue(ctx context.Context, w *wish, attempt int) (*issued, error) {
+	for range allocateAttempts {
+		i, err := l.tryIssue(ctx, w, attempt)
+		if err == nil {
+			return i, l.sign(i)
+		}
+		if !lostRace(err) {
+			return nil, err
+		}
+		if err := l.waitForChange(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+	return nil, masterapi.Refuse(masterapi.Reason_REASON_NO_FREE_HOST, "lost %d races for a slot", allocateAttempts).After(retrySoon)
+}
+
+// lostRace reports whether choosing again may help.
+func lostRace(err error) bool {
+	var race *raceError
+	return errors.As(err, &race)
+}
+
+// raceError is a choice that was right when it was made.
+type raceError struct {
+	cause error
+	// wait says that nothing can be chosen just now, but hosts are still coming back to a new leader.
+	wait <-chan struct{}
+}
+
+func (r *raceError) Error() string { return r.cause.Error() }
+func (r *raceError) Unwrap() error { return r.cause }
+
+func (l *leader) waitForChange(ctx context.Context, err error) error {
+	var race *raceError
+	if !errors.As(err, &race) || race.wait == nil {
+		return nil
+	}
+	patience := time.NewTimer(electionPatience)
+	defer patience.Stop()
+	select {
+	case <-race.wait:
+		return nil
+	case <-patience.C:
+		return nil
+	case <-ctx.Done():
+		return race.cause
+	case <-l.ctx.Done():
+		return errDeposed
+	}
+}
+
+// choice is what tryIssue proposes.
+type choice struct {
+	command *state.IssueLease
+	missing masterapi.Reason
+	again   *state.Lease // the lease of an earlier attempt, when there is one
+	release []func()
+	err     error
+}
+
+func (l *leader) tryIssue(ctx context.Context, w *wish, attempt int) (*issued, error) {
+	changed := l.fleet.wait()
+	var c choice
+	l.m.read(func(s *state.State) { c = l.choose(s, w, attempt) })
+	defer func() {
+		for _, f := range c.release {
+			f()
+		}
+	}()
+	if c.err != nil {
+		return nil, l.patient(c.err, changed)
+	}
+	lease := c.again
+	if lease == nil {
+		r, err := l.propose(ctx, c.command)
+		if err != nil {
+			return nil, l.raced(err)
+		}
+		lease = r.Lease
+	}
+	i := &issued{lease: lease, relayMissing: c.missing, lifetime: l.m.cfg.LeaseLifetime}
+	l.m.read(func(s *state.State) {
+		i.host, i.relay = s.Host(lease.Host), s.Relay(lease.Relay)
+	})
+	if i.host == nil {
+		return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", lease.Host)
+	}
+	return i, nil
+}
+
+// patient turns "no host" into a wait while hosts are still linking to this new leader.
+func (l *leader) patient(err error, changed <-chan struct{}) error {
+	reason, _ := masterapi.ReasonOf(err)
+	if l.fleet.settled() || (reason != masterapi.Reason_REASON_NO_FREE_HOST && reason != masterapi.Reason_REASON_NO_RELAY && reason != masterapi.Reason_REASON_NO_SIGNING_KEY) {
+		return err
+	}
+	return &raceError{cause: err, wait: changed}
+}
+
+// raced marks refusals of the state that a new choice can avoid.
+func (l *leader) raced(err error) error {
+	switch reason, _ := masterapi.ReasonOf(err); reason {
+	case masterapi.Reason_REASON_NO_FREE_HOST, masterapi.Reason_REASON_NO_RELAY, masterapi.Reason_REASON_NO_SIGNING_KEY:
+		return &raceError{cause: err}
+	default:
+		return err
+	}
+}
+
+// choose looks at state and fleet and makes the command. It is called under the state's read lock.
+func (l *leader) choose(s *state.State, w *wish, attempt int) (c choice) {
+	id := leaseIDOf(w.request, w.viewer, attempt)
+	if c.again, c.err = earlier(s, id, w); c.again != nil || c.err != nil {
+		return c
+	}
+	now := l.m.cfg.Now()
+	if b := s.Banned(w.login, w.address, state.At(now)); b != nil {
+		c.err = masterapi.Refuse(masterapi.Reason_REASON_BANNED, "%s: %s", b.Subject, b.Reason)
+		return c
+	}
+	key := s.SigningKey()
+	if _, c.err = l.m.keys.signer(key); c.err != nil {
+		return c
+	}
+	host := l.chooseHost(s, w, attempt, &c)
+	if c.err != nil {
+		return c
+	}
+	rate := w.rate
+	if rate == 0 {
+		rate = l.m.cfg.RateLimit
+	}
+	lease := state.Lease{
+		ID: id, Session: w.session, Viewer: w.viewer, Login: w.login, Host: host.ID, Region: host.Region, Key: key.ID, Address: w.address,
+		Rate: rate, Expiry: state.At(now.Add(l.m.cfg.LeaseLifetime)), Role: w.role, ForceRelay: w.forceRelay,
+	}
+	c.command = &state.IssueLease{Lease: lease, Replace: w.replace}
+	if w.session == "" {
+		c.command.Lease.Session, c.command.Pool = sessionIDOf(w.request, attempt), w.pool
+	}
+	l.chooseRelay(s, w, host, &c)
+	return c
+}
+
+// earlier finds what an earlier attempt of the same request made.
+func earlier(s *state.State, id string, w *wish) (*state.Lease, error) {
+	old := s.Lease(id)
+	switch {
+	case old == nil:
+		return nil, nil
+	case old.Login != w.login || old.Role != w.role || (w.session != "" && w.session != old.Session):
+		return nil, masterapi.Refuse(masterapi.Reason_REASON_REQUEST_CONFLICT, "request %s", w.request)
+	case old.Live():
+		return old, nil
+	case old.Reason == masterapi.Reason_REASON_ADMISSION_ABANDONED:
+		return nil, &abandonedError{lease: id}
+	default:
+		return nil, masterapi.Refuse(masterapi.Reason_REASON_LEASE_ENDED, "request %s: %s", w.request, old.Reason.Slug())
+	}
+}
+
+func (l *leader) chooseHost(s *state.State, w *wish, attempt int, c *choice) *state.Host {
+	if w.session != "" {
+		session := s.Session(w.session)
+		switch {
+		case session == nil:
+			c.err = masterapi.Refuse(masterapi.Reason_REASON_SESSION_UNKNOWN, "session %s", w.session)
+		case !session.Live():
+			c.err = masterapi.Refuse(masterapi.Reason_REASON_SESSION_ENDED, "session %s: %s", w.session, session.Reason.Slug())
+		case s.Host(session.Host) == nil:
+			c.err = masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", session.Host)
+		default:
+			return s.Host(session.Host)
+		}
+		return nil
+	}
+	id, release, refused := l.fleet.pickHost(s, w.pool, w.region, w.noHosts)
+	if refused != nil {
+		c.err = refused
+		return nil
+	}
+	c.release = append(c.release, release)
+	return s.Host(id)
+}
+
+// chooseRelay adds a circuit unless none is wanted. Without a relay the lease is direct only, unless one is needed.
+func (l *leader) chooseRelay(s *state.State, w *wish, host *state.Host, c *choice) {
+	if w.directOnly {
+		return
+	}
+	id, release, ok := l.fleet.pickRelay(s, l.m.cfg.Catalog, host, w.region, l.m.cfg.Relays.Share, w.noRelays)
+	if !ok {
+		c.missing = masterapi.Reason_REASON_NO_RELAY
+		if w.forceRelay || w.relayNeeded {
+			c.err = masterapi.Refuse(masterapi.Reason_REASON_NO_RELAY, "host %s in region %q", host.ID, host.Region).After(time.Second)
+		}
+		return
+	}
+	c.release = append(c.release, release)
+	c.command.Lease.Relay, c.command.Lease.Circuit = id, newCircuit()
+}
+
+// sign makes the token of a lease that is in the state.
+func (l *leader) sign(i *issued) error {
+	var key *state.Key
+	l.m.read(func(s *state.State) { key = s.SigningKey() })
+	signer, err := l.m.keys.signer(key)
+	if err != nil {
+		return err
+	}
+	i.token, err = signer.Sign(tokenClaims(i.lease, i.host.Identity, l.m.cfg.Now()))
+	return err
+}
+
+// prepare lets the host prepare for the lease and makes the grant.
+func (l *leader) prepare(ctx context.Context, w *wish, i *issued) (*masterapi.Grant, error) {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	link, err := l.linkOf(ctx, i.host.ID)
+	if err != nil {
+		return nil, err
+	}
+	prepared, err := link.prepare(ctx, prepareMessage(w, i))
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_PREPARE_FAILED, "host %s did not answer within %s", i.host.ID, prepareTimeout)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return grant(w, i, prepared)
+}
+
+// linkOf waits a moment for a host that is coming back.
+func (l *leader) linkOf(ctx context.Context, host string) (*hostLink, error) {
+	for {
+		changed := l.fleet.wait()
+		if link := l.hostLink(host); link != nil {
+			return link, nil
+		}
+		if l.fleet.settled() {
+			return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_UNREACHABLE, "host %s: %v", host, errNoLink).After(retrySoon)
+		}
+		select {
+		case <-changed:
+		case <-l.ctx.Done():
+			return nil, errDeposed
+		case <-ctx.Done():
+			return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_UNREACHABLE, "host %s: %v", host, errNoLink).After(retrySoon)
+		}
+	}
+}
+
+func prepareMessage(w *wish, i *issued) *masterapi.Prepare {
+	p := &masterapi.Prepare{
+		LeaseId: i.lease.ID, SessionId: i.lease.Session, ViewerId: i.lease.Viewer, LeaseToken: i.token, Expiry: stamp(i.lease.Expiry),
+		Role: i.lease.Role, Size: w.size, ForceRelay: i.lease.ForceRelay, Circuit: i.lease.Circuit, Login: i.lease.Login, ReplacesLease: w.replaces,
+		RateLimitBps: i.lease.Rate,
+	}
+	if i.relay != nil {
+		p.Relay = &masterapi.RelayEndpoint{
+			RelayId: i.relay.ID, ControlAddress: i.relay.ControlAddress, PublicKey: []byte(i.relay.PublicKey), Region: i.relay.Region, MediaAddress: i.relay.MediaAddress,
+		}
+	}
+	return p
+}
+
+// grant checks what the host answered and makes the grant of it.
+func grant(w *wish, i *issued, p *masterapi.Prepared) (*masterapi.Grant, error) {
+	failed := func(format string, args ...any) error {
+		return masterapi.Refuse(masterapi.Reason_REASON_HOST_PREPARE_FAILED, "host "+i.host.ID+": "+format, args...)
+	}
+	if len(i.host.Identity) != ed25519.PublicKeySize || !masterapi.VerifyCertificate(ed25519.PublicKey(i.host.Identity), p.GetSignature(), p.GetCertificateSha256(), i.lease.Session, p.GetCertificateExpiry().AsTime()) {
+		return nil, failed("its signature over the certificate does not hold")
+	}
+	candidates, bound := candidatesOf(i, p)
+	if len(candidates) == 0 {
+		return nil, failed("no candidate: %s", p.GetRelayReject().Slug())
+	}
+	missing := i.relayMissing
+	if i.relay != nil && !bound {
+		missing = p.GetRelayReject()
+		if missing == masterapi.Reason_REASON_UNSPECIFIED {
+			missing = masterapi.Reason_REASON_NO_RELAY
+		}
+		if w.relayNeeded || w.forceRelay {
+			return nil, failed("relay %s: %s", i.relay.ID, missing.Slug())
+		}
+	}
+	return &masterapi.Grant{
+		SessionId: i.lease.Session, ViewerId: i.lease.Viewer, LeaseId: i.lease.ID, LeaseToken: i.token, Expiry: stamp(i.lease.Expiry),
+		RenewAfter: renewAfter(i.lease.Expiry, i.lifetime), HostId: i.host.ID, HostIdentity: []byte(i.host.Identity), Candidates: candidates,
+		CertificateSha256: p.GetCertificateSha256(), CertificateExpiry: p.GetCertificateExpiry(), HostSignature: p.GetSignature(),
+		Role: i.lease.Role, Pool: i.host.Pool, Region: i.host.Region, RelayMissing: missing,
+	}, nil
+}
+
+// candidatesOf orders direct before relay, adds the relay's address when the host bound it, and drops direct ones when the relay is forced.
+func candidatesOf(i *issued, p *masterapi.Prepared) (candidates []*masterapi.Candidate, bound bool) {
+	for _, c := range p.GetCandidates() {
+		if c.GetKind() == masterapi.CandidateKind_CANDIDATE_KIND_DIRECT && !i.lease.ForceRelay && len(candidates) < masterapi.MaxDirectAddresses {
+			candidates = append(candidates, c)
+		}
+	}
+	if i.relay == nil {
+		return candidates, false
+	}
+	address := p.GetRelayMediaAddress()
+	if k := slices.IndexFunc(p.GetCandidates(), isRelay); address == "" && k >= 0 {
+		address = p.GetCandidates()[k].GetAddress()
+	}
+	if address == "" {
+		return candidates, false
+	}
+	return append(candidates, &masterapi.Candidate{
+		Kind: masterapi.CandidateKind_CANDIDATE_KIND_RELAY, Address: address, RelayId: i.relay.ID, Region: i.relay.Region,
+	}), true
+}
+
+func isRelay(c *masterapi.Candidate) bool {
+	return c.GetKind() == masterapi.CandidateKind_CANDIDATE_KIND_RELAY
+}
+
+// renewAfter is half of a lifetime before the expiry.
+func renewAfter(expiry state.Millis, lifetime time.Duration) *timestamppb.Timestamp {
+	return timestamppb.New(expiry.Time().Add(-lifetime / 2))
+}

@@ -1,0 +1,344 @@
+package master
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+
+	"connectrpc.com/connect"
+
+	"github.com/wavry/fleet/master/identity"
+	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/state"
+)
+
+type hostStream = connect.BidiStream[masterapi.HostReport, masterapi.HostCommand]
+
+// HostLink implements masterapi.LinkServiceHandler.
+func (a *linkAPI) HostLink(ctx context.Context, stream *hostStream) error {
+	l, err := a.m.streamLeader()
+	if err != nil {
+		return err
+	}
+	first, err := stream.Receive()
+	if err != nil {
+		return apiError(err)
+	}
+	hello := first.GetHello()
+	host, err := hostOf(hello)
+	if err != nil {
+		return apiError(err)
+	}
+	if err := speaks(ctx, identity.RoleHost, host.ID); err != nil {
+		return apiError(err)
+	}
+	before, err := l.registerHost(ctx, host, hello)
+	if err != nil {
+		return apiError(err)
+	}
+	return apiError(l.serveHost(ctx, host, hello, before, stream))
+}
+
+// hostOf checks a hello and makes the record of it.
+func hostOf(h *masterapi.HostHello) (*state.Host, error) {
+	bad := func(format string, args ...any) error {
+		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "host hello: "+format, args...)
+	}
+	if h == nil {
+		return nil, bad("the first report must be the hello")
+	}
+	if err := errors.Join(masterapi.CheckID("host_id", h.GetHostId()), masterapi.CheckID("boot_id", h.GetBootId())); err != nil {
+		return nil, err
+	}
+	pool := h.GetPool()
+	if pool == "" {
+		pool = "default"
+	}
+	if err := masterapi.CheckID("pool", pool); err != nil {
+		return nil, err
+	}
+	if h.GetRegion() != "" {
+		if err := masterapi.CheckID("region", h.GetRegion()); err != nil {
+			return nil, err
+		}
+	}
+	if len(h.GetIdentity()) != ed25519.PublicKeySize {
+		return nil, bad("identity has %d bytes, an Ed25519 public key has %d", len(h.GetIdentity()), ed25519.PublicKeySize)
+	}
+	c := h.GetCapabilities()
+	if n := len(h.GetDirectAddresses()); n > masterapi.MaxDirectAddresses {
+		return nil, bad("%d direct addresses, at most %d", n, masterapi.MaxDirectAddresses)
+	}
+	if n := len(c.GetAttributes()); n > masterapi.MaxAttributes {
+		return nil, bad("%d attributes, at most %d", n, masterapi.MaxAttributes)
+	}
+	const mostCodecs, mostText = 16, 256
+	if len(c.GetCodecs()) > mostCodecs {
+		return nil, bad("%d codecs, at most %d", len(c.GetCodecs()), mostCodecs)
+	}
+	host := &state.Host{
+		ID: h.GetHostId(), Pool: pool, Region: h.GetRegion(), Version: h.GetVersion(), Identity: string(h.GetIdentity()), Boot: h.GetBootId(),
+		Slots: h.GetSlots(), Addresses: h.GetDirectAddresses(), Compositor: c.GetCompositor(), Capture: c.GetCapturePlugin(),
+		Encoder: c.GetEncoderPlugin(), GPU: c.GetGpu(), Codecs: c.GetCodecs(),
+	}
+	for k, v := range c.GetAttributes() {
+		host.Attributes = append(host.Attributes, state.Attribute{Key: k, Value: v})
+	}
+	slices.SortFunc(host.Attributes, func(a, b state.Attribute) int { return cmp.Compare(a.Key, b.Key) })
+	for _, text := range slices.Concat([]string{host.Version, host.Compositor, host.Capture, host.Encoder, host.GPU}, host.Addresses, host.Codecs, attributeTexts(host)) {
+		if len(text) > mostText {
+			return nil, bad("a text of %d bytes, at most %d", len(text), mostText)
+		}
+	}
+	return host, nil
+}
+
+func attributeTexts(h *state.Host) (texts []string) {
+	for _, a := range h.Attributes {
+		texts = append(texts, a.Key, a.Value)
+	}
+	return texts
+}
+
+// registerHost writes what changed about the host and returns what the state held before, or nil.
+func (l *leader) registerHost(ctx context.Context, host *state.Host, hello *masterapi.HostHello) (before *state.Host, err error) {
+	l.m.read(func(s *state.State) { before = s.Host(host.ID) })
+	if before == nil || !sameHost(before, host) {
+		if _, err := l.propose(ctx, &state.PutHost{Host: *host}); err != nil {
+			return nil, fmt.Errorf("register host %s: %w", host.ID, err)
+		}
+	}
+	if hello.GetDraining() {
+		l.selfDrainHost(host.ID, "the host is stopping")
+	}
+	return before, nil
+}
+
+func sameHost(a, b *state.Host) bool {
+	return a.Pool == b.Pool && a.Region == b.Region && a.Version == b.Version && a.Identity == b.Identity && a.Boot == b.Boot && a.Slots == b.Slots &&
+		a.Compositor == b.Compositor && a.Capture == b.Capture && a.Encoder == b.Encoder && a.GPU == b.GPU &&
+		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Codecs, b.Codecs) && slices.Equal(a.Attributes, b.Attributes)
+}
+
+func (l *leader) selfDrainHost(id, reason string) {
+	l.later(&state.SetHostState{ID: id, To: masterapi.HostStateWord_HOST_STATE_DRAINING, Reason: reason, Actor: state.SelfActor})
+}
+
+func (l *leader) serveHost(ctx context.Context, host *state.Host, hello *masterapi.HostHello, before *state.Host, stream *hostStream) error {
+	link := newHostLink(host.ID)
+	link.send(&masterapi.HostCommand{Command: &masterapi.HostCommand_Welcome{Welcome: l.welcome(func(s *state.State) string {
+		if h := s.Host(host.ID); h != nil {
+			return state.HostWord(h.State)
+		}
+		return ""
+	})}})
+	l.reconcile(link, hello, before)
+	l.attachHost(host.ID, hello.GetConsulNode(), link)
+	defer l.detachHost(host.ID, link)
+	l.log.Info("host linked", "host_id", host.ID, "sessions", len(hello.GetSessions()))
+	ctx, cancel := merge(ctx, l.ctx)
+	defer cancel()
+	err := link.serve(ctx, stream, func(r *masterapi.HostReport) { l.hostReport(link, r) })
+	l.log.Info("host unlinked", "host_id", host.ID, "cause", err)
+	return err
+}
+
+// merge ends with either of the two.
+func merge(a, b context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(a)
+	stop := context.AfterFunc(b, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+func (l *leader) welcome(word func(*state.State) string) *masterapi.Welcome {
+	now := l.m.cfg.Now()
+	w := &masterapi.Welcome{
+		ServerId: l.m.cfg.ID, Term: l.term, ReportIntervalMs: uint32(reportInterval.Milliseconds()), Revocations: l.revocations(), Now: stampTime(now),
+	}
+	l.m.read(func(s *state.State) { w.KeySet, w.State = keySetMessage(s), word(s) })
+	return w
+}
+
+func (l *leader) attachHost(id, node string, link *hostLink) {
+	l.fleet.mu.Lock()
+	defer l.fleet.mu.Unlock()
+	h := l.fleet.hostLocked(id)
+	if h.link != nil {
+		h.link.end(errLinkReplaced)
+	}
+	h.link, h.load = link, nil
+	if node != "" {
+		h.node = node
+	}
+	h.health.SetLink(true, l.m.cfg.Now())
+	l.fleet.wakeLocked()
+}
+
+func (l *leader) detachHost(id string, link *hostLink) {
+	link.end(errNoLink)
+	l.fleet.mu.Lock()
+	defer l.fleet.mu.Unlock()
+	if h := l.fleet.hosts[id]; h != nil && h.link == link {
+		h.link = nil
+		h.health.SetLink(false, l.m.cfg.Now())
+	}
+}
+
+// reconcile compares what the host runs with what the state holds: sessions it lost are ended, sessions that ended meanwhile are ended there.
+func (l *leader) reconcile(link *hostLink, hello *masterapi.HostHello, before *state.Host) {
+	running := make(map[string]bool, len(hello.GetSessions()))
+	for _, s := range hello.GetSessions() {
+		running[s.GetSessionId()] = true
+	}
+	rebooted := before != nil && before.Boot != hello.GetBootId()
+	now := l.m.cfg.Now()
+	var lost []string
+	over := map[string]masterapi.Reason{}
+	l.m.read(func(s *state.State) {
+		for _, id := range s.SessionsOn(hello.GetHostId()) {
+			session := s.Session(id)
+			if !running[id] && now.Sub(session.Created.Time()) > youngSession {
+				lost = append(lost, id)
+			} else if !running[id] && rebooted && started(s, session) {
+				lost = append(lost, id)
+			}
+		}
+		for id := range running {
+			if session := s.Session(id); session == nil {
+				over[id] = masterapi.Reason_REASON_LEASE_EXPIRED
+			} else if !session.Live() {
+				over[id] = session.Reason
+			}
+		}
+	})
+	for _, id := range lost {
+		l.later(&state.EndSession{ID: id, Reason: masterapi.Reason_REASON_HOST_RESTARTED})
+	}
+	for id, reason := range over {
+		link.send(&masterapi.HostCommand{Command: &masterapi.HostCommand_End{End: &masterapi.EndHostSession{SessionId: id, Reason: reason}}})
+	}
+}
+
+// started reports whether a viewer was ever seen: then the host had the session and lost it.
+func started(s *state.State, session *state.Session) bool {
+	for _, lease := range s.LiveLeases(session) {
+		if lease.State != masterapi.LeaseState_LEASE_STATE_ISSUED {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *leader) hostReport(link *hostLink, r *masterapi.HostReport) {
+	switch report := r.GetReport().(type) {
+	case *masterapi.HostReport_Load:
+		l.fleet.mu.Lock()
+		if h := l.fleet.hosts[link.id]; h != nil && h.link == link {
+			h.load = report.Load
+		}
+		l.fleet.mu.Unlock()
+	case *masterapi.HostReport_Prepared:
+		link.answered(report.Prepared.GetLeaseId(), prepareAnswer{prepared: report.Prepared})
+	case *masterapi.HostReport_PrepareFailed:
+		link.answered(report.PrepareFailed.GetLeaseId(), prepareAnswer{failed: report.PrepareFailed})
+	case *masterapi.HostReport_SessionEnded:
+		l.hostEnded(link.id, report.SessionEnded)
+	case *masterapi.HostReport_LeaseProgress:
+		l.progress(link.id, report.LeaseProgress)
+	case *masterapi.HostReport_State:
+		if report.State.GetDraining() {
+			l.selfDrainHost(link.id, short(report.State.GetReason()))
+		} else {
+			l.later(&state.SetHostState{ID: link.id, To: masterapi.HostStateWord_HOST_STATE_ACTIVE, Reason: short(report.State.GetReason()), Actor: state.SelfActor})
+		}
+	}
+}
+
+// short cuts text of a machine to what a person reads.
+func short(text string) string { return text[:min(len(text), masterapi.MaxMessageLen)] }
+
+// onHost reports whether the session is the host's own.
+func (l *leader) onHost(session, host string) (own bool) {
+	l.m.read(func(s *state.State) {
+		if known := s.Session(session); known != nil {
+			own = known.Host == host
+		}
+	})
+	return own
+}
+
+func (l *leader) hostEnded(host string, e *masterapi.HostSessionEnded) {
+	if !l.onHost(e.GetSessionId(), host) {
+		return
+	}
+	reason := e.GetReason()
+	if reason == masterapi.Reason_REASON_UNSPECIFIED {
+		reason = masterapi.Reason_REASON_HOST_FAILED
+	}
+	l.later(&state.EndSession{ID: e.GetSessionId(), Reason: reason, Message: short(e.GetMessage())})
+}
+
+// progress follows a lease through its life and ends what the viewer left behind when it switched paths.
+func (l *leader) progress(host string, p *masterapi.LeaseProgress) {
+	var lease *state.Lease
+	var left []string
+	l.m.read(func(s *state.State) {
+		if lease = s.Lease(p.GetLeaseId()); lease == nil || lease.Host != host || !lease.Live() {
+			lease = nil
+			return
+		}
+		for _, other := range s.LiveLeases(s.Session(lease.Session)) {
+			if other.Viewer == lease.Viewer && other.ID != lease.ID && other.Issued <= lease.Issued {
+				left = append(left, other.ID)
+			}
+		}
+	})
+	if lease == nil {
+		return
+	}
+	switch p.GetState() {
+	case masterapi.LeaseState_LEASE_STATE_RELEASED:
+		reason := p.GetReason()
+		if reason == masterapi.Reason_REASON_UNSPECIFIED {
+			reason = masterapi.Reason_REASON_VIEWER_LEFT
+		}
+		l.later(&state.EndLease{ID: lease.ID, State: masterapi.LeaseState_LEASE_STATE_RELEASED, Reason: reason})
+	case masterapi.LeaseState_LEASE_STATE_PRESENTED:
+		l.later(&state.ProgressLease{ID: lease.ID, State: p.GetState()})
+	case masterapi.LeaseState_LEASE_STATE_ACTIVE:
+		l.activated(lease, p, left)
+	}
+}
+
+func (l *leader) activated(lease *state.Lease, p *masterapi.LeaseProgress, left []string) {
+	l.later(&state.ProgressLease{ID: lease.ID, State: masterapi.LeaseState_LEASE_STATE_ACTIVE})
+	for _, id := range left {
+		l.later(&state.EndLease{ID: id, State: masterapi.LeaseState_LEASE_STATE_RELEASED, Reason: masterapi.Reason_REASON_MOVED})
+	}
+	path := "direct"
+	if isRelay(p.GetPath()) {
+		path = "relay"
+	}
+	l.m.metrics.paths.WithLabelValues(path).Inc()
+	if ms := p.GetSetupMilliseconds(); ms > 0 {
+		l.m.metrics.setup.Observe(float64(ms) / 1000)
+	}
+	l.hub.publish(&masterapi.SessionEvent{
+		Kind: masterapi.SessionEvent_KIND_PATH, SessionId: lease.Session, ViewerId: lease.Viewer, LeaseId: lease.ID, Path: p.GetPath(),
+	})
+}
+
+// speaks refuses a caller that is not the machine it says it is.
+func speaks(ctx context.Context, role identity.Role, id string) error {
+	caller, ok := identity.FromContext(ctx)
+	if !ok {
+		return masterapi.Refuse(masterapi.Reason_REASON_UNAUTHENTICATED, "no identity")
+	}
+	if !caller.Speaks(role, id) {
+		return masterapi.Refuse(masterapi.Reason_REASON_PERMISSION_DENIED, "%s may not speak for %s %s", caller, role, id)
+	}
+	return nil
+}
