@@ -8,6 +8,8 @@ package hostruntime
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,16 +40,20 @@ type Config struct {
 	Advertise []netip.AddrPort
 	// Slots is how many sessions may run at once, 1..MaxSlots.
 	Slots int
-	// Keys is the present key set for lease tokens. It is called per connection and must be cheap.
-	Keys func() *lease.KeySet
+	// Verify checks a lease token at a time; its errors wrap the sentinels of package lease. It is called per connection.
+	Verify func(token string, now time.Time) (lease.Claims, error)
 	// NewSource creates the picture source of a session, without starting it.
 	NewSource func(sessionID string) (session.Source, error)
 	// Grace, MaxBitrate and MaxFPS are session.Config's.
 	Grace      time.Duration
 	MaxBitrate int
 	MaxFPS     float64
-	// Ended is told when a session is over; may be nil. It must not block.
-	Ended func(sessionID string, why *session.EndedError)
+	// Observer is told what happens in sessions.
+	Observer session.Observer
+	// Control gets the packets of relays that arrive on the viewers' port, and Relayed knows the relays' media addresses. Both are
+	// nil without relays; see transport.Config.
+	Control func(b []byte, from netip.AddrPort)
+	Relayed func(from netip.AddrPort) bool
 
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
@@ -61,6 +67,7 @@ type Host struct {
 	certs  *transport.Certificates
 	server *transport.Server
 	sm     *session.Metrics
+	tag    uint64
 	ready  chan struct{} // closed when the socket is open
 
 	// running is the context of sessions; set once when ready is closed, as is bound.
@@ -92,7 +99,14 @@ func New(cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Logger.With("component", "host"), certs: certs, sm: session.NewMetrics(cfg.Registry),
 		ready: make(chan struct{}), sessions: map[string]*session.Session{}, group: new(errgroup.Group),
 	}
-	h.server, err = transport.New(transport.Config{Certificates: certs, Admit: h.admit, Handle: h.handle, Logger: h.log})
+	var tag [8]byte
+	if _, err := rand.Read(tag[:]); err != nil {
+		return nil, fmt.Errorf("make a tag for connection ids: %w", err)
+	}
+	h.tag = binary.BigEndian.Uint64(tag[:])
+	h.server, err = transport.New(transport.Config{
+		Certificates: certs, Admit: h.admit, Handle: h.handle, Tag: h.tag, Control: cfg.Control, Relayed: cfg.Relayed, Logger: h.log,
+	})
 	return h, err
 }
 
@@ -119,8 +133,8 @@ func (c Config) validate() error {
 	if len(c.Advertise) == 0 && c.Bind.IsValid() && c.Bind.Addr().IsUnspecified() {
 		add("advertise address: required when the bind address is %s", c.Bind.Addr())
 	}
-	if c.Keys == nil || c.NewSource == nil || c.Registry == nil {
-		add("hostruntime: Keys, NewSource and Registry are required")
+	if c.Verify == nil || c.NewSource == nil || c.Registry == nil || c.Observer == nil {
+		add("hostruntime: Verify, NewSource, Observer and Registry are required")
 	}
 	return errors.Join(problems...)
 }
@@ -231,6 +245,19 @@ func (h *Host) End(sessionID string, code streamwire.Code, text string) {
 	}
 }
 
+// Dismiss ends one viewer's connections; a no-op when it has none.
+func (h *Host) Dismiss(sessionID, viewerID string, code streamwire.Code, text string) {
+	if s := h.session(sessionID); s != nil {
+		s.Dismiss(viewerID, code, text)
+	}
+}
+
+// Tag is the first 8 bytes of every connection id of this host, as relays are told.
+func (h *Host) Tag() uint64 { return h.tag }
+
+// SendControl sends a packet for a relay from the viewers' port. Valid after Ready.
+func (h *Host) SendControl(b []byte, to netip.AddrPort) error { return h.server.SendControl(b, to) }
+
 // Drain refuses new sessions from now on and tells the viewers of the running ones.
 func (h *Host) Drain(text string) {
 	h.mu.Lock()
@@ -269,7 +296,7 @@ func (h *Host) session(id string) *session.Session {
 }
 
 func (h *Host) verify(token string) (lease.Claims, error) {
-	claims, err := h.cfg.Keys().Verify(token, h.cfg.Now())
+	claims, err := h.cfg.Verify(token, h.cfg.Now())
 	if err != nil {
 		return lease.Claims{}, err
 	}
@@ -299,30 +326,37 @@ func (h *Host) ensureSession(claims lease.Claims) error {
 	}
 	s, err := session.New(session.Config{
 		ID: claims.Session, Source: source, Expiry: claims.Expiry, Grace: h.cfg.Grace, MaxBitrate: h.cfg.MaxBitrate, MaxFPS: h.cfg.MaxFPS,
-		Logger: h.cfg.Logger, Metrics: h.sm, Now: h.cfg.Now,
+		Logger: h.cfg.Logger, Metrics: h.sm, Observer: observer{h.cfg.Observer, h}, Now: h.cfg.Now,
 	})
 	if err != nil {
 		return err
 	}
 	h.sessions[claims.Session] = s
-	h.group.Go(func() error { return h.runSession(claims.Session, s) })
+	h.group.Go(func() error { return h.runSession(s) })
 	return nil
 }
 
-// runSession frees the slot when the session is over. How a session ended is its viewers' and the control plane's business.
-func (h *Host) runSession(id string, s *session.Session) error {
+// runSession returns what went wrong besides the session's end.
+func (h *Host) runSession(s *session.Session) error {
 	err := s.Run(h.running)
-	h.mu.Lock()
-	delete(h.sessions, id)
-	h.mu.Unlock()
 	var ended *session.EndedError
-	if !errors.As(err, &ended) {
-		return err
+	if errors.As(err, &ended) {
+		return nil
 	}
-	if h.cfg.Ended != nil {
-		h.cfg.Ended(id, ended)
-	}
-	return nil
+	return err
+}
+
+// observer frees the slot before anybody hears that a session is over.
+type observer struct {
+	session.Observer
+	host *Host
+}
+
+func (o observer) SessionEnded(id string, why *session.EndedError) {
+	o.host.mu.Lock()
+	delete(o.host.sessions, id)
+	o.host.mu.Unlock()
+	o.Observer.SessionEnded(id, why)
 }
 
 // admission is what admit hands to handle. A viewer whose lease is genuine but useless is told why on its control stream:

@@ -1,6 +1,7 @@
 package hostruntime_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -22,6 +23,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/hostruntime/transport"
 	"github.com/wavry/fleet/master/lease"
+	"github.com/wavry/fleet/master/masterapi"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,9 +54,9 @@ func newRig(t *testing.T, change func(*hostruntime.Config)) *rig {
 	r := &rig{t: t, source: newSource(), signer: signer, ended: make(chan *session.EndedError, 4)}
 	cfg := hostruntime.Config{
 		ID: "host-1", Identity: private, Bind: netip.MustParseAddrPort("127.0.0.1:0"), Slots: 1,
-		Keys:      func() *lease.KeySet { return keys },
+		Verify:    keys.Verify,
 		NewSource: func(string) (session.Source, error) { return r.source, nil },
-		Ended:     func(_ string, why *session.EndedError) { r.ended <- why },
+		Observer:  r,
 		Registry:  prometheus.NewRegistry(),
 	}
 	if change != nil {
@@ -75,6 +77,11 @@ func newRig(t *testing.T, change func(*hostruntime.Config)) *rig {
 	<-r.host.Ready()
 	return r
 }
+
+func (r *rig) ViewerJoined(lease.Claims, bool)                {}
+func (r *rig) ViewerShown(lease.Claims, bool, time.Duration)  {}
+func (r *rig) ViewerLeft(lease.Claims)                        {}
+func (r *rig) SessionEnded(_ string, why *session.EndedError) { r.ended <- why }
 
 func (r *rig) token(change func(*lease.Claims)) string {
 	r.t.Helper()
@@ -199,6 +206,9 @@ func TestPrepareSignsCertificate(t *testing.T) {
 	statement := signalapi.CertificateStatement("s1", p.Certificate.Expiry, p.Certificate.Hashes)
 	if !ed25519.Verify(r.host.Identity(), statement, p.Certificate.Signature) {
 		t.Error("signature does not verify")
+	}
+	if message := masterapi.CertificateMessage(p.Certificate.Hashes, "s1", p.Certificate.Expiry); !bytes.Equal(message, statement) {
+		t.Errorf("the master checks %x, the browser %x", message, statement)
 	}
 }
 
@@ -558,8 +568,9 @@ func TestPortInUse(t *testing.T) {
 	r := newRig(t, nil)
 	cfg := hostruntime.Config{
 		ID: "host-2", Identity: make([]byte, ed25519.PrivateKeySize), Bind: r.host.Addresses()[0], Slots: 1,
-		Keys:      func() *lease.KeySet { return nil },
+		Verify:    (*lease.KeySet)(nil).Verify,
 		NewSource: func(string) (session.Source, error) { return nil, errors.New("unused") },
+		Observer:  r,
 		Registry:  prometheus.NewRegistry(),
 	}
 	h, err := hostruntime.New(cfg)

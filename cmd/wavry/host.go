@@ -137,8 +137,7 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 	role := &hostRole{}
 	role.host, err = hostruntime.New(hostruntime.Config{
 		ID: cfg.ID, Identity: identityKey, Bind: settings.bind, Advertise: settings.advertise, Slots: cfg.Slots,
-		Keys:  func() *lease.KeySet { return keys },
-		Grace: settings.grace, MaxBitrate: cfg.MaxKbps * 1000, MaxFPS: float64(cfg.MaxFPS),
+		Verify: keys.Verify, Grace: settings.grace, MaxBitrate: cfg.MaxKbps * 1000, MaxFPS: float64(cfg.MaxFPS),
 		NewSource: func(sessionID string) (session.Source, error) {
 			return pipeline.New(pipeline.Config{
 				Captures: plugins.captures, Encoders: plugins.encoders, Owner: owner, Env: environ,
@@ -147,10 +146,7 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 				Logger: log.With("session_id", sessionID), Metrics: pipelineMetrics,
 			})
 		},
-		Ended: func(sessionID string, why *session.EndedError) {
-			role.page.Ended(sessionID, why.Code, why.Text)
-		},
-		Logger: log, Registry: registry,
+		Observer: pageObserver{role}, Logger: log, Registry: registry,
 	})
 	if err != nil {
 		return nil, err
@@ -161,6 +157,16 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		Desktop: func() signalapi.Desktop { return signalapi.Desktop{Pool: cfg.Pool, Title: cfg.ID} },
 	})
 	return role, err
+}
+
+// pageObserver is the page, which exists only after the host it observes.
+type pageObserver struct{ role *hostRole }
+
+func (o pageObserver) ViewerJoined(lease.Claims, bool)               {}
+func (o pageObserver) ViewerShown(lease.Claims, bool, time.Duration) {}
+func (o pageObserver) ViewerLeft(lease.Claims)                       {}
+func (o pageObserver) SessionEnded(id string, why *session.EndedError) {
+	o.role.page.SessionEnded(id, why)
 }
 
 // hostSettings are the parsed values of a hostConfig.

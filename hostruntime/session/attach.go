@@ -125,7 +125,8 @@ func (s *Session) refusal(v *viewer) *RefusedError {
 
 func (s *Session) join(v *viewer) {
 	s.joined++
-	v.order = s.joined
+	v.order, v.joined = s.joined, media.Now()
+	s.cfg.Observer.ViewerJoined(v.claims, v.conn.Relayed())
 	s.viewers[v] = struct{}{}
 	if v.controls() {
 		s.aloneFrom = 0
@@ -152,6 +153,7 @@ func (s *Session) welcome(v *viewer) {
 
 func (s *Session) leave(v *viewer) {
 	delete(s.viewers, v)
+	s.cfg.Observer.ViewerLeft(v.claims)
 	if !v.controls() {
 		return
 	}

@@ -54,6 +54,17 @@ type Started struct {
 	Width, Height    int
 }
 
+// Observer is told what a control plane must know. Its methods must not block.
+type Observer interface {
+	// ViewerJoined: a viewer was let in.
+	ViewerJoined(claims lease.Claims, relayed bool)
+	// ViewerShown: the first picture was sent to it, so long after it joined.
+	ViewerShown(claims lease.Claims, relayed bool, after time.Duration)
+	// ViewerLeft: its connection is over. It may come back, and another connection of it may be open.
+	ViewerLeft(claims lease.Claims)
+	SessionEnded(sessionID string, why *EndedError)
+}
+
 // Config of a Session. Zero durations and rates take the defaults of limits.go.
 type Config struct {
 	ID         string
@@ -64,6 +75,7 @@ type Config struct {
 	Expiry     time.Time // of the lease; Renew moves it
 	Logger     *slog.Logger
 	Metrics    *Metrics
+	Observer   Observer
 	Now        func() time.Time // wall clock, for the lease
 }
 
@@ -89,8 +101,8 @@ type Session struct {
 
 // New checks the configuration and starts nothing.
 func New(cfg Config) (*Session, error) {
-	if cfg.ID == "" || cfg.Source == nil || cfg.Metrics == nil {
-		return nil, errors.New("session: ID, Source and Metrics are required")
+	if cfg.ID == "" || cfg.Source == nil || cfg.Metrics == nil || cfg.Observer == nil {
+		return nil, errors.New("session: ID, Source, Metrics and Observer are required")
 	}
 	cfg.setDefaults()
 	s := &Session{
@@ -142,6 +154,7 @@ func (s *Session) Run(ctx context.Context) error {
 	stopSource()
 	err := g.Wait()
 	s.log.Info("session state", "from", "running", "to", "ended", "cause", s.end.Text)
+	s.cfg.Observer.SessionEnded(s.cfg.ID, s.end)
 	return errors.Join(err, s.end)
 }
 
@@ -175,8 +188,19 @@ func (s *Session) Announce(state streamwire.State, text string) {
 func (s *Session) Move(viewerID string, m *streamwire.Move) {
 	s.loop.do(func() {
 		for v := range s.viewers {
-			if v.claims.ViewerLeg.Viewer == viewerID {
+			if v.id() == viewerID {
 				v.send(m)
+			}
+		}
+	})
+}
+
+// Dismiss tells every connection of a viewer goodbye: its lease is over. The session goes on.
+func (s *Session) Dismiss(viewerID string, code streamwire.Code, text string) {
+	s.loop.do(func() {
+		for v := range s.viewers {
+			if v.id() == viewerID {
+				v.bye(code, text)
 			}
 		}
 	})

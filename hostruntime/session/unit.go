@@ -72,6 +72,7 @@ func (s *Session) transmit(v *viewer, u media.AccessUnit, now media.Time) {
 		return
 	}
 	if v.next == 0 {
+		s.cfg.Observer.ViewerShown(v.claims, v.conn.Relayed(), now.Sub(v.joined))
 		s.replaceOlder(v)
 	}
 	v.remember(v.next, now, len(u.Data))

@@ -34,6 +34,7 @@ type viewer struct {
 	sent     [maxSentUnits]sentUnit
 	reported uint32 // sequences below were given to rate
 	skipped  uint32
+	joined   media.Time
 	order    uint64 // counts the session's connections
 	left     bool   // said bye
 	leaving  bool   // was told bye

@@ -18,6 +18,7 @@ import (
 
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/hostruntime"
+	"github.com/wavry/fleet/hostruntime/session"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/master/lease"
 )
@@ -175,14 +176,14 @@ func (s *Server) desktop(login string) signalapi.Desktop {
 	return d
 }
 
-// Ended tells the signed-in pages that a session is over. It is hostruntime.Config.Ended.
-func (s *Server) Ended(session string, code streamwire.Code, text string) {
+// SessionEnded tells the signed-in pages that a session is over.
+func (s *Server) SessionEnded(id string, why *session.EndedError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for login, running := range s.sessions {
-		if running == session {
+		if running == id {
 			delete(s.sessions, login)
-			s.publish(login, signalapi.Event{Kind: signalapi.EventEnded, Session: session, Reason: code.String(), Message: text})
+			s.publish(login, signalapi.Event{Kind: signalapi.EventEnded, Session: id, Reason: why.Code.String(), Message: why.Text})
 		}
 	}
 }

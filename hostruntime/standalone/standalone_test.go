@@ -20,6 +20,7 @@ import (
 
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/hostruntime"
+	"github.com/wavry/fleet/hostruntime/session"
 	"github.com/wavry/fleet/hostruntime/standalone"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/master/lease"
@@ -288,7 +289,7 @@ func TestSignalFaultsAndEvents(t *testing.T) {
 		t.Errorf("unknown type: %+v", refusal)
 	}
 	grant, _ := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{})
-	r.s.Ended(grant.Session, streamwire.CodeHost, "the encoder failed")
+	r.s.SessionEnded(grant.Session, &session.EndedError{Code: streamwire.CodeHost, Text: "the encoder failed"})
 	var got struct {
 		Type string
 		Data signalapi.Event
