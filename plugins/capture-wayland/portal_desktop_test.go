@@ -366,3 +366,15 @@ func processNamed(t *testing.T, name string) int {
 	t.Fatalf("no process %s in this desktop", name)
 	return 0
 }
+
+func wantText(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("error %q does not say %q", err, w)
+		}
+	}
+}

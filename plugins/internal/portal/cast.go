@@ -22,9 +22,9 @@ const (
 
 const (
 	persistUntilRevoked = uint32(2)
-	// persistSince are the interface versions from which a session can be restored without asking again.
+	// castPersistSince and RemotePersistSince are the interface versions from which a session can be restored without asking again.
 	castPersistSince   = uint32(4)
-	remotePersistSince = uint32(2)
+	RemotePersistSince = uint32(2)
 )
 
 // CastOptions say what to ask for.
@@ -47,6 +47,8 @@ type Cast struct {
 	// Width and Height are the compositor's (logical) idea of the size; 0 when it has none.
 	Width, Height int32
 	Devices       uint32 // granted
+	// Restored says that a token was presented and good.
+	Restored bool
 	// Token restores this cast without asking; each is good once. Empty when the portal gave none.
 	Token string
 }
@@ -93,7 +95,7 @@ const Closed = sessionIface + ".Closed"
 func (p *Portal) selectAndStart(ctx context.Context, owner string, c *Cast, o CastOptions) error {
 	if o.Devices != 0 {
 		options := map[string]dbus.Variant{"types": dbus.MakeVariant(o.Devices)}
-		addToken(options, o.Token, o.RemoteVersion >= remotePersistSince)
+		addToken(options, o.Token, o.RemoteVersion >= RemotePersistSince)
 		if _, err := p.request(ctx, RemoteDesktop+".SelectDevices", options, c.Session); err != nil {
 			return err
 		}
@@ -111,6 +113,7 @@ func (p *Portal) selectAndStart(ctx context.Context, owner string, c *Cast, o Ca
 	if err != nil {
 		return err
 	}
+	c.Restored = o.Token != ""
 	return c.read(results)
 }
 
