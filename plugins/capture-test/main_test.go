@@ -157,7 +157,7 @@ func TestBadRequests(t *testing.T) {
 	p := newPlugin(nil)
 	dir := t.TempDir()
 	for _, r := range []*pluginpb.StartCaptureRequest{
-		{Size: &pluginpb.Size{Width: 4, Height: 4}}, {Fps: -1}, {Fps: 1e9}, {Methods: []string{"portal"}},
+		{Size: &pluginpb.Size{Width: 4, Height: 4}, Fps: 60}, {}, {Fps: -1}, {Fps: 1e9}, {Methods: []string{"portal"}, Fps: 60},
 	} {
 		r.SourcePath = filepath.Join(dir, "s")
 		if _, err := p.Start(t.Context(), r); err == nil {

@@ -11,9 +11,7 @@ import (
 	"github.com/wavry/fleet/plugins/internal/capture"
 )
 
-// Defaults of a request that leaves them open.
-const defaultFramerate = 60
-
+// defaultSize is used by a request that leaves it open.
 var defaultSize = capture.Size{Width: 1280, Height: 720}
 
 // minSize is the smallest picture that can carry the strip with something below it.
@@ -57,14 +55,11 @@ func try(frames int, item *pluginpb.ProbeItem) error {
 
 // Open implements capture.Method.
 func (method) Open(_ context.Context, r *pluginpb.StartCaptureRequest) (capture.Source, error) {
-	size, fps := capture.SizeOf(r.Size), r.Fps
+	size := capture.SizeOf(r.Size)
 	if size.Zero() {
 		size = defaultSize
 	}
-	if fps == 0 {
-		fps = defaultFramerate
-	}
-	return newSource(size, fps)
+	return newSource(size, r.Fps)
 }
 
 func layoutOf(s capture.Size) media.Layout {

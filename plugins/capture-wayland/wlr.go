@@ -90,6 +90,7 @@ func explainWlr(err error) error {
 // wlrOptions are what a request says to this method.
 type wlrOptions struct {
 	fps         float64
+	keepAlive   float64 // lowest rate, by repeated pictures; 0: none are repeated
 	size        capture.Size
 	embedCursor bool
 	output      string // name; empty: the first
@@ -106,7 +107,7 @@ const (
 
 func readWlrOptions(r *pluginpb.StartCaptureRequest) (wlrOptions, error) {
 	o := wlrOptions{
-		fps: r.Fps, size: capture.SizeOf(r.Size),
+		fps: r.Fps, keepAlive: r.KeepaliveFps, size: capture.SizeOf(r.Size),
 		// There is no cursor metadata in wlr-screencopy: without embedding there would be no cursor at all.
 		embedCursor: true,
 		output:      r.Options[optionOutput], memory: r.Options[optionMemory], layout: r.Options[optionLayout],

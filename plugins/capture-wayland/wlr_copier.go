@@ -43,6 +43,8 @@ type wlrCopier struct {
 	failures int
 	retryAt  media.Time
 	proxies  map[uint32]*wayland.Buffer // by buffer id
+	quiet    time.Duration              // after which the newest picture is repeated; 0: never
+	sent     media.Time                 // of the last picture, repeated or not
 	flipRow  []byte
 }
 
@@ -77,6 +79,9 @@ func newWlrCopier(d *wlrDesktop, o wlrOptions, m wlrMemory) *wlrCopier {
 		desktop: d, options: o, memory: m, pool: &capture.Pool{}, frame: newWlrFrame(), wants: true, proxies: map[uint32]*wayland.Buffer{},
 	}
 	c.pacer.SetFramerate(o.fps)
+	if o.keepAlive > 0 {
+		c.quiet = time.Duration(float64(time.Second) / o.keepAlive)
+	}
 	return c
 }
 
@@ -96,6 +101,7 @@ func (c *wlrCopier) restart() {
 func (c *wlrCopier) step(now media.Time) (wait time.Duration) {
 	switch {
 	case !c.pool.Attached():
+		return 0
 	case c.state == stateIdle:
 		if wait = max(c.pacer.Wait(now), c.retryAt.Sub(now)); wait <= 0 {
 			c.frame.begin(c.desktop, c.options.embedCursor)
@@ -104,7 +110,27 @@ func (c *wlrCopier) step(now media.Time) (wait time.Duration) {
 	case c.state == stateDescribed:
 		c.copy()
 	}
+	return sooner(wait, c.keepAlive(now))
+}
+
+// keepAlive repeats the newest picture when its time has come, and returns when to look again.
+func (c *wlrCopier) keepAlive(now media.Time) (wait time.Duration) {
+	if c.quiet == 0 {
+		return 0
+	}
+	if wait = c.sent.Add(c.quiet).Sub(now); wait <= 0 {
+		c.pool.Repeat(now)
+		c.sent, wait = now, c.quiet
+	}
 	return wait
+}
+
+// sooner is the lesser of two waits, of which one that is not positive means none.
+func sooner(a, b time.Duration) time.Duration {
+	if a <= 0 || (b > 0 && b < a) {
+		return b
+	}
+	return a
 }
 
 // copy names a buffer for the described frame, if one is free.
@@ -151,6 +177,7 @@ func (c *wlrCopier) ready(e wlrFrameEvent) {
 	}
 	c.pool.Send(c.taken, plausible(e.time, now), false)
 	c.pacer.Taken(now)
+	c.sent = now
 	c.frame.finish()
 	c.taken, c.state, c.wants, c.failures = nil, stateIdle, false, 0
 }

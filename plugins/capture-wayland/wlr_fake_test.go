@@ -30,7 +30,6 @@ type fakeWlr struct {
 	memories      map[uint32][]byte
 	input         []string // what virtual devices did
 	keymap        string
-	open          int // mapped pools
 }
 
 func startFake(t *testing.T, f *fakeWlr) *fakeWlr {

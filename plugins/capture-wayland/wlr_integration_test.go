@@ -154,6 +154,7 @@ func TestSwayLayouts(t *testing.T) {
 
 func (in inside) request(layout string) *pluginpb.StartCaptureRequest {
 	return &pluginpb.StartCaptureRequest{
+		Fps:        60,
 		SourcePath: filepath.Join(in.home, "source.sock"), Methods: []string{"wlr-screencopy"}, Options: map[string]string{optionLayout: layout},
 	}
 }

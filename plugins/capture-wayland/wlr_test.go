@@ -35,7 +35,7 @@ func startWlr(t *testing.T, f *fakeWlr, r *pluginpb.StartCaptureRequest) *runnin
 	startFake(t, f)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	run := &running{t: t, ctx: ctx, fake: f, plugin: wlrPlugin(f), path: filepath.Join(t.TempDir(), "source")}
-	r.SourcePath = run.path
+	r.SourcePath, r.Fps = run.path, 1000
 	if _, err := run.plugin.Start(ctx, r); err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +118,21 @@ func TestWlrDamageDriven(t *testing.T) {
 	}
 	r.poll("a copy waits for damage", func() bool { return r.fake.waiting() > 0 })
 	r.next(r.dial())
+}
+
+// A resting desktop's picture is repeated at the keep-alive rate, and marked so.
+func TestWlrKeepAlive(t *testing.T) {
+	r := startWlr(t, &fakeWlr{}, &pluginpb.StartCaptureRequest{KeepaliveFps: 100})
+	e := r.dial()
+	first := r.next(e)
+	for range 5 {
+		if err := e.Release(first); err != nil {
+			t.Fatal(err)
+		}
+		if p := r.next(e); !p.Repeat || p.Buffer != first.Buffer || p.CaptureTime <= first.CaptureTime {
+			t.Fatalf("repeated %+v, first %+v", p.Frame, first.Frame)
+		}
+	}
 }
 
 // Without credit no picture is asked for; it is one drop, and the next release makes pictures flow again.
@@ -258,7 +273,7 @@ func TestWlrUnavailable(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			startFake(t, c.fake)
 			_, err := wlrPlugin(c.fake).Start(t.Context(), &pluginpb.StartCaptureRequest{
-				SourcePath: filepath.Join(t.TempDir(), "source"), Options: c.options,
+				SourcePath: filepath.Join(t.TempDir(), "source"), Options: c.options, Fps: 60,
 			})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
@@ -374,7 +389,7 @@ func (r *running) wantRequests(t *testing.T, events []*pluginpb.InputEvent, want
 func TestWlrStopReleases(t *testing.T) {
 	f := startFake(t, &fakeWlr{})
 	p := wlrPlugin(f)
-	if _, err := p.Start(t.Context(), &pluginpb.StartCaptureRequest{SourcePath: filepath.Join(t.TempDir(), "source")}); err != nil {
+	if _, err := p.Start(t.Context(), &pluginpb.StartCaptureRequest{SourcePath: filepath.Join(t.TempDir(), "source"), Fps: 60}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Inject(t.Context(), &pluginpb.InputBatch{Events: []*pluginpb.InputEvent{keyEvent(30, true)}}); err != nil {

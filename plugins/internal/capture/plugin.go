@@ -91,20 +91,21 @@ func (p *Plugin) Start(ctx context.Context, r *pluginpb.StartCaptureRequest) (*p
 	if err := p.mayStart(); err != nil {
 		return nil, err
 	}
-	if r.Fps < 0 || r.Fps > maxFramerate {
-		return nil, ErrNoFramerate
+	if err := checkFramerate(r.Fps); err != nil {
+		return nil, err
 	}
 	methods, err := inOrder(p.methods(ctx), r.Methods)
 	if err != nil {
 		return nil, err
 	}
-	name, source, why, err := openFirst(ctx, methods, r)
+	// First the socket: a wrong path is found before a portal asks anyone for permission.
+	l, err := framesource.Listen(r.SourcePath)
 	if err != nil {
 		return nil, err
 	}
-	l, err := framesource.Listen(r.SourcePath)
+	name, source, why, err := openFirst(ctx, methods, r)
 	if err != nil {
-		return nil, errors.Join(err, source.Close())
+		return nil, errors.Join(err, l.Close())
 	}
 	p.start(name, source, l)
 	p.log.Info("capture started", "backend", name, "cause", why)
@@ -223,11 +224,18 @@ func (p *Plugin) Resize(ctx context.Context, wish *pluginpb.Size) (*pluginpb.Siz
 
 // SetFramerate implements pluginapi.Capturer.
 func (p *Plugin) SetFramerate(ctx context.Context, fps float64) error {
-	if !(fps > 0 && fps <= maxFramerate) {
-		return ErrNoFramerate
+	if err := checkFramerate(fps); err != nil {
+		return err
 	}
 	_, err := control(p, func(s Source) (struct{}, error) { return struct{}{}, s.SetFramerate(ctx, fps) })
 	return err
+}
+
+func checkFramerate(fps float64) error {
+	if !(fps > 0 && fps <= maxFramerate) { // NaN is refused too
+		return ErrNoFramerate
+	}
+	return nil
 }
 
 // control calls f on the running source, one call at a time.

@@ -96,7 +96,7 @@ func pluginOf(methods ...Method) *Plugin {
 }
 
 func request(t *testing.T, methods ...string) *pluginpb.StartCaptureRequest {
-	return &pluginpb.StartCaptureRequest{SourcePath: filepath.Join(t.TempDir(), "source"), Methods: methods}
+	return &pluginpb.StartCaptureRequest{SourcePath: filepath.Join(t.TempDir(), "source"), Methods: methods, Fps: 60}
 }
 
 // The first method that works is used, and the reason says why it and why not the others.
@@ -134,6 +134,13 @@ func TestStartFails(t *testing.T) {
 	if !errors.As(err, &u) || u.Remedy != "start one" || !strings.Contains(u.Reason, "a: no bus") || !strings.Contains(u.Reason, "b: broken") {
 		t.Errorf("got %v", err)
 	}
+	for _, fps := range []float64{0, -1, 1e9, nan()} {
+		r := request(t)
+		r.Fps = fps
+		if _, err := p.Start(t.Context(), r); !errors.Is(err, ErrNoFramerate) {
+			t.Errorf("%v fps: %v", fps, err)
+		}
+	}
 	if _, err := p.Start(t.Context(), request(t, "z")); !errors.As(err, &u) || !strings.Contains(u.Remedy, "a, b") {
 		t.Errorf("unknown method: %v", err)
 	}
@@ -141,7 +148,7 @@ func TestStartFails(t *testing.T) {
 		t.Error("started without any method")
 	}
 	s := newFakeSource()
-	if _, err := pluginOf(fakeMethod{name: "a", source: s}).Start(t.Context(), &pluginpb.StartCaptureRequest{SourcePath: "/nowhere/at/all"}); err == nil || s.closed.Load() != 1 {
+	if _, err := pluginOf(fakeMethod{name: "a", source: s}).Start(t.Context(), &pluginpb.StartCaptureRequest{SourcePath: "/nowhere/at/all", Fps: 60}); err == nil || s.closed.Load() != 0 {
 		t.Errorf("unusable path: %v, closed %d times", err, s.closed.Load())
 	}
 }

@@ -19,6 +19,7 @@ type Pool struct {
 	nextID  uint32
 	sink    *framesource.Sink // nil: no encoder
 	next    uint64            // sequence of the next picture
+	newest  *Buffer           // holds the newest picture; nil: none does
 
 	frames, dropped atomic.Uint64
 	last            atomic.Int64
@@ -76,7 +77,7 @@ func (p *Pool) dropAll() error {
 		}
 		errs = append(errs, b.Gone())
 	}
-	p.buffers = nil
+	p.buffers, p.newest = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -129,16 +130,24 @@ func (p *Pool) Release(id uint32) {
 	}
 }
 
-// Take returns a free buffer to fill, or nil when the encoder holds them all.
+// Take returns a free buffer to fill, or nil when the encoder holds them all. The one with the newest picture is the last to be
+// given, so that Repeat has it.
 func (p *Pool) Take() *Buffer {
 	p.releaseQueued()
+	var found *Buffer
 	for _, b := range p.buffers {
-		if b.state == free {
-			b.state = taken
-			return b
+		if b.state == free && (found == nil || found == p.newest) {
+			found = b
 		}
 	}
-	return nil
+	if found == nil {
+		return nil
+	}
+	if found == p.newest {
+		p.newest = nil
+	}
+	found.state = taken
+	return found
 }
 
 func (p *Pool) releaseQueued() {
@@ -164,9 +173,17 @@ func (p *Pool) Send(b *Buffer, at media.Time, repeat bool) {
 		b.state = free
 		return
 	}
-	b.state = lent
+	b.state, p.newest = lent, b
 	p.next++
 	p.frames.Add(1)
+}
+
+// Repeat sends the newest picture again, as keep-alive. It does nothing while the encoder still has it.
+func (p *Pool) Repeat(now media.Time) {
+	p.releaseQueued()
+	if p.newest != nil && p.newest.state == free {
+		p.Send(p.newest, now, true)
+	}
 }
 
 func (p *Pool) send(b *Buffer, at media.Time, repeat bool) error {

@@ -170,6 +170,39 @@ func TestPoolReplace(t *testing.T) {
 	}
 }
 
+// The newest picture can be repeated once the encoder gave it back, and is kept for that while other buffers are free.
+func TestPoolRepeat(t *testing.T) {
+	c := connect(t)
+	c.pool.Repeat(1) // nothing yet
+	c.send(1)
+	c.send(2)
+	first, second := c.next(), c.next()
+	c.pool.Repeat(3) // the encoder has it
+	for _, p := range []capturetest.Picture{first, second} {
+		if err := c.encoder.Release(p); err != nil {
+			t.Fatal(err)
+		}
+		c.pool.Release(<-c.pool.Released())
+	}
+	for range capture.Buffers - 1 {
+		if b := c.pool.Take(); b == nil || b.ID == second.Buffer {
+			t.Fatal("the newest picture is overwritten although others are free")
+		}
+	}
+	c.pool.Repeat(4)
+	if p := c.next(); !p.Repeat || p.Buffer != second.Buffer || p.Pix[0] != 2 || p.CaptureTime != 4 || p.Sequence != 2 {
+		t.Errorf("repeated %+v", p.Frame)
+	}
+	c.pool.Release(second.Buffer)
+	if b := c.pool.Take(); b == nil || b.ID != second.Buffer {
+		t.Error("the last buffer is not given at all")
+	}
+	c.pool.Repeat(5) // overwritten
+	if n := c.pool.Counters(); n.Frames != 3 {
+		t.Errorf("%d frames", n.Frames)
+	}
+}
+
 // An encoder that comes after another finds all buffers free and registered anew.
 func TestPoolNewEncoder(t *testing.T) {
 	c := connect(t)

@@ -42,12 +42,6 @@ func (m *message) string(s string) {
 	m.pad()
 }
 
-func (m *message) array(b []byte) {
-	m.uint(uint32(len(b)))
-	m.c.out = append(m.c.out, b...)
-	m.pad()
-}
-
 func (m *message) pad() {
 	for (len(m.c.out)-m.start)%4 != 0 {
 		m.c.out = append(m.c.out, 0)
