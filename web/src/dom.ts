@@ -60,8 +60,10 @@ let toastTimer: ReturnType<typeof setTimeout> | undefined;
 export function toast(text: string, kind: "ok" | "bad" = "ok"): void {
   document.querySelector(".toast")?.remove();
   clearTimeout(toastTimer);
-  const t = h("div", { class: `toast ${kind}`, role: kind === "bad" ? "alert" : "status" }, text);
+  // A popover lies above dialogs too.
+  const t = h("div", { class: `toast ${kind}`, role: kind === "bad" ? "alert" : "status", popover: "manual" }, text);
   document.body.append(t);
+  t.showPopover?.();
   toastTimer = setTimeout(() => t.remove(), 5_000);
 }
 

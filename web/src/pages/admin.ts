@@ -78,7 +78,7 @@ function content(c: Cell): Node | string {
   return c instanceof Node ? c : c === null || c === undefined || c === false || c === "" ? "" : String(c);
 }
 
-const GOOD = new Set(["active", "passing", "signing", "running", "live", "ready"]);
+const GOOD = new Set(["allow", "active", "passing", "signing", "running", "live", "ready"]);
 const BAD = new Set(["banned", "quarantined", "critical", "revoked", "disabled", "lost", "deny"]);
 
 function badge(text: string | undefined): Cell {
