@@ -272,6 +272,13 @@ func (h *Host) Drain(text string) {
 	}
 }
 
+// Undrain takes new sessions again.
+func (h *Host) Undrain() {
+	h.mu.Lock()
+	h.draining = false
+	h.mu.Unlock()
+}
+
 // Sessions describes what runs now.
 func (h *Host) Sessions() []session.Info {
 	h.mu.Lock()

@@ -1,0 +1,14 @@
+package masterlink
+
+import "time"
+
+const (
+	// loadInterval of load reports, and how often leases are looked at.
+	loadInterval = time.Second
+	// renewRetry after a failed renewal: half a lease is 150 s, so a leader change costs a few tries at most.
+	renewRetry = 5 * time.Second
+	// bindTimeout for a relay to answer: a viewer waits for it. Three tries of the client fit.
+	bindTimeout = 2 * time.Second
+	// relaySilence after which a circuit is given up; its viewer has long asked for another path.
+	relaySilence = 10 * time.Second
+)

@@ -1,0 +1,361 @@
+// Package masterlink ties a host to the master: it carries out the master's commands (prepare a session, end one, renew a lease,
+// drain), binds circuits at relays, and reports what viewers do. The link itself, leader changes included, is masterclient's.
+//
+// The master decides, this package obeys: while the master is away, running sessions go on until their leases end.
+package masterlink
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/wavry/fleet/hostruntime"
+	"github.com/wavry/fleet/hostruntime/streamwire"
+	"github.com/wavry/fleet/master/lease"
+	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterclient"
+)
+
+// Host is what the link drives.
+type Host interface {
+	Ready() <-chan struct{}
+	Prepare(token string) (hostruntime.Prepared, error)
+	Renew(token string) error
+	End(sessionID string, code streamwire.Code, text string)
+	Dismiss(sessionID, viewerID string, code streamwire.Code, text string)
+	Drain(text string)
+	Undrain()
+	Addresses() []netip.AddrPort
+	Tag() uint64
+	SendControl(b []byte, to netip.AddrPort) error
+	FreeSlots() int
+}
+
+// Config of a Link.
+type Config struct {
+	Client   *masterclient.Client
+	Verifier *masterclient.Verifier
+
+	ID, Pool, Region, Version string
+	Identity                  ed25519.PrivateKey
+	Slots                     int
+	// Capabilities is asked at every connect.
+	Capabilities func() *masterapi.HostCapabilities
+	// ConsulNode is the name of the Consul node this host runs on; may be empty.
+	ConsulNode string
+	Logger     *slog.Logger
+	Now        func() time.Time
+}
+
+// Link is one host's tie to the master. Create it with New, give it its host with Bind, run it with Run.
+type Link struct {
+	cfg  Config
+	log  *slog.Logger
+	boot string
+	legs *legs
+
+	// Set by Bind before Run.
+	host Host
+	link *masterclient.HostLink
+
+	ctx   context.Context // of Run
+	tasks errgroup.Group
+
+	mu       sync.Mutex // guards the following
+	leases   map[string]*held
+	draining string // why; empty: not
+}
+
+// held is a lease that this host serves.
+type held struct {
+	id, session, viewer string
+	expiry              time.Time
+	renewing            bool
+	retryAt             time.Time
+}
+
+// New checks the configuration and opens nothing.
+func New(cfg Config) (*Link, error) {
+	if cfg.Client == nil || cfg.Verifier == nil || cfg.ID == "" || cfg.Slots < 1 || len(cfg.Identity) != ed25519.PrivateKeySize {
+		return nil, errors.New("masterlink: Client, Verifier, ID, Identity and Slots are required")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Capabilities == nil {
+		cfg.Capabilities = func() *masterapi.HostCapabilities { return nil }
+	}
+	log := cfg.Logger.With("component", "masterlink")
+	return &Link{cfg: cfg, log: log, boot: rand.Text(), legs: newLegs(log), leases: map[string]*held{}}, nil
+}
+
+// Bind gives the link its host, which was created with the link's Verify, Control, Relayed and Observer.
+func (l *Link) Bind(host Host) { l.host = host }
+
+// Run keeps the link until ctx ends.
+func (l *Link) Run(ctx context.Context) error {
+	select {
+	case <-l.host.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	l.ctx = ctx
+	l.link = l.cfg.Client.NewHostLink(l.hello, l.command)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.link.Run(ctx) })
+	g.Go(func() error { l.housekeeping(ctx); return nil })
+	err := g.Wait()
+	l.legs.closeAll()
+	return errors.Join(err, l.tasks.Wait())
+}
+
+// Linked reports whether the master knows this host now.
+func (l *Link) Linked() bool { return l.link != nil && l.link.Linked() }
+
+// Verify is hostruntime.Config.Verify: the master's key set and revocations, offline.
+func (l *Link) Verify(token string, now time.Time) (lease.Claims, error) {
+	claims, reason := l.cfg.Verifier.Verify(token, now)
+	switch reason {
+	case masterapi.Reason_REASON_UNSPECIFIED:
+		return claims, nil
+	case masterapi.Reason_REASON_EXPIRED:
+		return claims, lease.ErrExpired
+	case masterapi.Reason_REASON_NOT_YET_VALID:
+		return claims, lease.ErrNotYetValid
+	case masterapi.Reason_REASON_UNKNOWN_KEY:
+		return claims, lease.ErrUnknownKey
+	}
+	return claims, masterapi.Refuse(reason, "lease of session %q", claims.Session)
+}
+
+// Control is hostruntime.Config.Control.
+func (l *Link) Control(b []byte, from netip.AddrPort) { l.legs.handle(b, from, l.cfg.Now()) }
+
+// Relayed is hostruntime.Config.Relayed.
+func (l *Link) Relayed(from netip.AddrPort) bool { return l.legs.isMedia(from) }
+
+// Drain tells the master that this host takes no more sessions, and the running ones' viewers why.
+func (l *Link) Drain(why string) {
+	l.mu.Lock()
+	l.draining = why
+	l.mu.Unlock()
+	l.host.Drain(why)
+	l.report(&masterapi.HostReport{Report: &masterapi.HostReport_State{State: &masterapi.HostState{Draining: true, Reason: why}}})
+}
+
+func (l *Link) hello() *masterapi.HostHello {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sessions := map[string]*masterapi.HostSession{}
+	for _, h := range l.leases {
+		s := sessions[h.session]
+		if s == nil {
+			s = &masterapi.HostSession{SessionId: h.session}
+			sessions[h.session] = s
+		}
+		s.LeaseIds = append(s.LeaseIds, h.id)
+	}
+	hello := &masterapi.HostHello{
+		HostId: l.cfg.ID, Pool: l.cfg.Pool, Region: l.cfg.Region, Version: l.cfg.Version, BootId: l.boot,
+		Identity: l.cfg.Identity.Public().(ed25519.PublicKey), Slots: uint32(l.cfg.Slots), Capabilities: l.cfg.Capabilities(),
+		ConsulNode: l.cfg.ConsulNode, Draining: l.draining != "",
+	}
+	for _, a := range l.host.Addresses() {
+		hello.DirectAddresses = append(hello.DirectAddresses, a.String())
+	}
+	for _, s := range sessions {
+		hello.Sessions = append(hello.Sessions, s)
+	}
+	return hello
+}
+
+// report sends what the master would like to know. What is lost while the link is down comes with the next hello.
+func (l *Link) report(r *masterapi.HostReport) {
+	if l.link == nil {
+		return
+	}
+	if err := l.link.Send(r); err != nil && !errors.Is(err, masterclient.ErrNotLinked) {
+		l.log.Warn("report to the master lost", "cause", err)
+	}
+}
+
+// task runs f beside the link; Run waits for it.
+func (l *Link) task(f func(ctx context.Context)) {
+	l.tasks.Go(func() error { f(l.ctx); return nil })
+}
+
+// command carries out one command; what takes time is a task.
+func (l *Link) command(c *masterapi.HostCommand) {
+	switch c := c.Command.(type) {
+	case *masterapi.HostCommand_Welcome:
+		l.setKeys(c.Welcome.GetKeySet())
+		l.cfg.Verifier.SetRevocations(c.Welcome.GetRevocations())
+		l.log.Info("linked to the master", "term", c.Welcome.GetTerm(), "state", c.Welcome.GetState())
+	case *masterapi.HostCommand_Prepare:
+		l.task(func(ctx context.Context) { l.prepare(ctx, c.Prepare) })
+	case *masterapi.HostCommand_End:
+		l.host.End(c.End.GetSessionId(), endCode(c.End.GetReason()), sentence(c.End.GetReason(), c.End.GetMessage()))
+	case *masterapi.HostCommand_EndLease:
+		l.endLease(c.EndLease)
+	case *masterapi.HostCommand_Renewed:
+		l.renewed(c.Renewed.GetLeaseId(), c.Renewed.GetLeaseToken(), c.Renewed.GetExpiry().AsTime())
+	case *masterapi.HostCommand_Drain:
+		l.host.Drain(c.Drain.GetReason())
+	case *masterapi.HostCommand_Activate:
+		l.mu.Lock()
+		l.draining = ""
+		l.mu.Unlock()
+		l.host.Undrain()
+	case *masterapi.HostCommand_KeySet:
+		l.setKeys(c.KeySet)
+	case *masterapi.HostCommand_Revocations:
+		l.cfg.Verifier.SetRevocations(c.Revocations)
+	}
+}
+
+func (l *Link) setKeys(set *masterapi.KeySet) {
+	if err := l.cfg.Verifier.SetKeys(set); err != nil {
+		l.log.Error("key set of the master not taken", "cause", err)
+	}
+}
+
+func (l *Link) prepare(ctx context.Context, p *masterapi.Prepare) {
+	report, err := l.prepared(ctx, p)
+	if err != nil {
+		l.log.Warn("session not prepared", "session_id", p.GetSessionId(), "lease_id", p.GetLeaseId(), "cause", err)
+		report = &masterapi.HostReport{Report: &masterapi.HostReport_PrepareFailed{PrepareFailed: &masterapi.PrepareFailed{
+			LeaseId: p.GetLeaseId(), Reason: masterapi.Reason_REASON_HOST_PREPARE_FAILED, Message: err.Error(),
+		}}}
+	}
+	l.report(report)
+}
+
+func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.HostReport, error) {
+	ready, err := l.host.Prepare(p.GetLeaseToken())
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.leases[p.GetLeaseId()] = &held{
+		id: p.GetLeaseId(), session: p.GetSessionId(), viewer: p.GetViewerId(), expiry: p.GetExpiry().AsTime(),
+	}
+	l.mu.Unlock()
+	answer := &masterapi.Prepared{
+		LeaseId: p.GetLeaseId(), SessionId: p.GetSessionId(), CertificateSha256: ready.Certificate.Hashes,
+		CertificateExpiry: timestamppb.New(ready.Certificate.Expiry), Signature: ready.Certificate.Signature,
+	}
+	if !p.GetForceRelay() {
+		for _, a := range ready.Direct {
+			answer.Candidates = append(answer.Candidates, &masterapi.Candidate{Kind: masterapi.CandidateKind_CANDIDATE_KIND_DIRECT, Address: a.String()})
+		}
+	}
+	if relay := p.GetRelay(); relay != nil {
+		if err := l.bindRelay(ctx, p, relay, answer); err != nil {
+			l.log.Warn("relay not bound", "relay_id", relay.GetRelayId(), "lease_id", p.GetLeaseId(), "cause", err)
+			answer.RelayReject = rejectReason(err)
+		}
+	}
+	return &masterapi.HostReport{Report: &masterapi.HostReport_Prepared{Prepared: answer}}, nil
+}
+
+func (l *Link) bindRelay(ctx context.Context, p *masterapi.Prepare, relay *masterapi.RelayEndpoint, answer *masterapi.Prepared) error {
+	control, err := resolve(ctx, relay.GetControlAddress())
+	if err != nil {
+		return fmt.Errorf("find relay %s: %w", relay.GetRelayId(), err)
+	}
+	media, err := l.legs.bind(ctx, legConfig{
+		lease: p.GetLeaseId(), relay: control, publicKey: relay.GetPublicKey(), token: p.GetLeaseToken(),
+		identity: l.cfg.Identity, tag: l.host.Tag(), send: l.host.SendControl,
+	})
+	if err != nil {
+		return err
+	}
+	answer.RelayMediaAddress = viewerAddress(relay.GetMediaAddress(), media)
+	answer.Candidates = append(answer.Candidates, &masterapi.Candidate{
+		Kind: masterapi.CandidateKind_CANDIDATE_KIND_RELAY, Address: answer.RelayMediaAddress, RelayId: relay.GetRelayId(), Region: relay.GetRegion(),
+	})
+	return nil
+}
+
+// endLease forgets a lease; its viewer leaves unless it holds another.
+func (l *Link) endLease(e *masterapi.EndLease) {
+	l.mu.Lock()
+	delete(l.leases, e.GetLeaseId())
+	other := false
+	for _, h := range l.leases {
+		other = other || h.session == e.GetSessionId() && h.viewer == e.GetViewerId()
+	}
+	l.mu.Unlock()
+	l.legs.release(e.GetLeaseId())
+	if !other {
+		l.host.Dismiss(e.GetSessionId(), e.GetViewerId(), endCode(e.GetReason()), sentence(e.GetReason(), ""))
+	}
+}
+
+func (l *Link) renewed(leaseID, token string, expiry time.Time) {
+	l.mu.Lock()
+	h := l.leases[leaseID]
+	if h != nil {
+		h.expiry, h.renewing = expiry, false
+	}
+	l.mu.Unlock()
+	if h == nil {
+		return
+	}
+	l.legs.update(leaseID, token)
+	if err := l.host.Renew(token); err != nil {
+		l.log.Warn("renewed lease not taken", "lease_id", leaseID, "cause", err)
+	}
+}
+
+// housekeeping renews leases at half of their life and reports load.
+func (l *Link) housekeeping(ctx context.Context) {
+	ticker := time.NewTicker(loadInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			l.renewDue()
+			l.report(&masterapi.HostReport{Report: &masterapi.HostReport_Load{Load: l.load()}})
+		}
+	}
+}
+
+func (l *Link) renewDue() {
+	now := l.cfg.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.leases {
+		if h.renewing || now.Before(h.retryAt) || h.expiry.Sub(now) > lease.Lifetime/2 {
+			continue
+		}
+		h.renewing = true
+		l.task(func(ctx context.Context) { l.renew(ctx, h) })
+	}
+}
+
+func (l *Link) renew(ctx context.Context, h *held) {
+	r, err := l.cfg.Client.Leases().Renew(ctx, &masterapi.RenewRequest{LeaseId: h.id})
+	if err == nil {
+		l.renewed(h.id, r.GetLeaseToken(), r.GetExpiry().AsTime())
+		return
+	}
+	l.log.Warn("lease not renewed", "lease_id", h.id, "cause", err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h.renewing, h.retryAt = false, l.cfg.Now().Add(renewRetry)
+}
