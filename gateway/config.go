@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"path"
@@ -82,8 +82,8 @@ type Config struct {
 	Consul *Consul
 
 	Master Master
-	// Web is the built web app with index.html at its root; nil serves no pages.
-	Web fs.FS
+	// Web serves the web app (web.Handler()); nil serves no pages.
+	Web http.Handler
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Logger may be nil: nothing is logged.
@@ -244,7 +244,7 @@ func (c Config) validateStore(bad reporter) {
 		bad("store_driver = %q: must be %s or %s", c.Store.Driver, store.SQLite, store.Postgres)
 	}
 	if c.Store.DSN == "" {
-		bad("store_dsn = \"\": must be a file for sqlite, a connection string for postgres")
+		bad("store_dsn_secret = \"\": must be a file for sqlite, a connection string for postgres")
 	}
 	if c.KeyFile == "" {
 		bad("key_file = \"\": must name the file of the key that seals TOTP secrets")

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -21,6 +20,7 @@ import (
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/gateway/store"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/web"
 )
 
 type watchStream = connect.ServerStream[masterapi.SessionEvent]
@@ -48,7 +48,7 @@ func testConfig(t *testing.T, f *fleet) Config {
 	cfg.Password = credential.Params{Memory: 64, Time: 1, Threads: 1}
 	cfg.HashSlots = 4
 	cfg.Master = f.client(t)
-	cfg.Web = fstest.MapFS{"index.html": {Data: []byte("<!doctype html>app")}, "assets/app-123.js": {Data: []byte("1")}}
+	cfg.Web = web.Handler()
 	return cfg
 }
 

@@ -39,7 +39,7 @@ func (g *Gateway) newHandler() http.Handler {
 	g.routeAdmin(mux)
 	mux.Handle("/v1/", g.public(func(*call) (any, error) { return nil, notFound("endpoint") }))
 	if g.cfg.Web != nil {
-		mux.Handle("/", g.pages())
+		mux.Handle("/", g.cfg.Web)
 	}
 	return g.guard(mux)
 }

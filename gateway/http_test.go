@@ -56,14 +56,14 @@ func TestRefusesForeignAndGarbage(t *testing.T) {
 	}
 }
 
-// Every answer carries the headers that keep other sites away, and pages are the app's.
+// Every answer carries the headers that keep other sites away; pages are the web app's.
 func TestPagesAndHeaders(t *testing.T) {
 	s := startSite(t)
 	b := s.browser()
 	for path, want := range map[string]struct {
 		status int
 		cache  string
-	}{"/": {200, "no-cache"}, "/admin": {200, "no-cache"}, "/assets/app-123.js": {200, "public, max-age=31536000, immutable"}, "/missing.js": {404, "no-cache"}, "/v1/info": {200, "no-store"}} {
+	}{"/": {200, "no-cache"}, "/app.js?v=1": {200, "public, max-age=31536000, immutable"}, "/missing.js": {404, ""}, "/v1/info": {200, "no-store"}} {
 		resp, err := b.client.Get(s.URL() + path)
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestPagesAndHeaders(t *testing.T) {
 func TestOps(t *testing.T) {
 	s := startSite(t)
 	b := s.browser()
-	for path, want := range map[string]int{s.URL() + "/healthz": 200, s.URL() + "/readyz": 200, s.URL() + "/metrics": 200, // the app's page, not metrics
+	for path, want := range map[string]int{s.URL() + "/healthz": 200, s.URL() + "/readyz": 200, s.URL() + "/metrics": 404,
 		"http://" + s.OpsAddr() + "/readyz": 200, "http://" + s.OpsAddr() + "/metrics": 200, "http://" + s.OpsAddr() + "/v1/me": 404} {
 		resp, err := b.client.Get(path)
 		if err != nil {

@@ -65,24 +65,25 @@ func (s *socket) run(ctx context.Context) {
 	var requests sync.WaitGroup
 	defer requests.Wait()
 	work, ctx := errgroup.WithContext(ctx)
-	// A read whose context is cancelled breaks the connection without a word; close ends it instead.
-	work.Go(func() error { return s.read(context.WithoutCancel(ctx), ctx, &requests) })
+	// A read whose context is cancelled breaks the connection without a word; close ends it instead, and cuts it when it must.
+	reading, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	work.Go(func() error { return s.read(reading, ctx, &requests) })
 	work.Go(func() error { return s.write(ctx) })
 	work.Go(func() error { return s.recheck(ctx) })
 	work.Go(func() error {
 		<-ctx.Done()
-		s.close(context.Cause(ctx))
+		s.close(context.Cause(ctx), cut)
 		return nil
 	})
 	_ = work.Wait() // the first error was the cause that close has told
 }
 
 // close says why and ends the connection, politely for at most closeTimeout.
-func (s *socket) close(cause error) {
+func (s *socket) close(cause error, cut context.CancelFunc) {
 	code, text, label := closeWord(cause)
 	s.gw.metrics.socketEnds.WithLabelValues(label).Inc()
-	impatience := time.AfterFunc(closeTimeout, func() { _ = s.conn.CloseNow() }) // ends what Close waits for
-	defer impatience.Stop()
+	defer time.AfterFunc(closeTimeout, cut).Stop()
 	_ = s.conn.Close(code, text) // the client may be gone already
 }
 

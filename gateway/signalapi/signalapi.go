@@ -84,7 +84,7 @@ type Request struct {
 
 // Bounds of Request.ID in characters.
 const (
-	MinRequestID = 16 // of connect and move
+	MinRequestID = 12 // of connect and move
 	MaxRequestID = 128
 )
 

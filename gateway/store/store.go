@@ -13,6 +13,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -21,6 +22,8 @@ type Config struct {
 	Driver Driver
 	// DSN is a file path for SQLite, a connection string or URL for PostgreSQL.
 	DSN string
+	// MustExist refuses to make a new SQLite file, for tools that work on one that is there.
+	MustExist bool
 	// RetryFor is how long an operation keeps trying while the database is away. 0: DefaultRetryFor.
 	RetryFor time.Duration
 }
@@ -34,6 +37,11 @@ type Store struct {
 
 // Open connects, applies the migrations that are missing and returns the store. The caller closes it.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Driver == SQLite && cfg.MustExist {
+		if _, err := os.Stat(cfg.DSN); err != nil {
+			return nil, fmt.Errorf("open %s store: %w", cfg.Driver, err)
+		}
+	}
 	s, err := connect(cfg, false)
 	if err != nil {
 		return nil, err
