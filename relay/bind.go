@@ -125,6 +125,7 @@ func (b *binder) begin(g *grant, req *relaywire.Bind, leg relaywire.Key, j *bind
 	ci.hostSeen.Store(j.now)
 	c.add(ci, makeKey(j.from, port))
 	c.counts.bound.Add(1)
+	c.tell(CircuitEvent{Circuit: ci.id, Lease: ci.lease})
 	return ci, 0
 }
 

@@ -37,6 +37,9 @@ type circuit struct {
 	cost         atomic.Int64 // nanoseconds << costShift per byte
 	burst        atomic.Int64 // nanoseconds
 	full         atomic.Int64 // when the token bucket is full again
+	bytes        atomic.Uint64
+	packets      atomic.Uint64
+	answered     atomic.Bool // the host has sent data to its viewer
 	viewerSeen   atomic.Int64
 
 	// Atomics, touched per keepalive.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/wavry/fleet/relay/relaywire"
 )
@@ -28,6 +29,9 @@ type core struct {
 	circuits map[uint64]*circuit
 	pins     map[pinKey]*circuit
 	ended    [numEnds]uint64
+	succeed  uint64 // circuits that ended after data had gone both ways
+	failed   uint64
+	events   chan CircuitEvent
 }
 
 // portState is what is known per media port.
@@ -47,7 +51,7 @@ type pinKey struct {
 // counts are events that are no drops.
 type counts struct {
 	viewersPinned, viewersFollowed, hostsFollowed, cookies atomic.Uint64
-	bound, renewed                                         atomic.Uint64
+	bound, renewed, eventsLost                             atomic.Uint64
 	rejects                                                [len(rejectNames)]atomic.Uint64
 	drops                                                  [numDrops]atomic.Uint64 // those outside the workers
 }
@@ -73,7 +77,7 @@ func newCore(ports, maxCircuits int) *core {
 	c := &core{
 		legs: newIndex(randomSeed()), tags: newIndex(randomSeed()), ports: make([]portState, ports), maxCircuits: maxCircuits,
 		circuits: map[uint64]*circuit{}, pins: map[pinKey]*circuit{},
-		stray: gcra{every: 1e9 / strayRate, burst: 1e9 / 4},
+		stray: gcra{every: 1e9 / strayRate, burst: 1e9 / 4}, events: make(chan CircuitEvent, eventQueue),
 	}
 	c.policy.Store(&policy{})
 	return c
@@ -153,8 +157,28 @@ func (c *core) unpin(ci *circuit) {
 	}
 }
 
+// tell queues an event for Control. A full queue drops the newest: the master learns the same from the next load report and from
+// the lease's end.
+func (c *core) tell(e CircuitEvent) {
+	select {
+	case c.events <- e:
+	default:
+		c.counts.eventsLost.Add(1)
+	}
+}
+
 // close ends a circuit; c.mu is held.
-func (c *core) close(ci *circuit, why end) {
+func (c *core) close(ci *circuit, why end, now int64) {
+	ok := ci.answered.Load()
+	if ok {
+		c.succeed++
+	} else {
+		c.failed++
+	}
+	c.tell(CircuitEvent{
+		Circuit: ci.id, Lease: ci.lease, Ended: true, Cause: endNames[why], Succeeded: ok, Bytes: ci.bytes.Load(), Packets: ci.packets.Load(),
+		Age: time.Duration(now - ci.began),
+	})
 	c.unpin(ci)
 	if v := ci.viewer.Load(); v != nil {
 		c.legs.remove(v)
@@ -207,7 +231,7 @@ func (c *core) sweep(now, nowMillis int64) (ended int) {
 	defer c.mu.Unlock()
 	for _, ci := range c.circuits {
 		if why, yes := ci.over(now, nowMillis); yes {
-			c.close(ci, why)
+			c.close(ci, why, now)
 			ended++
 		}
 	}

@@ -288,12 +288,16 @@ func (w *fastWorker) forward(key legKey, b []byte, segment, fd int, now int64) {
 		return
 	}
 	first := b[:min(segment, len(b))]
-	to, why := w.engine.handle(key, first, len(b), now)
+	packets := 1
+	if len(b) > segment {
+		packets = (len(b) + segment - 1) / segment
+	}
+	to, why := w.engine.handle(key, first, len(b), packets, now)
 	if to == nil {
-		w.stats.drop(why, (len(b)+segment-1)/segment)
+		w.stats.drop(why, packets)
 		return
 	}
-	w.out.add(fd, to, b, segment)
+	w.out.add(fd, to, b, segment, packets)
 }
 
 // control answers one control packet at once. Runs that wait in the outbox are not overtaken by much, and they do not mind.

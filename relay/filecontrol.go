@@ -32,7 +32,7 @@ type filePolicy struct {
 }
 
 // Follow implements Control.
-func (f FileControl) Follow(ctx context.Context, apply func(Policy) error) error {
+func (f FileControl) Follow(ctx context.Context, _ func() Self, apply func(Policy) error) error {
 	every := f.Every
 	if every == 0 {
 		every = time.Second
@@ -70,7 +70,10 @@ func (f FileControl) refresh(last string, apply func(Policy) error) (string, err
 	return string(b), apply(Policy(p))
 }
 
-// Report implements Control: a file has no ear.
+// Circuit implements Control: a file has no ear.
+func (f FileControl) Circuit(CircuitEvent) {}
+
+// Report implements Control.
 func (f FileControl) Report(context.Context, Load) error { return nil }
 
 // logger returns l, or one that discards.

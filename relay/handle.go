@@ -9,18 +9,18 @@ import (
 )
 
 // handle decides about a run of datagrams of one source at one media port. first is the first datagram, size the bytes of all of
-// them, now nanoseconds on the core's clock. It returns the leg to send the run to, or why not. Control packets never get here.
+// them, packets their number, now nanoseconds on the core's clock. It returns the leg to send the run to, or why not. Control packets never get here.
 //
 // For the packet of a known leg it is one table lookup, one load and one compare-and-swap: no lock, no allocation.
-func (c *core) handle(from legKey, first []byte, size int, now int64) (*leg, drop) {
+func (c *core) handle(from legKey, first []byte, size, packets int, now int64) (*leg, drop) {
 	l := c.legs.get(from)
 	if l == nil {
-		return c.stranger(from, first, size, now)
+		return c.stranger(from, first, size, packets, now)
 	}
-	return l.circuit.pass(l.side, size, now)
+	return l.circuit.pass(l.side, size, packets, now)
 }
 
-func (ci *circuit) pass(from side, size int, now int64) (*leg, drop) {
+func (ci *circuit) pass(from side, size, packets int, now int64) (*leg, drop) {
 	var to *leg
 	if from == hostSide {
 		to = ci.viewer.Load()
@@ -34,23 +34,28 @@ func (ci *circuit) pass(from side, size int, now int64) (*leg, drop) {
 	if !ci.admit(size, now) {
 		return nil, dropRate
 	}
+	ci.bytes.Add(uint64(size))
+	ci.packets.Add(uint64(packets))
+	if from == hostSide && !ci.answered.Load() {
+		ci.answered.Store(true)
+	}
 	return to, dropNone
 }
 
 // stranger handles an unknown source: it may begin a viewer leg, move one, or be noise.
-func (c *core) stranger(from legKey, first []byte, size int, now int64) (*leg, drop) {
+func (c *core) stranger(from legKey, first []byte, size, packets int, now int64) (*leg, drop) {
 	switch kind, tag := classify(first); kind {
 	case beginning:
 		if c.ports[from.port()].expecting.Load() == 0 {
 			return nil, dropStranger
 		}
-		return c.pin(from, tag, size, now)
+		return c.pin(from, tag, size, packets, now)
 	case continuation:
 		l := c.tags.get(tagKey(tag, from.port()))
 		if l == nil {
 			return nil, dropStranger
 		}
-		return c.follow(l.circuit, from, size, now)
+		return c.follow(l.circuit, from, size, packets, now)
 	default:
 		return nil, dropNoise
 	}
@@ -117,9 +122,9 @@ func classifyLong(b []byte) (kind, uint64) {
 
 // pin makes an unknown source the viewer leg of the circuit that waits for it, or of its circuit whose viewer has gone silent. An
 // Initial whose connection id carries a tag continues a handshake from a new address.
-func (c *core) pin(from legKey, tag uint64, size int, now int64) (*leg, drop) {
+func (c *core) pin(from legKey, tag uint64, size, packets int, now int64) (*leg, drop) {
 	if l := c.tags.get(tagKey(tag, from.port())); tag != 0 && l != nil {
-		return c.follow(l.circuit, from, size, now)
+		return c.follow(l.circuit, from, size, packets, now)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,11 +146,11 @@ func (c *core) pin(from legKey, tag uint64, size int, now int64) (*leg, drop) {
 		return nil, dropFollowBusy
 	}
 	c.setViewer(ci, from, now)
-	return ci.pass(viewerSide, size, now)
+	return ci.pass(viewerSide, size, packets, now)
 }
 
 // follow moves a viewer leg to the address from which its connection goes on, if the old one has gone silent.
-func (c *core) follow(ci *circuit, from legKey, size int, now int64) (*leg, drop) {
+func (c *core) follow(ci *circuit, from legKey, size, packets int, now int64) (*leg, drop) {
 	if now-ci.viewerSeen.Load() < int64(followSilence) {
 		return nil, dropFollowBusy
 	}
@@ -163,7 +168,7 @@ func (c *core) follow(ci *circuit, from legKey, size int, now int64) (*leg, drop
 	}
 	c.setViewer(ci, from, now)
 	c.counts.viewersFollowed.Add(1)
-	return ci.pass(viewerSide, size, now)
+	return ci.pass(viewerSide, size, packets, now)
 }
 
 // signal handles a control packet at a media port and appends the answer to out, which has room for one.
@@ -231,7 +236,7 @@ func (c *core) straySignal(from legKey, s relaywire.Signal, p []byte, now int64,
 		c.counts.hostsFollowed.Add(1)
 		return c.alive(ci, s, now, out), dropNone
 	}
-	c.close(ci, endReleased)
+	c.close(ci, endReleased, now)
 	return c.answer(ci, s, relaywire.TypeReleased, out), dropNone
 }
 
@@ -242,7 +247,7 @@ func (c *core) obey(ci *circuit, s relaywire.Signal, now int64, out []byte) []by
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.circuits[ci.id] == ci {
-		c.close(ci, endReleased)
+		c.close(ci, endReleased, now)
 	}
 	return c.answer(ci, s, relaywire.TypeReleased, out)
 }

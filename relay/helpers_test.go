@@ -62,13 +62,14 @@ func (i *issuer) sign(t testing.TB, c lease.Claims) string {
 type fakeControl struct {
 	policies chan Policy
 	reports  chan Load
+	circuits chan CircuitEvent
 }
 
 func newFakeControl() *fakeControl {
-	return &fakeControl{policies: make(chan Policy, 16), reports: make(chan Load, 16)}
+	return &fakeControl{policies: make(chan Policy, 16), reports: make(chan Load, 16), circuits: make(chan CircuitEvent, 64)}
 }
 
-func (f *fakeControl) Follow(ctx context.Context, apply func(Policy) error) error {
+func (f *fakeControl) Follow(ctx context.Context, _ func() Self, apply func(Policy) error) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -80,6 +81,8 @@ func (f *fakeControl) Follow(ctx context.Context, apply func(Policy) error) erro
 		}
 	}
 }
+
+func (f *fakeControl) Circuit(e CircuitEvent) { f.circuits <- e }
 
 func (f *fakeControl) Report(_ context.Context, l Load) error {
 	select {

@@ -92,6 +92,9 @@ const (
 	// reportEvery is how often load is reported to Control.
 	reportEvery = 2 * time.Second
 
+	// eventQueue is how many beginnings and ends of circuits wait for Control; see core.tell for what happens when it is full.
+	eventQueue = 4096
+
 	// maxRevoked and maxBans bound a policy; a longer one is refused and the previous one stays in force.
 	maxRevoked = 1 << 20
 	maxBans    = 1 << 16

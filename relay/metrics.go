@@ -87,3 +87,16 @@ func (c *core) ends() [numEnds]uint64 {
 	defer c.mu.Unlock()
 	return c.ended
 }
+
+// results are the circuits that succeeded and failed; of the living ones those count that have succeeded already.
+func (c *core) results() (succeeded, failed uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	succeeded = c.succeed
+	for _, ci := range c.circuits {
+		if ci.answered.Load() {
+			succeeded++
+		}
+	}
+	return succeeded, c.failed
+}

@@ -51,12 +51,11 @@ func writeSegment(b []byte, size uint16) {
 
 // add queues a run for flush(fd), and flushes first when there is no place for it. A kernel that merges on receive but does not
 // segment gets the datagrams of a run one by one.
-func (o *outbox) add(fd int, to *leg, b []byte, segment int) {
-	for !o.gso && len(b) > segment {
-		o.add(fd, to, b[:segment], segment)
+func (o *outbox) add(fd int, to *leg, b []byte, segment, packets int) {
+	for ; !o.gso && packets > 1; packets-- {
+		o.add(fd, to, b[:segment], segment, 1)
 		b = b[segment:]
 	}
-	packets := (len(b) + segment - 1) / segment
 	if o.n > 0 && o.gso && o.vecs < outVecs && o.runs[o.n-1].joins(to, len(b), segment, packets) {
 		r := &o.runs[o.n-1]
 		r.bytes += len(b)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/master/lease"
+	"github.com/wavry/fleet/relay/relaywire"
 )
 
 // leaseSkew is how far clocks may differ before an end of a lease is taken at its word.
@@ -27,13 +28,38 @@ type Policy struct {
 	DrainBy  time.Time
 }
 
-// Control is the relay's link to whoever decides: the master, or a file. Both calls run for the relay's whole life.
+// Control is the relay's link to whoever decides: the master, or a file.
 type Control interface {
 	// Follow calls apply with each policy, the first as soon as there is one, until ctx ends; then it returns nil. It retries
-	// by itself: an error means that it never can work.
-	Follow(ctx context.Context, apply func(Policy) error) error
+	// by itself: an error means that it never can work. It may ask self again and again.
+	Follow(ctx context.Context, self func() Self, apply func(Policy) error) error
+	// Circuit tells that a circuit began or ended. It must not block.
+	Circuit(CircuitEvent)
 	// Report hands over the load. It must not block for long; a failed report is only logged, the next one replaces it.
 	Report(ctx context.Context, load Load) error
+}
+
+// Self is what a relay says about itself when it introduces itself.
+type Self struct {
+	RelayID, Region, Version string
+	PublicKey                relaywire.PublicKey
+	ControlAddr              netip.AddrPort // advertised
+	MaxCircuits              int
+	CapacityBits             uint64
+	Draining                 bool // by its own wish
+	Successor                bool // it took over from a predecessor
+}
+
+// CircuitEvent is the beginning or the end of a circuit.
+type CircuitEvent struct {
+	Circuit uint64
+	Lease   string
+	Ended   bool
+	// The following are about an end. Cause is one of the labels of wavry_relay_circuits_ended_total.
+	Cause          string
+	Succeeded      bool // data went both ways
+	Bytes, Packets uint64
+	Age            time.Duration
 }
 
 // Load is what a relay reports about itself.
@@ -45,9 +71,13 @@ type Load struct {
 	BitsPerSecond, PacketsPerSecond float64
 	CapacityBits                    uint64
 	Pinned, Bound                   uint64 // viewers and hosts that arrived, since start
+	Succeeded, Failed               uint64 // circuits that ended with and without data both ways, since start
 	Drops, Rejects                  map[string]uint64
 	Ready, Draining                 bool
-	Cause                           string // why it is not ready
+	Leaving                         bool    // draining by its own wish, because it is being stopped
+	Overloaded                      bool    // at its limit of circuits or bandwidth
+	CPU                             float64 // share of the cores it may use, 0 to 1; 0 where that is not known
+	Cause                           string  // why it is not ready
 	KeyIDs                          []string
 }
 
@@ -121,7 +151,7 @@ func (p *policy) keyIDs() []string {
 }
 
 // enforce puts p in force and ends what it forbids. It returns the number of circuits ended.
-func (c *core) enforce(p *policy) (ended int) {
+func (c *core) enforce(p *policy, now int64) (ended int) {
 	c.policy.Store(p)
 	if len(p.revoked) == 0 && len(p.bannedHosts) == 0 && len(p.bannedSources) == 0 {
 		return 0
@@ -130,7 +160,7 @@ func (c *core) enforce(p *policy) (ended int) {
 	defer c.mu.Unlock()
 	for _, ci := range c.circuits {
 		if p.forbids(ci) {
-			c.close(ci, endRevoked)
+			c.close(ci, endRevoked, now)
 			ended++
 		}
 	}

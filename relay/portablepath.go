@@ -115,7 +115,7 @@ func (p *portablePath) take(i, port int, from netip.AddrPort, b, answer []byte) 
 			p.send(i, reply, from)
 		}
 	default:
-		to, why := p.engine.handle(key, b, len(b), now)
+		to, why := p.engine.handle(key, b, len(b), 1, now)
 		if to == nil {
 			s.drop(why, 1)
 			return

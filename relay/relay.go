@@ -21,12 +21,14 @@ type Relay struct {
 	log      *slog.Logger
 	engine   *engine
 	verifier *verifier
+	usage    cpuMeter
 	meter    *meter
 	started  chan struct{}
 
 	path       atomic.Pointer[dataPath]
 	binder     atomic.Pointer[binder]
 	full       atomic.Bool // bandwidth
+	succ       atomic.Bool // took over from a predecessor
 	local      atomic.Bool // drained from within: Drain or the end of Run
 	policyAt   atomic.Int64
 	lastPolicy atomic.Pointer[Policy]
@@ -85,6 +87,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, work := errgroup.WithContext(work)
+	r.succ.Store(finish != nil)
 	if finish != nil { // the predecessor lets go only now
 		if err := finish(); err != nil {
 			return fmt.Errorf("take over from predecessor: %w", err)
@@ -95,7 +98,8 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		g.Go(func() error { return r.verify(work, path) })
 	}
 	g.Go(func() error { return r.sweep(work) })
-	g.Go(func() error { return r.cfg.Control.Follow(work, r.apply) })
+	g.Go(func() error { return r.cfg.Control.Follow(work, r.self, r.apply) })
+	g.Go(func() error { return r.tellCircuits(work) })
 	g.Go(func() error { return r.report(work) })
 	g.Go(func() error { return r.serveHTTP(work) })
 	g.Go(func() error { return r.offerHandover(work, path) })
@@ -176,7 +180,7 @@ func (r *Relay) apply(p Policy) error {
 	}
 	had := r.engine.policy.Load()
 	r.keep(p)
-	if n := r.engine.enforce(compiled); n > 0 {
+	if n := r.engine.enforce(compiled, r.engine.clock.now()); n > 0 {
 		r.log.Info("circuits ended by policy", "count", n)
 	}
 	r.policyAt.Store(time.Now().Unix())
@@ -185,6 +189,25 @@ func (r *Relay) apply(p Policy) error {
 	}
 	r.setDraining("policy", compiled.drainBy)
 	return nil
+}
+
+// self is asked by Control; the path is open by then.
+func (r *Relay) self() Self {
+	return Self{
+		RelayID: r.cfg.ID, Region: r.cfg.Region, Version: r.cfg.Version, PublicKey: r.PublicKey(), ControlAddr: r.ControlAddr(),
+		MaxCircuits: r.cfg.MaxCircuits, CapacityBits: r.cfg.CapacityBits, Draining: r.local.Load(), Successor: r.succ.Load(),
+	}
+}
+
+func (r *Relay) tellCircuits(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-r.engine.events:
+			r.cfg.Control.Circuit(e)
+		}
+	}
 }
 
 // keep remembers p for a successor, with the keys in force.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -100,11 +101,13 @@ func (r *Relay) measure() Load {
 	t := r.totals()
 	pps, bps := r.meter.update(t, r.engine.clock.now())
 	pol, why := r.engine.policy.Load(), r.notReady()
+	good, bad := r.engine.results()
 	l := Load{
 		RelayID: r.cfg.ID, Region: r.cfg.Region, Version: r.cfg.Version, Time: time.Now(), Circuits: r.Circuits(), MaxCircuits: r.cfg.MaxCircuits,
 		BitsPerSecond: bps, PacketsPerSecond: pps, CapacityBits: r.cfg.CapacityBits, Pinned: r.engine.counts.viewersPinned.Load(),
-		Bound: r.engine.counts.bound.Load(), Drops: map[string]uint64{}, Rejects: map[string]uint64{}, Ready: why == nil,
-		Draining: r.engine.draining.Load(), KeyIDs: pol.keyIDs(),
+		Bound: r.engine.counts.bound.Load(), Succeeded: good, Failed: bad, Drops: map[string]uint64{}, Rejects: map[string]uint64{}, Ready: why == nil,
+		Draining: r.engine.draining.Load(), KeyIDs: pol.keyIDs(), Leaving: r.local.Load(), Overloaded: errors.Is(why, ErrFull),
+		CPU: r.usage.share(),
 	}
 	if why != nil {
 		l.Cause = why.Error()
