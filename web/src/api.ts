@@ -2,7 +2,7 @@
 
 export interface SignIn { link?: string; name?: string; password?: string; totp?: string }
 export interface Info { version: string; accounts: boolean; oidc?: string }
-export interface Me { name: string; role: string; admin: boolean; accounts: boolean; totp: boolean }
+export interface Me { name: string; role: string; admin: boolean; accounts: boolean; totp: boolean; password: boolean }
 export interface Desktop {
   pool: string; title: string; compositor: string; encoder: string; free: number; slots: number; reason?: string;
 }
@@ -43,7 +43,9 @@ export interface Grant {
   candidates: Candidate[]; certificate: Certificate; lease_expiry: string; grace_seconds: number;
 }
 export interface Renewed { token: string; lease_expiry: string }
-export interface SessionEvent { kind: string; session: string; reason?: string; message?: string; pool?: string; grant?: Grant }
+export interface SessionEvent {
+  kind: string; session: string; viewer?: string; reason?: string; message?: string; pool?: string; grant?: Grant; renewed?: Renewed;
+}
 export interface Resumed { alive: string[] | null; ended?: SessionEvent[] }
 export interface Report { session: string; outcome: string; path?: string; relay?: string; setup_ms?: number }
 export interface Refusal { reason: string; message: string; retry_seconds?: number }

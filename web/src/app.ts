@@ -61,7 +61,10 @@ class App {
   private async useLink(link: string): Promise<void> {
     this.page(h("div", { class: "center" }, h("div", { class: "progress" }, h("div", { class: "spinner" }), h("p", {}, "Signing in"))));
     try {
-      await this.signedIn(await api.signIn({ link }));
+      const me = await api.signIn({ link });
+      // An invited person needs a password before the login of the link ends.
+      if (me.accounts && !me.password) history.replaceState(null, "", "#/account");
+      await this.signedIn(me);
     } catch (e) {
       if (e instanceof Refused && e.reason === "bad_request") return this.showSignIn("", link);
       await this.showSignIn((e as Error).message);
@@ -108,7 +111,7 @@ class App {
     if (name === "watch" && value) return void this.view({ pool: "", join: value }, "Watching");
     const me = this.me!;
     if (name === "account") return this.framed(name, accountPage(me, this.problem, () => void this.refreshMe()));
-    if (name === "admin" && (me.admin || me.role === "operator")) return this.framed(name, adminPage(me, value, this.problem));
+    if (name === "admin" && me.admin) return this.framed(name, adminPage(me, value, this.problem));
     const page = desktopsPage(this.problem);
     this.framed("", page.element, page.dispose);
   }
@@ -174,7 +177,7 @@ class App {
       h("nav", { "aria-label": "Pages" },
         link("#/", "Desktops", ""),
         me.accounts && link("#/account", "Account", "account"),
-        me.accounts && (me.admin || me.role === "operator") && link("#/admin/sessions", "Admin", "admin")),
+        me.accounts && me.admin && link("#/admin/sessions", "Admin", "admin")),
       h("span", { class: "who" }, me.name),
       h("button", { class: "quiet", onclick: () => void this.signOut(), title: "Sign out", "aria-label": "Sign out" }, icon("leave")));
     document.title = "Wavry";

@@ -61,6 +61,7 @@ interface Target { candidates: Candidate[]; hashes: Uint8Array<ArrayBuffer>[] }
 export class Session {
   state: State = "connecting";
   id = "";
+  viewer = "";
   readonly m = new Measurements();
   readonly latency = new InputLatency();
   welcome: Welcome | null = null;
@@ -99,7 +100,10 @@ export class Session {
       this.setStatus("connecting", "Asking for a desktop");
       const [grant, codecs] = await Promise.all([this.admit(), decodable()]);
       this.codecs = codecs;
-      if (this.abort.signal.aborted) return this.signalEnd("left while connecting", grant.session);
+      if (this.abort.signal.aborted) {
+        this.viewer = grant.viewer;
+        return this.signalEnd("left while connecting", grant.session);
+      }
       await this.adopt(grant);
       this.setStatus("connecting", "Reaching the host");
       await this.reachFirst();
@@ -128,12 +132,13 @@ export class Session {
 
   /** An event of the gateway about this session. */
   event(e: SessionEvent): void {
-    if (e.session !== this.id || this.abort.signal.aborted) return;
+    if (e.session !== this.id || (e.viewer && e.viewer !== this.viewer) || this.abort.signal.aborted) return;
     this.note(`event ${e.kind} ${e.reason ?? ""}`);
     switch (e.kind) {
       case "ended": return this.end(e.message ? { title: "Session ended", text: sentence(e.message), action: "again" } : ending(Code.ended, ""));
       case "offer": return this.end({ title: "The host was lost", text: sentence(e.message || "Another one can take over."), action: "again" });
       case "warning": return this.cfg.onNotice(sentence(e.message ?? ""));
+      case "renewed": if (e.renewed) this.renewed(e.renewed); return;
       case "move": if (e.grant) void this.moveTo(e.grant);
     }
   }
@@ -162,8 +167,9 @@ export class Session {
     const hashes = await verifiedHashes(grant, Date.now());
     this.grant = grant;
     this.id = grant.session;
+    this.viewer = grant.viewer;
     this.target = { candidates: grant.candidates, hashes };
-    this.cfg.signal.keep(grant.session);
+    this.cfg.signal.keep(grant.session, grant.viewer);
     this.renewAtHalf(grant.lease_expiry);
   }
 
@@ -176,16 +182,25 @@ export class Session {
 
   private async renew(): Promise<void> {
     try {
-      const r = await this.cfg.signal.request<Renewed>("renew", { session: this.id });
-      if (this.abort.signal.aborted) return;
-      this.target.candidates = this.target.candidates.map((c) => ({ ...c, url: withToken(c.url, r.token) }));
-      this.note("lease renewed");
-      this.renewAtHalf(r.lease_expiry);
+      const r = await this.cfg.signal.request<Renewed>("renew", this.ref());
+      if (!this.abort.signal.aborted) this.renewed(r);
     } catch (e) {
       if (this.abort.signal.aborted) return;
       this.note(`lease not renewed: ${text(e)}`);
       this.renewTimer = setTimeout(() => void this.renew(), RENEW_RETRY);
     }
+  }
+
+  /** A fresher token, for the next connection attempt. */
+  private renewed(r: Renewed): void {
+    this.target.candidates = this.target.candidates.map((c) => ({ ...c, url: withToken(c.url, r.token) }));
+    this.note("lease renewed");
+    this.renewAtHalf(r.lease_expiry);
+  }
+
+  /** What the gateway calls this viewer of this session. */
+  private ref(cause?: string): { session: string; viewer: string; cause?: string } {
+    return { session: this.id, viewer: this.viewer, ...(cause ? { cause } : {}) };
   }
 
   // Reaching the host.
@@ -232,7 +247,7 @@ export class Session {
   }
 
   private async moveGrant(cause: string): Promise<void> {
-    await this.adopt(await this.cfg.signal.request<Grant>("move", { session: this.id, cause }));
+    await this.adopt(await this.cfg.signal.request<Grant>("move", this.ref(cause)));
   }
 
   // What a feed tells.
@@ -478,7 +493,7 @@ export class Session {
   }
 
   private signalEnd(cause: string, session: string): void {
-    this.cfg.signal.request("end", { session, cause }).catch(() => undefined); // the host was told as well, and its grace time ends it
+    this.cfg.signal.request("end", { session, viewer: this.viewer, cause }).catch(() => undefined); // the host was told as well, and its grace time ends it
   }
 
   private report(outcome: string): void {

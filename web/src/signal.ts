@@ -41,12 +41,12 @@ export class Signal {
   private failures = 0;
   private retry: ReturnType<typeof setTimeout> | undefined;
   private waiting = new Map<string, Waiting>();
-  private sessions = new Set<string>();
+  private sessions = new Map<string, string>();
   private readonly prefix: string;
   private counter = 0;
 
   constructor(private readonly cfg: SignalConfig) {
-    this.prefix = Array.from({ length: 12 }, () => Math.floor(cfg.random() * 36).toString(36)).join("");
+    this.prefix = Array.from({ length: 20 }, () => Math.floor(cfg.random() * 36).toString(36)).join("");
   }
 
   get open(): boolean { return this.isOpen; }
@@ -83,7 +83,7 @@ export class Signal {
   }
 
   /** Sessions that are asked for after a reconnect. */
-  keep(session: string): void { this.sessions.add(session); }
+  keep(session: string, viewer: string): void { this.sessions.set(session, viewer); }
   forget(session: string): void { this.sessions.delete(session); }
 
   private connect(): void {
@@ -114,7 +114,7 @@ export class Signal {
   }
 
   private resume(): void {
-    this.request<Resumed>("resume", { sessions: [...this.sessions] }).then(
+    this.request<Resumed>("resume", { sessions: [...this.sessions.keys()], viewers: Object.fromEntries(this.sessions) }).then(
       (r) => {
         for (const e of r.ended ?? []) this.cfg.onEvent(e);
       },

@@ -281,7 +281,7 @@ test("signaling: a request without an answer is sent again under the same id, af
   const sockets: FakeSocket[] = [], s = signalOver(sockets);
   s.start();
   const answer = s.request<string>("connect", { pool: "p" });
-  s.keep("ses");
+  s.keep("ses", "v1");
   assert.equal(sockets[0]!.sent.length, 0);
   sockets[0]!.onopen!({});
   assert.deepEqual(sockets[0]!.sent.map((m) => m.type), ["resume", "connect"]);

@@ -63,7 +63,7 @@ func newGateway(t testing.TB, h *host) *gateway {
 func (g *gateway) link() string { return g.server.URL + "/" + signalapi.LinkFragment + linkToken }
 
 func (g *gateway) me() signalapi.Me {
-	return signalapi.Me{Name: "anna", Role: "admin", Admin: g.accounts, Accounts: g.accounts}
+	return signalapi.Me{Name: "anna", Role: "admin", Admin: g.accounts, Accounts: g.accounts, Password: true}
 }
 
 func (g *gateway) signIn(w http.ResponseWriter, r *http.Request) {

@@ -11,20 +11,21 @@ const MIN_PASSWORD = 10;
 export function accountPage(me: Me, problem: Problem, changed: () => void): HTMLElement {
   return h("main", { class: "page narrow" }, h("h1", {}, "Account"),
     h("p", { class: "muted" }, `${me.name}, ${me.role}`),
-    passwordSection(problem), totpSection(me, problem, changed), loginsSection(problem));
+    passwordSection(me, problem, changed), totpSection(me, problem, changed), loginsSection(problem));
 }
 
-function passwordSection(problem: Problem): HTMLElement {
+function passwordSection(me: Me, problem: Problem, changed: () => void): HTMLElement {
   const form: HTMLFormElement = h("form", { onsubmit: (e) => { e.preventDefault(); void save(); } },
-    field({ name: "old", label: "Present password", type: "password", autocomplete: "current-password", hint: "Leave it empty when you have none yet." }),
+    me.password ? field({ name: "old", label: "Present password", type: "password", required: true, autocomplete: "current-password" })
+      : h("p", {}, "You have none yet. Choose one, to sign in without a link."),
     field({ name: "new", label: "New password", type: "password", required: true, autocomplete: "new-password", hint: `At least ${MIN_PASSWORD} characters.` }),
-    h("button", { class: "primary" }, "Change password"));
+    h("button", { class: "primary" }, me.password ? "Change password" : "Set password"));
   const save = async () => {
     const v = values(form);
     try {
       await api.password(v["old"] ? { old: v["old"], new: v["new"]! } : { new: v["new"]! });
-      form.reset();
-      toast("Password changed.");
+      toast(me.password ? "Password changed. Other browsers are signed out." : "Password set.");
+      changed();
     } catch (e) {
       // A wrong present password is no sign-out.
       if (e instanceof Refused && e.reason !== "not_signed_in") toast(e.message, "bad");

@@ -21,13 +21,14 @@ const REFRESH = 5_000;
 const ROLES = ["viewer", "operator", "admin"];
 
 export function adminPage(me: Me, active: string, problem: Problem): HTMLElement {
-  const tabs = TABS.filter((t) => me.admin || !t.adminOnly);
+  const admin = me.role === "admin";
+  const tabs = TABS.filter((t) => admin || !t.adminOnly);
   const tab = tabs.find((t) => t.name === active) ?? tabs[0]!;
   const nav = h("nav", { class: "tabs", "aria-label": "Admin" },
     ...tabs.map((t) => h("a", { href: `#/admin/${t.name}`, "aria-current": t === tab ? "page" : null }, t.title)));
   const page = h("main", { class: "page wide" }, h("h1", {}, "Admin"), nav);
   let refresh: () => void = () => undefined;
-  const tools: Tools = { admin: me.admin, problem: (e) => tell(e, problem), onRefresh: (f) => { refresh = f; } };
+  const tools: Tools = { admin, problem: (e) => tell(e, problem), onRefresh: (f) => { refresh = f; } };
   page.append(tab.build(tools));
   const timer = setInterval(() => {
     if (!page.isConnected) return clearInterval(timer);
