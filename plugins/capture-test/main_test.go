@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -13,12 +14,31 @@ import (
 
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/pluginapi/plugintest"
 	"github.com/wavry/fleet/plugins/capture-test/pattern"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/capture/capturetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asPlugin makes this binary the plugin itself, so that the conformance suite needs no build.
+const asPlugin = "WAVRY_TEST_AS_PLUGIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asPlugin) != "" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// The plugin keeps the contract, over real gRPC, as a real process.
+func TestConformance(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugintest.Capture(t, plugintest.Spec{Path: self, Env: append(os.Environ(), asPlugin+"=1"), Moving: true, Slow: 2})
+}
 
 // Pictures arrive at about the asked rate, each with a younger stamp and the next sequence number, and are not torn.
 func TestPicturesFlow(t *testing.T) {
@@ -157,7 +177,7 @@ func TestBadRequests(t *testing.T) {
 	p := newPlugin(nil)
 	dir := t.TempDir()
 	for _, r := range []*pluginpb.StartCaptureRequest{
-		{Size: &pluginpb.Size{Width: 4, Height: 4}, Fps: 60}, {}, {Fps: -1}, {Fps: 1e9}, {Methods: []string{"portal"}, Fps: 60},
+		{Size: &pluginpb.Size{Width: 4, Height: 4}, Fps: 60}, {Fps: -1}, {Fps: 1e9}, {Methods: []string{"portal"}, Fps: 60},
 	} {
 		r.SourcePath = filepath.Join(dir, "s")
 		if _, err := p.Start(t.Context(), r); err == nil {

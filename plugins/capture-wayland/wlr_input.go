@@ -12,7 +12,7 @@ import (
 )
 
 // settleTime is how long after the keyboard appeared the first key is held back: programs learn of a seat's first keyboard by an event
-// and must ask for it before they can hear it, else the first key is lost (measured with foot on sway 1.7).
+// and must ask for it before they can hear it; a tool that types at once loses its first key (wtype to foot on sway 1.7).
 const settleTime = 100 * time.Millisecond
 
 // wlrInput plays input devices of the compositor. It is used by one goroutine at a time.

@@ -18,8 +18,8 @@ import (
 
 const (
 	// pingEvery and pingTimeout find a compositor that is there but does not answer within the two seconds an operator may wait.
-	pingEvery   = 500 * time.Millisecond
-	pingTimeout = 1400 * time.Millisecond
+	pingEvery   = 400 * time.Millisecond
+	pingTimeout = 1200 * time.Millisecond
 	// maxFailures in a row of single pictures: an output that is being reconfigured fails a few; one that is gone fails for ever.
 	maxFailures = 10
 	// failurePause lets the outputs settle.

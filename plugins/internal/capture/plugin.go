@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
@@ -90,6 +92,10 @@ func (p *Plugin) Start(ctx context.Context, r *pluginpb.StartCaptureRequest) (*p
 	defer p.control.Unlock()
 	if err := p.mayStart(); err != nil {
 		return nil, err
+	}
+	r = proto.CloneOf(r)
+	if r.Fps == 0 {
+		r.Fps = defaultFramerate
 	}
 	if err := checkFramerate(r.Fps); err != nil {
 		return nil, err
