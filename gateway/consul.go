@@ -28,9 +28,9 @@ func (g *Gateway) register(ctx context.Context) error {
 		return nil
 	}
 	c := *g.cfg.Consul
-	client, err := consul.NewClient(&consul.Config{Address: c.Address, Token: string(c.Token)})
+	client, err := newConsul(c)
 	if err != nil {
-		return fmt.Errorf("consul client: %w", err)
+		return err
 	}
 	service, err := registration(g.cfg.ID, g.cfg.Version, c)
 	if err != nil {
@@ -53,6 +53,23 @@ func (g *Gateway) register(ctx context.Context) error {
 		g.log.Warn("could not leave consul; its check will turn critical", "err", e)
 	}
 	return err
+}
+
+// newConsul keeps no connections: it asks the local agent every few seconds, and nothing is left to close at the end. Empty
+// settings come from Consul's own environment variables.
+func newConsul(c Consul) (*consul.Client, error) {
+	config := consul.DefaultNonPooledConfig()
+	if c.Address != "" {
+		config.Address = c.Address
+	}
+	if c.Token != "" {
+		config.Token = string(c.Token)
+	}
+	client, err := consul.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("consul client: %w", err)
+	}
+	return client, nil
 }
 
 func registration(id, version string, c Consul) (*consul.AgentServiceRegistration, error) {

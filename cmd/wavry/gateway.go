@@ -195,7 +195,14 @@ func (f gatewayFile) master() (*masterclient.Client, error) {
 
 // resolveMasters asks Consul for healthy masters.
 func (f gatewayFile) resolveMasters(ctx context.Context) ([]string, error) {
-	client, err := consul.NewClient(&consul.Config{Address: f.ConsulAddr, Token: f.ConsulToken})
+	config := consul.DefaultNonPooledConfig()
+	if f.ConsulAddr != "" {
+		config.Address = f.ConsulAddr
+	}
+	if f.ConsulToken != "" {
+		config.Token = f.ConsulToken
+	}
+	client, err := consul.NewClient(config)
 	if err != nil {
 		return nil, fmt.Errorf("consul client: %w", err)
 	}
