@@ -93,6 +93,14 @@ func (m machine) encoder(c media.Codec, gpu string) string {
 	return ""
 }
 
+// encoderOrFirst is encoder, or the name to miss when there is none.
+func (m machine) encoderOrFirst(c media.Codec, gpu string) string {
+	if e := m.encoder(c, gpu); e != "" {
+		return e
+	}
+	return candidates(c, gpu)[0]
+}
+
 func (m machine) tryOpen(path string) error {
 	if m.open != nil {
 		return m.open(path)

@@ -111,7 +111,7 @@ func TestCandidates(t *testing.T) {
 	if got := candidates(media.CodecHEVC, "1"); !slices.Equal(got, []string{"nvcudah265device1enc", "nvh265device1enc"}) {
 		t.Error(got)
 	}
-	if got := candidates(media.CodecAV1, "no number"); !slices.Equal(got, []string{"nvcudaav1enc", "nvav1enc"}) {
+	if got := candidates(media.CodecAV1, "0"); !slices.Equal(got, []string{"nvcudaav1enc", "nvav1enc"}) {
 		t.Error(got)
 	}
 }

@@ -24,11 +24,11 @@ var gpuNumber = regexp.MustCompile(`^[0-9]{1,2}$`)
 
 func methods(m machine) []encode.Method {
 	return []encode.Method{{
-		Name: "nvenc", Codecs: codecs, Options: []string{"gpu"},
+		Name: "nvenc", Codecs: codecs, Options: map[string]*regexp.Regexp{"gpu": gpuNumber},
 		Available: func(c media.Codec) *pluginapi.UnavailableError { return m.why(c, "") },
 		Explain:   explain,
 		Chain: func(in encode.Input) []gstpipe.Element {
-			return chain(in, m.encoder(in.Codec, in.Options["gpu"]), m.hasElement)
+			return chain(in, m.encoderOrFirst(in.Codec, in.Options["gpu"]), m.hasElement)
 		},
 		Rate:    rate,
 		DMABuf:  func(_ media.Codec, l media.Layout) string { return m.dmabufCaps(l, gstpipe.RuntimeVersion()) },
@@ -41,7 +41,7 @@ func methods(m machine) []encode.Method {
 // 1.26 on nvh264enc is the CUDA one and the old is gone; further GPUs have their number in the name.
 func candidates(c media.Codec, gpu string) []string {
 	s := short[c]
-	if gpuNumber.MatchString(gpu) && gpu != "0" {
+	if gpu != "" && gpu != "0" {
 		return []string{"nvcuda" + s + "device" + gpu + "enc", "nv" + s + "device" + gpu + "enc"}
 	}
 	return []string{"nvcuda" + s + "enc", "nv" + s + "enc"}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"runtime"
 	"strconv"
 
@@ -21,16 +22,23 @@ const (
 	vbvFrames = 3
 )
 
+type options = map[string]*regexp.Regexp
+
+var (
+	number = regexp.MustCompile(`^[1-9][0-9]?$`)
+	preset = regexp.MustCompile(`^(ultrafast|superfast|veryfast|faster|fast)$`)
+)
+
 // methods in order of preference: x264 is the faster of the two and has the better rate control.
 func methods() []encode.Method {
 	h264 := []media.Codec{media.CodecH264}
 	return []encode.Method{
 		{
-			Name: "x264", Codecs: h264, Options: []string{"threads", "preset"},
+			Name: "x264", Codecs: h264, Options: options{"threads": number, "preset": preset},
 			Available: require("videoconvert", "x264enc"), Chain: x264Chain, Rate: x264Rate, Details: plugin("x264"),
 		},
 		{
-			Name: "openh264", Codecs: h264, Options: []string{"threads"},
+			Name: "openh264", Codecs: h264, Options: options{"threads": number},
 			Available: require("videoconvert", "openh264enc"), Chain: openh264Chain, Rate: openh264Rate, Details: plugin("openh264"),
 		},
 	}

@@ -36,10 +36,24 @@ type rig struct {
 func newRig(t testing.TB, change func(*pluginpb.StartEncodeRequest)) *rig {
 	t.Helper()
 	r := &rig{t: t, plugin: encode.New(encode.Config{Name: "test", Methods: methods()})}
-	path := filepath.Join(t.TempDir(), "frames")
+	r.start(change)
+	r.watch()
+	return r
+}
+
+// start connects the plugin to a new capturer and cleans up after the test.
+func (r *rig) start(change func(*pluginpb.StartEncodeRequest)) {
+	r.t.Helper()
+	r.listen(change)
+	r.t.Cleanup(r.close)
+}
+
+func (r *rig) listen(change func(*pluginpb.StartEncodeRequest)) {
+	r.t.Helper()
+	path := filepath.Join(r.t.TempDir(), "frames")
 	var err error
 	if r.cap, err = encodetest.Listen(path); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	accepted := make(chan error, 1)
 	go func() { accepted <- r.cap.Accept() }()
@@ -47,15 +61,12 @@ func newRig(t testing.TB, change func(*pluginpb.StartEncodeRequest)) *rig {
 	if change != nil {
 		change(req)
 	}
-	if r.started, err = r.plugin.Start(t.Context(), req); err != nil {
-		t.Fatal(err)
+	if r.started, err = r.plugin.Start(r.t.Context(), req); err != nil {
+		r.t.Fatal(err)
 	}
 	if err := <-accepted; err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	t.Cleanup(r.close)
-	r.watch()
-	return r
 }
 
 func (r *rig) watch() {
@@ -83,8 +94,10 @@ func (r *rig) close() {
 	if err := r.plugin.Stop(ctx); err != nil {
 		r.t.Error(err)
 	}
-	r.stop()
-	<-r.watched
+	if r.watched != nil {
+		r.stop()
+		<-r.watched
+	}
 	r.cap.Close()
 }
 

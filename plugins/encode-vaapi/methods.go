@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
 
 	"github.com/wavry/fleet/hostruntime/media"
@@ -25,6 +26,9 @@ var codecs = []media.Codec{media.CodecH264, media.CodecHEVC, media.CodecAV1}
 // short is a codec's name within the element names.
 var short = map[media.Codec]string{media.CodecH264: "h264", media.CodecHEVC: "h265", media.CodecAV1: "av1"}
 
+// device is what the option "device" may hold: a render node that is not the first.
+var device = regexp.MustCompile(`^renderD1[2-9][0-9]$`)
+
 // methods in order of preference: the fixed-function low-power encoder has the lower latency where it exists (Intel).
 func methods(m machine) []encode.Method {
 	return []encode.Method{method(m, "va-lp", "lpenc"), method(m, "va", "enc")}
@@ -33,7 +37,7 @@ func methods(m machine) []encode.Method {
 func method(m machine, name, suffix string) encode.Method {
 	element := func(device string, c media.Codec) string { return elementName(device, short[c]+suffix) }
 	return encode.Method{
-		Name: name, Codecs: codecs, Options: []string{"device"},
+		Name: name, Codecs: codecs, Options: map[string]*regexp.Regexp{"device": device},
 		Available: func(c media.Codec) *pluginapi.UnavailableError { return m.why(element("", c)) },
 		Explain:   explain,
 		Chain:     func(in encode.Input) []gstpipe.Element { return chain(in, element(in.Options["device"], in.Codec)) },
@@ -47,12 +51,7 @@ func method(m machine, name, suffix string) encode.Method {
 }
 
 // elementName is how the va plugin names its elements: the first GPU's have no device in them. device is "renderD129" or empty.
-func elementName(device, rest string) string {
-	if device == "" {
-		return "va" + rest
-	}
-	return "va" + device + rest
-}
+func elementName(device, rest string) string { return "va" + device + rest }
 
 func chain(in encode.Input, encoder string) []gstpipe.Element {
 	elements := convert(in)

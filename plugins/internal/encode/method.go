@@ -2,6 +2,9 @@ package encode
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -32,8 +35,8 @@ type Method struct {
 	Accepts func(media.Codec) string
 	// Details adds versions to reports. May be nil.
 	Details func(media.Codec) map[string]string
-	// Options names what StartEncodeRequest.options may hold for this method.
-	Options []string
+	// Options are what StartEncodeRequest.options may hold for this method, with the form of their values.
+	Options map[string]*regexp.Regexp
 }
 
 // Input is what a chain is built for.
@@ -74,14 +77,7 @@ func colorimetry(f media.FourCC) string {
 // fraction writes a rate so that 59.94 stays what it is.
 func fraction(fps float64) string { return fmt.Sprintf("%d/1000", int(fps*1000+0.5)) }
 
-func (m *Method) has(codec media.Codec) bool {
-	for _, c := range m.Codecs {
-		if c == codec {
-			return true
-		}
-	}
-	return false
-}
+func (m *Method) has(codec media.Codec) bool { return slices.Contains(m.Codecs, codec) }
 
 // dmabufCaps is the caps for DMA-BUF pictures, empty when they must be read by the CPU.
 func (m *Method) dmabufCaps(codec media.Codec, l media.Layout) string {
@@ -128,26 +124,19 @@ func (m *Method) explain(codec media.Codec, err error) error {
 	return m.Explain(codec, err)
 }
 
-// checkOptions refuses options that the method does not know.
+// checkOptions refuses options that the method does not know and values of another form.
 func (m *Method) checkOptions(options map[string]string) error {
+	known := slices.Sorted(maps.Keys(m.Options))
 	for key, value := range options {
-		if !contains(m.Options, key) {
-			return fmt.Errorf("option %q is none of method %s (%s)", key, m.Name, strings.Join(m.Options, ", "))
+		form := m.Options[key]
+		if form == nil {
+			return fmt.Errorf("option %q is none of method %s (%s)", key, m.Name, strings.Join(known, ", "))
 		}
-		if len(value) > maxOption {
-			return fmt.Errorf("option %s has %d bytes, at most %d", key, len(value), maxOption)
+		if len(value) > maxOption || !form.MatchString(value) {
+			return fmt.Errorf("option %s=%.64q does not match %v", key, value, form)
 		}
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // order sorts methods by preference; empty keeps the plugin's own order. Names that it does not have are an error.

@@ -3,6 +3,7 @@ package encode
 import (
 	"errors"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -97,7 +98,7 @@ func TestMisuse(t *testing.T) {
 	if _, err := p.Probe(t.Context(), &pluginpb.ProbeRequest{Frames: maxProbeFrames + 1, Size: &pluginpb.Size{Width: 1}}); err == nil {
 		t.Error("a probe without limits is taken")
 	}
-	m := Method{Name: "m", Options: []string{"threads"}}
+	m := Method{Name: "m", Options: map[string]*regexp.Regexp{"threads": regexp.MustCompile("^[0-9]+$")}}
 	if err := m.checkOptions(map[string]string{"thread": "1"}); err == nil || !strings.Contains(err.Error(), "threads") {
 		t.Error(err)
 	}
