@@ -155,6 +155,9 @@ func (m *portalMethod) learnSize(ctx context.Context, s *pipewireSource, c *port
 func (m *portalMethod) addInput(ctx context.Context, s *pipewireSource, c *portal.Cast, r *pluginpb.StartCaptureRequest) error {
 	switch {
 	case c.Devices != 0:
+		if c.Width == 0 { // not every backend tells; without scaling it is the picture's
+			c.Width, c.Height = int32(s.info.Size.Width), int32(s.info.Size.Height)
+		}
 		s.input, s.info.Input = newInjector(&portalDevice{cast: c}), true
 		s.info.Reason += ", with input by RemoteDesktop"
 		return nil

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/wavry/fleet/plugins/internal/capture"
+)
+
+// TestChooseMonitor proves: the one asked for, else the primary, else any that is lit.
+func TestChooseMonitor(t *testing.T) {
+	states := []monitorState{{Spec: monitorSpec{Connector: "A"}}, {Spec: monitorSpec{Connector: "B"}}, {Spec: monitorSpec{Connector: "dark"}}}
+	lit := func(primary bool, connector string) logicalMonitor {
+		return logicalMonitor{Primary: primary, Monitors: []monitorSpec{{Connector: connector}}}
+	}
+	tests := []struct {
+		name    string
+		logical []logicalMonitor
+		wish    string
+		want    string
+	}{
+		{"primary", []logicalMonitor{lit(false, "A"), lit(true, "B")}, "", "B"},
+		{"asked for", []logicalMonitor{lit(false, "A"), lit(true, "B")}, "A", "A"},
+		{"unknown name", []logicalMonitor{lit(false, "A"), lit(true, "B")}, "C", "B"},
+		{"dark", []logicalMonitor{lit(true, "A")}, "dark", "A"},
+		{"no primary", []logicalMonitor{lit(false, "A"), lit(false, "B")}, "", "A"},
+		{"none", nil, "", ""},
+		{"stale", []logicalMonitor{lit(true, "gone")}, "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, _ := chooseMonitor(states, test.logical, test.wish)
+			if (got == nil) != (test.want == "") || (got != nil && got.Spec.Connector != test.want) {
+				t.Errorf("chose %v, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// TestNearestMode proves that size counts before rate.
+func TestNearestMode(t *testing.T) {
+	modes := []monitorMode{
+		{ID: "hd60", Width: 1280, Height: 720, Refresh: 60}, {ID: "fhd30", Width: 1920, Height: 1080, Refresh: 30}, {ID: "fhd60", Width: 1920, Height: 1080, Refresh: 60},
+	}
+	for wish, want := range map[capture.Size]string{{Width: 1300, Height: 700}: "hd60", {Width: 1900, Height: 1100}: "fhd60", {Width: 9000, Height: 9000}: "fhd60"} {
+		if got := nearestMode(modes, wish); got.ID != want {
+			t.Errorf("for %v %s, want %s", wish, got.ID, want)
+		}
+	}
+}
+
+// TestNotches proves the rounding of v120 to clicks.
+func TestNotches(t *testing.T) {
+	for v120, want := range map[int32]int32{0: 0, 59: 0, 60: 1, 120: 1, 180: 2, 240: 2, -59: 0, -60: -1, -120: -1} {
+		if got := notches(v120); got != want {
+			t.Errorf("notches(%d) = %d, want %d", v120, got, want)
+		}
+	}
+}
+
+// TestScaled proves that both edges of the output are on it.
+func TestScaled(t *testing.T) {
+	size := capture.Size{Width: 100, Height: 50}
+	for _, test := range [][4]float64{{0, 0, 0, 0}, {1, 1, 99, 49}, {0.5, 0.5, 50, 25}} {
+		if x, y := scaled(test[0], test[1], size); x != test[2] || y != test[3] {
+			t.Errorf("scaled(%v, %v) = %v, %v", test[0], test[1], x, y)
+		}
+	}
+}
