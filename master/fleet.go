@@ -47,6 +47,7 @@ type liveRelay struct {
 	// base are the totals when the present state began; since is that state's begin.
 	baseOK, baseFailed uint64
 	since              state.Millis
+	heard              time.Time // of the last report
 	lost               time.Time // since when it is not eligible by health; zero: it is
 }
 

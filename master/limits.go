@@ -35,7 +35,7 @@ const (
 	// tick is how often the leader looks at its timers.
 	tick = 250 * time.Millisecond
 	// housekeeping is how often it looks at keys, probation and drains.
-	housekeeping = time.Second
+	housekeeping = 500 * time.Millisecond
 
 	// moverWidth is how many viewers are moved off relays at once; each costs a host and a browser a handshake.
 	moverWidth = 32
@@ -44,6 +44,9 @@ const (
 	// relayLost is how long a relay with circuits may be neither healthy nor linked before its viewers are moved: a restart that keeps its
 	// sockets takes less.
 	relayLost = 1500 * time.Millisecond
+
+	// relaySilent is how long a linked relay may say nothing before its link counts for nothing: two reports and a bit.
+	relaySilent = 2*reportInterval + time.Second
 
 	// shutdownGrace is how long running calls may take when the server stops.
 	shutdownGrace = 3 * time.Second

@@ -11,6 +11,7 @@ import (
 // TestAdmission proves the whole way of an admission: a grant with a token that verifies offline, direct and relay candidates, and the host's signature;
 // that a retry gives the same lease; and that the end reaches host and gateway.
 func TestAdmission(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, nil)
 	c.leader()
 	h, r := c.host("h1", 2, nil), c.activeRelay("r1")
@@ -58,6 +59,7 @@ func TestAdmission(t *testing.T) {
 
 // TestRefusals proves the reason of each refusal an admission can meet.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, nil)
 	c.leader()
 	gw, op, ctx := c.client("t-gateway"), c.client("t-operator"), testContext(t)
@@ -126,6 +128,7 @@ func isReason(err error, want masterapi.Reason) bool {
 
 // TestRolesAreEnforced proves that each service may do its own part only and that strangers may fetch nothing but the public keys.
 func TestRolesAreEnforced(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, nil)
 	c.leader()
 	ctx := testContext(t)
@@ -155,6 +158,7 @@ func second[T any](_ T, err error) error { return err }
 // TestKeysRotateAndRevoke proves that leases of before and after a rotation verify, that hosts and relays learn of each change, and that a revoked key
 // ends its leases.
 func TestKeysRotateAndRevoke(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, nil)
 	c.leader()
 	h, op, gw, ctx := c.host("h1", 5, nil), c.client("t-operator"), c.client("t-gateway"), testContext(t)
@@ -198,6 +202,7 @@ func TestKeysRotateAndRevoke(t *testing.T) {
 
 // TestLeasesEnd proves renewal by the host, revocation of one lease, and expiry of one nobody renews.
 func TestLeasesEnd(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, func(c *Config) { c.LeaseLifetime = 2 * time.Second })
 	c.leader()
 	h, op, gw, ctx := c.host("h1", 5, nil), c.client("t-operator"), c.client("t-gateway"), testContext(t)
@@ -233,6 +238,7 @@ func mustAdmit(t *testing.T, c *cluster, id string) *masterapi.Grant {
 
 // TestRelayDrain proves that draining a relay moves its viewers to another one before the old lease ends, and that it is drained when empty.
 func TestRelayDrain(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, nil)
 	c.leader()
 	h, r1 := c.host("h1", 5, nil), c.activeRelay("r1")
@@ -266,6 +272,7 @@ func TestRelayDrain(t *testing.T) {
 
 // TestRelayLost proves that viewers of a relay whose link is gone are moved without being asked for, and that a new process of it is on probation.
 func TestRelayLost(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, nil)
 	c.leader()
 	h, r1 := c.host("h1", 5, nil), c.activeRelay("r1")
@@ -287,6 +294,7 @@ func TestRelayLost(t *testing.T) {
 
 // TestHostRestart proves that sessions a new host process does not know are ended, and that a session the master does not know is ended at the host.
 func TestHostRestart(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, nil)
 	c.leader()
 	h := c.host("h1", 5, nil)
@@ -305,6 +313,7 @@ func TestHostRestart(t *testing.T) {
 
 // TestForcedRelay proves that a forced relay leaves no direct candidate and that a rejection by the relay is a clean refusal.
 func TestForcedRelay(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, nil)
 	c.leader()
 	h := c.host("h1", 5, nil)
@@ -330,6 +339,7 @@ func TestForcedRelay(t *testing.T) {
 
 // TestNoKEK proves that without a key-encryption key the server is not ready and says why, and never makes a key of its own.
 func TestNoKEK(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1, func(c *Config) { c.KEK = nil })
 	eventually(t, "leading", func() bool { return c.servers[0].leader.Load() != nil })
 	if err := c.servers[0].Ready(); !isReason(err, masterapi.Reason_REASON_NO_SIGNING_KEY) {

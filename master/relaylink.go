@@ -135,7 +135,7 @@ func (l *leader) attachRelay(relay *state.Relay, hello *masterapi.RelayHello, li
 	if r.boot != hello.GetBootId() {
 		r.baseOK, r.baseFailed = 0, 0 // a new process counts from zero
 	}
-	r.link, r.load, r.boot = link, nil, hello.GetBootId()
+	r.link, r.load, r.boot, r.heard = link, nil, hello.GetBootId(), l.m.cfg.Now()
 	if hello.GetConsulNode() != "" {
 		r.node = hello.GetConsulNode()
 	}
@@ -158,7 +158,7 @@ func (l *leader) relayReport(link *relayLink, r *masterapi.RelayReport) {
 	case *masterapi.RelayReport_Load:
 		l.fleet.mu.Lock()
 		if live := l.fleet.relays[link.id]; live != nil && live.link == link {
-			live.load = report.Load
+			live.load, live.heard = report.Load, l.m.cfg.Now()
 		}
 		l.fleet.mu.Unlock()
 	case *masterapi.RelayReport_CircuitBound:

@@ -218,9 +218,10 @@ func (l *leader) relayIsLost(id string, now time.Time) bool {
 	if live == nil || live.lost.IsZero() || now.Sub(live.lost) < relayLost || !l.fleet.settled() {
 		return false
 	}
-	// A relay that only lost its link still serves; Consul's word decides where there is one.
+	// A relay that only lost its link still serves, and one that only turned critical may be overloaded: it is lost when both are so.
 	status, _ := live.health.Status(now)
-	return status == health.Critical
+	silent := live.link == nil || now.Sub(live.heard) > relaySilent
+	return status == health.Critical && silent
 }
 
 func (l *leader) emptyHosts() {

@@ -165,7 +165,7 @@ func (r *router) RoundTrip(request *http.Request) (*http.Response, error) {
 
 // SaveSnapshot copies a snapshot archive of the cluster into w.
 func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) error {
-	ctx, err := c.withTarget(ctx)
+	ctx, err := c.leaderTarget(ctx)
 	if err != nil {
 		return err
 	}

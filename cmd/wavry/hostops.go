@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/cli"
+
+	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterclient"
+	"github.com/wavry/fleet/master/state"
+)
+
+func hostOperatorCommands(env *environment) map[string]cli.CommandFactory {
+	to := func(s masterapi.HostStateWord) func(*toolCall) error {
+		return func(c *toolCall) error { return setHost(c, s) }
+	}
+	pool := func(f *flag.FlagSet) { f.String("pool", "", "only this pool") }
+	return masterTools(env,
+		&masterTool{name: "host list", synopsis: "List the hosts", flags: pool, run: listHosts},
+		&masterTool{name: "host show", synopsis: "Show one host with its history", arg: "HOST", suggest: suggestHosts, run: showHost},
+		&masterTool{name: "host drain", synopsis: "Let a host take no new sessions", arg: "HOST", flags: reasonFlag, suggest: suggestHosts, run: to(masterapi.HostStateWord_HOST_STATE_DRAINING)},
+		&masterTool{name: "host activate", synopsis: "Let a host take sessions again", arg: "HOST", flags: reasonFlag, suggest: suggestHosts, run: to(masterapi.HostStateWord_HOST_STATE_ACTIVE)},
+		&masterTool{name: "host quarantine", synopsis: "Take a suspicious host out", arg: "HOST", flags: reasonFlag, suggest: suggestHosts, run: to(masterapi.HostStateWord_HOST_STATE_QUARANTINED)},
+		&masterTool{name: "host forget", synopsis: "Forget a host that is gone for good", arg: "HOST", suggest: suggestHosts, run: forgetHost},
+	)
+}
+
+func listHosts(c *toolCall) error {
+	r, err := c.client.Fleet().ListHosts(c.ctx, &masterapi.ListHostsRequest{Pool: c.text("pool")})
+	if err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, m := range r.GetHosts() {
+		rows = append(rows, []string{
+			m.GetHostId(), m.GetPool(), dash(m.GetRegion()), state.HostWord(m.GetState()), healthText(m.GetHealth()), fmt.Sprintf("%d/%d", m.GetSlotsUsed(), m.GetSlots()),
+			dash(m.GetCapabilities().GetCompositor()), dash(m.GetCapabilities().GetEncoderPlugin()), ago(m.GetSince()), dash(m.GetReason()),
+		})
+	}
+	return c.show(r, "HOST\tPOOL\tREGION\tSTATE\tHEALTH\tSLOTS\tCOMPOSITOR\tENCODER\tSINCE\tREASON", rows)
+}
+
+func showHost(c *toolCall) error {
+	m, err := c.client.Fleet().GetHost(c.ctx, &masterapi.GetHostRequest{HostId: c.arg})
+	if err != nil {
+		return err
+	}
+	caps := m.GetCapabilities()
+	rows := [][]string{
+		{"Host", m.GetHostId()}, {"Pool", m.GetPool()}, {"Region", dash(m.GetRegion())}, {"Version", dash(m.GetVersion())},
+		{"State", state.HostWord(m.GetState()) + " " + ago(m.GetSince()) + " by " + dash(m.GetActor()) + ": " + dash(m.GetReason())},
+		{"Health", healthText(m.GetHealth())}, {"Slots", fmt.Sprintf("%d of %d used", m.GetSlotsUsed(), m.GetSlots())},
+		{"Direct addresses", dash(strings.Join(m.GetDirectAddresses(), " "))}, {"Compositor", dash(caps.GetCompositor())},
+		{"Capture", dash(caps.GetCapturePlugin())}, {"Encoder", dash(caps.GetEncoderPlugin())}, {"Codecs", dash(strings.Join(caps.GetCodecs(), " "))}, {"GPU", dash(caps.GetGpu())},
+	}
+	return c.show(m, "", append(rows, historyRows(m.GetHistory())...))
+}
+
+func setHost(c *toolCall, to masterapi.HostStateWord) error {
+	m, err := c.client.Fleet().SetHostState(c.ctx, &masterapi.SetHostStateRequest{HostId: c.arg, State: to, Reason: c.text("reason")})
+	if err != nil {
+		return err
+	}
+	return c.done(m, "host %s is %s, %d of %d slots used", m.GetHostId(), state.HostWord(m.GetState()), m.GetSlotsUsed(), m.GetSlots())
+}
+
+func forgetHost(c *toolCall) error {
+	r, err := c.client.Fleet().ForgetHost(c.ctx, &masterapi.ForgetHostRequest{HostId: c.arg})
+	if err != nil {
+		return err
+	}
+	return c.done(r, "host %s forgotten", c.arg)
+}
+
+func suggestHosts(ctx context.Context, client *masterclient.Client) (ids []string) {
+	r, err := client.Fleet().ListHosts(ctx, &masterapi.ListHostsRequest{})
+	if err != nil {
+		return nil // completion stays silent
+	}
+	for _, m := range r.GetHosts() {
+		ids = append(ids, m.GetHostId())
+	}
+	return ids
+}
