@@ -87,7 +87,7 @@ func TestLayoutNames(t *testing.T) {
 func TestHasAltGr(t *testing.T) {
 	for text, want := range map[string]bool{
 		"key <RALT> { type= \"ONE_LEVEL\", symbols[Group1]= [ ISO_Level3_Shift ] };": true,
-		"key <RALT> { [ Alt_R, Meta_R ] }; key <LVL3> { [ ISO_Level3_Shift ] };":      false,
+		"key <RALT> { [ Alt_R, Meta_R ] }; key <LVL3> { [ ISO_Level3_Shift ] };":     false,
 		keymapText("de"): false,
 		"":               false,
 	} {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/wayland"
 )
@@ -193,7 +194,10 @@ func plausible(stamp, now media.Time) media.Time {
 func (c *wlrCopier) failed() error {
 	c.failures++
 	if c.failures > maxFailures {
-		return fmt.Errorf("compositor failed to copy output %s %d times in a row", c.desktop.output.Name(), c.failures)
+		return &pluginapi.UnavailableError{
+			Reason: fmt.Sprintf("compositor failed to copy output %s %d times in a row", c.desktop.output.Name(), c.failures),
+			Remedy: "the output was probably switched off or removed: switch it on (sway: output * power on), or name another with the option output",
+		}
 	}
 	c.restart()
 	c.retryAt = media.Now().Add(failurePause)

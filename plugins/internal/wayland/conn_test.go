@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,10 +19,19 @@ type compositor struct {
 	t       *testing.T
 	conn    *net.UnixConn
 	globals []Global
+
+	mu sync.Mutex // guards the following
 	// onSync, when set, is sent before the first sync is answered.
 	onSync []byte
 	// dieAtSync closes the connection instead of answering.
 	dieAtSync bool
+}
+
+// plan changes what the next sync does.
+func (c *compositor) plan(onSync []byte, die bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onSync, c.dieAtSync = onSync, die
 }
 
 // serve answers until the client leaves.
@@ -55,6 +65,8 @@ func (c *compositor) request(h header, body []byte) bool {
 			c.send(event(order.Uint32(body), 0, g.Name, g.Interface, g.Version))
 		}
 	case h.object == displayID && h.opcode == 0: // sync
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if c.dieAtSync {
 			return false
 		}
@@ -116,7 +128,7 @@ func TestProtocolError(t *testing.T) {
 	c := connect(t, server)
 	var f FakeInput
 	c.register(&f, 4)
-	server.onSync = event(displayID, 0, f.ID(), uint32(7), "you may not")
+	server.plan(event(displayID, 0, f.ID(), uint32(7), "you may not"), false)
 	err := c.Roundtrip(t.Context())
 	var p *ProtocolError
 	if !errors.As(err, &p) || p.Interface != "org_kde_kwin_fake_input" || p.Code != 7 || p.Message != "you may not" {
@@ -132,7 +144,7 @@ func TestProtocolError(t *testing.T) {
 func TestEnds(t *testing.T) {
 	server := &compositor{}
 	c := connect(t, server)
-	server.dieAtSync = true
+	server.plan(nil, true)
 	if err := c.Roundtrip(t.Context()); !errors.Is(err, ErrCompositorGone) {
 		t.Errorf("died: %v", err)
 	}
