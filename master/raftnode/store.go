@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
 )
 
 // stores are where one server keeps its part of Raft.
@@ -30,20 +31,35 @@ func openStores(dir string, log hclog.Logger, failed func(error)) (*stores, erro
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make raft directory: %w", err)
 	}
-	w, err := wal.Open(path, wal.WithLogger(log.Named("wal")))
+	// The log's own Close leaves its metadata open, and with it the lock on the file: it is ours to close.
+	meta := &metadb.BoltMetaDB{}
+	w, err := wal.Open(path, wal.WithLogger(log.Named("wal")), wal.WithMetaStore(meta))
 	if err != nil {
-		return nil, fmt.Errorf("%w: open %s: %w", ErrStorage, path, err)
+		return nil, errors.Join(fmt.Errorf("%w: open %s: %w", ErrStorage, path, err), meta.Close())
 	}
+	closer := closers{w, meta}
 	watched := &watchedStore{WAL: w, failed: failed}
 	cache, err := raft.NewLogCache(logCache, watched)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make log cache: %w", err), w.Close())
+		return nil, errors.Join(fmt.Errorf("make log cache: %w", err), closer.Close())
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(filepath.Join(dir, "raft"), snapshotsKept, log.Named("snapshot"))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), w.Close())
+		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), closer.Close())
 	}
-	return &stores{logs: cache, stable: watched, snapshots: snapshots, closer: w}, nil
+	return &stores{logs: cache, stable: watched, snapshots: snapshots, closer: closer}, nil
+}
+
+// closers are closed one after the other.
+type closers []io.Closer
+
+// Close implements io.Closer.
+func (c closers) Close() error {
+	var problems []error
+	for _, one := range c {
+		problems = append(problems, one.Close())
+	}
+	return errors.Join(problems...)
 }
 
 // watchedStore reports the first failed write, so that the server stops with a clear error instead of campaigning with a log it cannot write.
