@@ -95,9 +95,11 @@ func TestHasherBound(t *testing.T) {
 			})
 		}
 		synctest.Wait()
+		mu.Lock()
 		if busy != 5 {
 			t.Errorf("%d refused at once, want 5", busy)
 		}
+		mu.Unlock()
 		wg.Wait() // fake time runs to maxWait
 		if busy != queuePerSlot+5 {
 			t.Errorf("%d refused in all", busy)
@@ -184,7 +186,8 @@ func TestRecoveryCodes(t *testing.T) {
 // Tokens are long, different, and never printed by accident.
 func TestTokens(t *testing.T) {
 	a, b := NewToken(), NewToken()
-	if a == b || len(a) != 43 || len(HashToken(string(a))) != 64 || NewID("u-") == NewID("u-") {
+	id, other := NewID("u-"), NewID("u-")
+	if a == b || len(a) != 43 || len(HashToken(string(a))) != 64 || id == other {
 		t.Fatalf("tokens of %d characters", len(a))
 	}
 	var log bytes.Buffer
