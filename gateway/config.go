@@ -154,7 +154,7 @@ type Consul struct {
 func DefaultConfig() Config {
 	return Config{
 		ID: "gateway", Version: "dev",
-		BindAddr: "127.0.0.1:7400", OpsAddr: "127.0.0.1:7401",
+		BindAddr: "127.0.0.1:7500", OpsAddr: "127.0.0.1:7501",
 		Store: store.Config{Driver: store.SQLite, DSN: "wavry-gateway/gateway.sqlite"}, KeyFile: "wavry-gateway/seal.key",
 		OpenPools: []string{"*"}, MaxSessions: 4, Grace: 30 * time.Second,
 		LoginLifetime: 30 * 24 * time.Hour, LoginIdle: 7 * 24 * time.Hour, LinkLifetime: 72 * time.Hour,

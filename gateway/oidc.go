@@ -165,8 +165,8 @@ func oidcCallback(c *call) (any, error) {
 	return handled, nil
 }
 
-// identity is who the provider says this is.
-type identity struct {
+// oidcIdentity is who the provider says this is.
+type oidcIdentity struct {
 	issuer, subject string
 	email           string // empty unless verified
 	name            string
@@ -174,36 +174,36 @@ type identity struct {
 }
 
 // identify trades the code for an ID token and verifies it: signature, issuer, audience, expiry, nonce.
-func (o *oidcClient) identify(ctx context.Context, f flow, code string) (identity, error) {
+func (o *oidcClient) identify(ctx context.Context, f flow, code string) (oidcIdentity, error) {
 	provider, config, err := o.discover(ctx)
 	if err != nil {
-		return identity{}, err
+		return oidcIdentity{}, err
 	}
 	ctx = oidc.ClientContext(ctx, o.http)
 	tokens, err := config.Exchange(ctx, code, oauth2.VerifierOption(f.Verifier))
 	if err != nil {
-		return identity{}, err
+		return oidcIdentity{}, err
 	}
 	raw, ok := tokens.Extra("id_token").(string)
 	if !ok {
-		return identity{}, errors.New("no id_token in the answer")
+		return oidcIdentity{}, errors.New("no id_token in the answer")
 	}
 	token, err := provider.Verifier(&oidc.Config{ClientID: o.cfg.ClientID}).Verify(ctx, raw)
 	if err != nil {
-		return identity{}, err
+		return oidcIdentity{}, err
 	}
 	if subtle.ConstantTimeCompare([]byte(token.Nonce), []byte(f.Nonce)) != 1 {
-		return identity{}, errors.New("nonce of another sign-in")
+		return oidcIdentity{}, errors.New("nonce of another sign-in")
 	}
 	var claims map[string]any
 	if err := token.Claims(&claims); err != nil {
-		return identity{}, err
+		return oidcIdentity{}, err
 	}
 	return o.identityOf(token, claims), nil
 }
 
-func (o *oidcClient) identityOf(token *oidc.IDToken, claims map[string]any) identity {
-	who := identity{issuer: token.Issuer, subject: token.Subject}
+func (o *oidcClient) identityOf(token *oidc.IDToken, claims map[string]any) oidcIdentity {
+	who := oidcIdentity{issuer: token.Issuer, subject: token.Subject}
 	if verified, ok := claims["email_verified"].(bool); ok && verified {
 		who.email, _ = claims["email"].(string)
 	}
@@ -244,7 +244,7 @@ func roleFromClaim(claim any, admin, operator []string) store.Role {
 }
 
 // accountOf finds, binds or makes the account of an identity, and gives it the role its claim says.
-func (c *call) accountOf(who identity) (store.User, error) {
+func (c *call) accountOf(who oidcIdentity) (store.User, error) {
 	s, ctx := c.open.store, c.Context()
 	u, err := s.UserByOIDC(ctx, who.issuer, who.subject)
 	if errors.Is(err, store.ErrNotFound) && who.email != "" {
@@ -271,7 +271,7 @@ func (c *call) accountOf(who identity) (store.User, error) {
 }
 
 // createFor makes an account named by the verified e-mail address or else by the provider's name for the person.
-func (c *call) createFor(who identity) (store.User, error) {
+func (c *call) createFor(who oidcIdentity) (store.User, error) {
 	if !c.gw.cfg.OIDC.Create {
 		return store.User{}, forbidden("There is no account for you here; ask an admin for one.")
 	}

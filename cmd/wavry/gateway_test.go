@@ -86,7 +86,7 @@ func TestGatewayTools(t *testing.T) {
 		}
 		return out
 	}
-	if link := must("gateway invite", "-name", "ada", "-role", "admin"); !strings.HasPrefix(link, "http://127.0.0.1:7400/"+signalapi.LinkFragment) {
+	if link := must("gateway invite", "-name", "ada", "-role", "admin"); !strings.HasPrefix(link, "http://127.0.0.1:7500/"+signalapi.LinkFragment) {
 		t.Fatalf("link %q", link)
 	}
 	must("gateway invite", "-name", "bob")
