@@ -3,12 +3,18 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/wavry/fleet/hostruntime/desktop"
+	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/plugins/internal/gstpipe"
 )
 
 // TestPortalCapturesWithoutAHuman proves on a real gnome-shell that the portal casts by a permission granted beforehand, that its
@@ -69,4 +75,75 @@ func TestPortalDialogIsReported(t *testing.T) {
 		t.Logf("start: %v", err)
 		wantText(t, err, "dialog", "portal_preauthorize=yes")
 	})
+}
+
+// TestPortalInputAfterADialog proves the portal's own input. A second capture plays the human who allows it in the dialog.
+func TestPortalInputAfterADialog(t *testing.T) {
+	inDesktop(t, desktop.GNOME, gnomeApp, func(t *testing.T, in inside) {
+		human := newInside(t)
+		human.home = t.TempDir()
+		human.start(t, &pluginpb.StartCaptureRequest{Methods: []string{"mutter"}})
+		answered := make(chan error, 1)
+		go func() { answered <- human.allow(t.Context()) }()
+		started := in.start(t, &pluginpb.StartCaptureRequest{Methods: []string{"portal"}, Options: map[string]string{"portal_input": "ask"}})
+		if err := <-answered; err != nil {
+			t.Fatal(err)
+		}
+		if !started.Input || !strings.Contains(started.Reason, "RemoteDesktop") {
+			t.Fatalf("started %v", started)
+		}
+		in.frames(t, 5)
+		in.wantInput(t, 1280)
+	})
+}
+
+// allow waits for the blue button of the portal's dialog, switches interaction on and presses it.
+func (in inside) allow(ctx context.Context) error {
+	source, err := framesource.Dial(ctx, filepath.Join(in.home, "source.sock"))
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	remote, node := source.PipeWire()
+	defer remote.Close()
+	p, err := gstpipe.Build("human", []gstpipe.Element{
+		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", remote.Fd()), gstpipe.P("path", node)}}, gstpipe.Caps("video/x-raw"), gstpipe.Sink(true),
+	})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := p.Start(5*time.Second, true); err != nil {
+		return err
+	}
+	const row, button = 448.0 / 720, 249.0 / 720
+	for until := time.Now().Add(6 * time.Second); time.Now().Before(until); {
+		picture, _, err := p.PullPicture(pullTimeout)
+		if errors.Is(err, gstpipe.ErrTimeout) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		blue := hasBlue(&picture)
+		picture.Release()
+		if blue {
+			events := []*pluginpb.InputEvent{moveTo(0.5, row), click(true), click(false), moveTo(852.0/1280, button), click(true), click(false)}
+			_, err := in.plugin.Inject(ctx, &pluginpb.InputBatch{Events: events})
+			return err
+		}
+	}
+	return errors.New("no dialog appeared")
+}
+
+// hasBlue finds the accent colour of GNOME's suggested action.
+func hasBlue(p *gstpipe.Picture) bool {
+	var grid [trialColumns * trialRows * trialPixel]byte
+	n := p.Sample(grid[:], trialPixel, trialColumns, trialRows)
+	for i := 0; i < n*trialPixel; i += trialPixel {
+		if b, g, r := grid[i], grid[i+1], grid[i+2]; b > 200 && g > 100 && g < 170 && r < 90 {
+			return true
+		}
+	}
+	return false
 }

@@ -39,6 +39,14 @@ type CastOptions struct {
 	CastVersion, RemoteVersion uint32
 }
 
+// persists says whether such a session can be restored.
+func (o CastOptions) persists() bool {
+	if o.Devices != 0 {
+		return o.RemoteVersion >= RemotePersistSince
+	}
+	return o.CastVersion >= castPersistSince
+}
+
 // Cast is one running screen cast. It ends with Close, with the bus, or by the user's hand (the Session's Closed signal).
 type Cast struct {
 	bus     *Bus
@@ -95,7 +103,7 @@ const Closed = sessionIface + ".Closed"
 func (p *Portal) selectAndStart(ctx context.Context, owner string, c *Cast, o CastOptions) error {
 	if o.Devices != 0 {
 		options := map[string]dbus.Variant{"types": dbus.MakeVariant(o.Devices)}
-		addToken(options, o.Token, o.RemoteVersion >= RemotePersistSince)
+		addToken(options, o.Token, o.persists())
 		if _, err := p.request(ctx, RemoteDesktop+".SelectDevices", options, c.Session); err != nil {
 			return err
 		}
@@ -105,7 +113,7 @@ func (p *Portal) selectAndStart(ctx context.Context, owner string, c *Cast, o Ca
 		options["cursor_mode"] = dbus.MakeVariant(o.Cursor)
 	}
 	// In a remote desktop session the devices carry the token.
-	addToken(options, o.Token, o.Devices == 0 && o.CastVersion >= castPersistSince)
+	addToken(options, o.Token, o.Devices == 0 && o.persists())
 	if _, err := p.request(ctx, ScreenCast+".SelectSources", options, c.Session); err != nil {
 		return err
 	}
@@ -113,7 +121,7 @@ func (p *Portal) selectAndStart(ctx context.Context, owner string, c *Cast, o Ca
 	if err != nil {
 		return err
 	}
-	c.Restored = o.Token != ""
+	c.Restored = o.Token != "" && o.persists()
 	return c.read(results)
 }
 
