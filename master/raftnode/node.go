@@ -131,6 +131,9 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) closeTransport() error {
+	if network, ok := n.transport.(*raft.NetworkTransport); ok {
+		network.CloseStreams() // the idle ones, which Close leaves open
+	}
 	if closer, ok := n.transport.(io.Closer); ok {
 		return closer.Close()
 	}

@@ -179,16 +179,51 @@ func (p *peeked) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-// half is a listener fed by the mux.
+// half is a listener fed by the mux. It closes the connections it handed out when it is shut: Raft's transport leaves that to the other end.
 type half struct {
 	address advertised
 	conns   chan net.Conn
 	done    chan struct{}
 	once    sync.Once
+
+	mu   sync.Mutex // guards the following
+	open map[*tracked]struct{}
+}
+
+// tracked is a connection that its half knows of.
+type tracked struct {
+	net.Conn
+	half *half
+}
+
+// Close implements net.Conn.
+func (t *tracked) Close() error {
+	t.half.mu.Lock()
+	delete(t.half.open, t)
+	t.half.mu.Unlock()
+	return t.Conn.Close()
+}
+
+func (h *half) track(conn net.Conn) net.Conn {
+	t := &tracked{Conn: conn, half: h}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open[t] = struct{}{}
+	return t
+}
+
+func (h *half) closeTracked() {
+	h.mu.Lock()
+	open := h.open
+	h.open = map[*tracked]struct{}{}
+	h.mu.Unlock()
+	for t := range open {
+		_ = t.Conn.Close() // it may be closed already
+	}
 }
 
 func newHalf(address advertised) *half {
-	return &half{address: address, conns: make(chan net.Conn, waiting), done: make(chan struct{})}
+	return &half{address: address, conns: make(chan net.Conn, waiting), done: make(chan struct{}), open: map[*tracked]struct{}{}}
 }
 
 func (h *half) hand(conn net.Conn) bool {
@@ -224,6 +259,7 @@ func (h *half) Close() error {
 func (h *half) shut() {
 	h.once.Do(func() {
 		close(h.done)
+		h.closeTracked()
 		for {
 			select {
 			case conn := <-h.conns:
@@ -246,6 +282,21 @@ func (a advertised) String() string  { return string(a) }
 type stream struct {
 	*half
 	mux *Mux
+}
+
+// Accept implements net.Listener.
+func (s *stream) Accept() (net.Conn, error) {
+	conn, err := s.half.Accept()
+	if err != nil {
+		return nil, err
+	}
+	conn = s.track(conn)
+	select {
+	case <-s.done:
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	default:
+		return conn, nil
+	}
 }
 
 // Dial implements raft.StreamLayer.
