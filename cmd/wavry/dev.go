@@ -38,6 +38,7 @@ Usage: wavry dev [options]
 
   -desktop KIND     auto (default), running, sway, gnome, kde, or test for a test picture
   -size WxH         size of a desktop that is started
+  -app "COMMAND"    what runs inside it, instead of a terminal
 `)
 }
 
@@ -52,6 +53,11 @@ func (c *devCommand) run(args []string) error {
 	flags.SetOutput(c.env.stderr)
 	kind := flags.String("desktop", "auto", "desktop to stream: auto, running, sway, gnome, kde or test")
 	size := flags.String("size", desktop.DefaultSize.String(), "size of a desktop that is started, WIDTHxHEIGHT")
+	var apps [][]string
+	flags.Func("app", "a command started inside such a desktop, words separated by spaces; may be repeated", func(s string) error {
+		apps = append(apps, strings.Fields(s))
+		return nil
+	})
 	if err := loadConfig("host", &cfg, flags, args); err != nil {
 		return err
 	}
@@ -71,7 +77,7 @@ func (c *devCommand) run(args []string) error {
 	if choice == desktopRunning || choice == desktopTest {
 		return c.serve(ctx, cfg, log, nil, nil)
 	}
-	return c.withDesktop(ctx, cfg, log, desktop.Kind(choice), *size)
+	return c.withDesktop(ctx, cfg, log, desktop.Config{Kind: desktop.Kind(choice), Apps: apps}, *size)
 }
 
 // Choices beside desktop.Kinds.
@@ -95,14 +101,13 @@ func chooseDesktop(kind string, lookup func(string) (string, bool)) (string, err
 }
 
 // withDesktop starts a desktop and streams it. The host ends first: its plugins are clients of the desktop.
-func (c *devCommand) withDesktop(ctx context.Context, cfg hostConfig, log *slog.Logger, kind desktop.Kind, sizeText string) error {
+func (c *devCommand) withDesktop(ctx context.Context, cfg hostConfig, log *slog.Logger, wish desktop.Config, sizeText string) error {
 	size, err := desktop.ParseSize(sizeText)
 	if err != nil {
 		return err
 	}
-	d, err := desktop.New(desktop.Config{
-		Kind: kind, Size: size, Logger: log, Guard: []string{"/proc/self/exe", "desktop", "guard"},
-	})
+	wish.Size, wish.Logger, wish.Guard = size, log, []string{"/proc/self/exe", "desktop", "guard"}
+	d, err := desktop.New(wish)
 	if err != nil {
 		return err
 	}

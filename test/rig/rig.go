@@ -4,12 +4,14 @@ package rig
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,4 +181,50 @@ func (p *Process) logIfFailed() {
 	if p.t.Failed() {
 		p.t.Logf("output of %v:\n%s", p.cmd.Args[1:], p.Output())
 	}
+}
+
+// Child finds the one descendant of a process that runs the named binary, waiting for it to start.
+func Child(t testing.TB, pid int, name string) int {
+	t.Helper()
+	deadline := time.NewTimer(startLimit)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if found := descendant(pid, name); found != 0 {
+			return found
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("process %d never had a child %s", pid, name)
+		}
+	}
+}
+
+// descendant searches the process tree; 0: not there.
+func descendant(pid int, name string) int {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		panic(err) // the pattern is a constant
+	}
+	for _, path := range tasks {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread ended meanwhile
+		}
+		for child := range strings.FieldsSeq(string(raw)) {
+			n, err := strconv.Atoi(child)
+			if err != nil {
+				continue
+			}
+			if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", n)); err == nil && filepath.Base(exe) == name {
+				return n
+			}
+			if found := descendant(n, name); found != 0 {
+				return found
+			}
+		}
+	}
+	return 0
 }
