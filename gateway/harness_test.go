@@ -25,7 +25,12 @@ import (
 
 type watchStream = connect.ServerStream[masterapi.SessionEvent]
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain finds goroutines that outlive Run. Two of certmagic's cannot be ended: its process-wide rate limiter, and the keeper of a
+// lock file, which notices within five seconds that the lock is gone.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"),
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
+}
 
 // testDeadline bounds each wait of a test.
 const testDeadline = 20 * time.Second
