@@ -58,7 +58,7 @@ func (l *Listener) accept() (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("accept an encoder: %w", err)
 	}
-	return &conn{c: c}, nil
+	return newConn(c)
 }
 
 // Sink is one connected encoder as the capturer sees it. Register, Send and Forget are called from one goroutine.
@@ -72,7 +72,7 @@ type Sink struct {
 }
 
 func startSink(c *conn, h hello, fd *os.File) (*Sink, error) {
-	if err := c.send(appendHello(nil, h), fd); err != nil {
+	if err := c.send(func(out []byte) []byte { return appendHello(out, h) }, fd); err != nil {
 		_ = c.close()
 		return nil, err
 	}
@@ -82,13 +82,15 @@ func startSink(c *conn, h hello, fd *os.File) (*Sink, error) {
 }
 
 // Register tells the encoder about a buffer. The file stays the caller's.
-func (s *Sink) Register(b Buffer) error { return s.c.send(appendBuffer(nil, b), b.File) }
+func (s *Sink) Register(b Buffer) error {
+	return s.c.send(func(out []byte) []byte { return appendBuffer(out, b) }, b.File)
+}
 
 // Forget tells the encoder that no frame will come in this buffer again.
-func (s *Sink) Forget(id uint32) error { return s.c.send(appendID(nil, typeForget, id), nil) }
+func (s *Sink) Forget(id uint32) error { return s.c.sendID(typeForget, id) }
 
 // Send hands over a frame; its buffer must not be touched until its id comes out of Released.
-func (s *Sink) Send(f Frame) error { return s.c.send(appendFrame(nil, f), nil) }
+func (s *Sink) Send(f Frame) error { return s.c.sendFrame(f) }
 
 // Released yields the ids of buffers the encoder gave back. It is never closed; use Done.
 func (s *Sink) Released() <-chan uint32 { return s.released }

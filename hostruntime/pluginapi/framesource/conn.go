@@ -11,19 +11,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conn sends and receives whole messages with at most one descriptor each.
+// conn sends and receives whole messages with at most one descriptor each. Its buffers make a frame cost no allocation.
 type conn struct {
-	c       *net.UnixConn
-	writeMu sync.Mutex
+	c *net.UnixConn
+
+	writeMu sync.Mutex // guards out
+	out     [maxMessage]byte
+
+	receiver
 }
 
-func (c *conn) send(msg []byte, file *os.File) error {
+// newConn takes c over.
+func newConn(c *net.UnixConn) (*conn, error) {
+	n := &conn{c: c}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("use frame source connection: %w", err), c.Close())
+	}
+	n.receiver.init(raw)
+	return n, nil
+}
+
+// oobSize has room for more descriptors (four) than a message may have, so that a peer who sends them is seen and refused.
+const oobSize = 32
+
+// send builds a message with append and sends it.
+func (c *conn) send(build func(b []byte) []byte, file *os.File) error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.write(build(c.out[:0]), file)
+}
+
+// sendFrame is send for the message that is sent most; a closure would be allocated.
+func (c *conn) sendFrame(f Frame) error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.write(appendFrame(c.out[:0], f), nil)
+}
+
+// sendID is sendFrame's counterpart for RELEASE and FORGET.
+func (c *conn) sendID(kind byte, id uint32) error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.write(appendID(c.out[:0], kind, id), nil)
+}
+
+// write is called with writeMu held.
+func (c *conn) write(msg []byte, file *os.File) error {
 	var oob []byte
 	if file != nil {
 		oob = unix.UnixRights(int(file.Fd()))
 	}
-	c.writeMu.Lock()
-	defer c.writeMu.Unlock()
 	if _, _, err := c.c.WriteMsgUnix(msg, oob, nil); err != nil {
 		return fmt.Errorf("send frame source message %d: %w", msg[0], err)
 	}
@@ -32,21 +70,21 @@ func (c *conn) send(msg []byte, file *os.File) error {
 
 // receive returns the next message and its descriptor, which is nil exactly when the message has none.
 func (c *conn) receive() (message, *os.File, error) {
-	var buf [maxMessage]byte
-	// Room for two descriptors, so that a peer who sends more than one is seen and refused.
-	oob := make([]byte, unix.CmsgSpace(2*4))
-	n, oobn, _, _, err := c.c.ReadMsgUnix(buf[:], oob)
+	n, oobn, flags, err := c.receiver.read()
 	if err != nil {
 		return message{}, nil, err
 	}
 	if n == 0 { // end of a SOCK_SEQPACKET connection
 		return message{}, nil, io.EOF
 	}
-	files, err := parseRights(oob[:oobn])
+	files, err := parseRights(c.oob[:oobn])
 	if err != nil {
 		return message{}, nil, err
 	}
-	m, err := parse(buf[:n])
+	m, err := parse(c.in[:n])
+	if err == nil && flags&unix.MSG_CTRUNC != 0 {
+		err = &MessageError{Type: m.kind, Problem: "more descriptors than a message may have"}
+	}
 	if err == nil {
 		err = checkDescriptors(m, files)
 	}

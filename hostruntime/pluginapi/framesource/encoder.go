@@ -5,18 +5,23 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 )
 
 // Source is the encoder plugin's end.
 type Source struct {
-	c      *conn
-	kind   Kind
-	node   uint32
+	c     *conn
+	kind  Kind
+	node  uint32
+	known map[uint32]bool // registered buffers
+	frame Frame           // what Event.Frame points to
+	id    uint32          // what Event.Forgot points to
+
+	mu     sync.Mutex // guards remote
 	remote *os.File
-	known  map[uint32]bool // registered buffers
 }
 
-// Event is what Next returns: exactly one of the fields is set.
+// Event is what Next returns: exactly one of the fields is set. Frame and Forgot are valid until the next call of Next.
 type Event struct {
 	Added  *Buffer // map it and keep it; close File after Forgot or at the end
 	Forgot *uint32 // its buffer will not be used again
@@ -33,7 +38,11 @@ func Dial(ctx context.Context, path string) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the capture plugin: %w", err)
 	}
-	s := &Source{c: &conn{c: nc.(*net.UnixConn)}, known: map[uint32]bool{}}
+	c, err := newConn(nc.(*net.UnixConn))
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{c: c, known: map[uint32]bool{}}
 	stop := closeOn(ctx, s.c)
 	defer stop()
 	if err := s.readHello(); err != nil {
@@ -65,8 +74,7 @@ func (s *Source) Kind() Kind { return s.kind }
 
 // PipeWire returns the remote's descriptor, which belongs to the caller from now on, and the node id.
 func (s *Source) PipeWire() (remote *os.File, node uint32) {
-	remote, s.remote = s.remote, nil
-	return remote, s.node
+	return s.takeRemote(), s.node
 }
 
 // Next blocks for the next event of a frame socket. On a PipeWire source it blocks until the capturer is gone. The ordinary
@@ -102,26 +110,35 @@ func (s *Source) event(m message, fd *os.File) (Event, error) {
 			return bad("unknown buffer forgotten")
 		}
 		delete(s.known, m.id)
-		return Event{Forgot: &m.id}, nil
+		s.id = m.id
+		return Event{Forgot: &s.id}, nil
 	case typeFrame:
 		if !s.known[m.frame.Buffer] {
 			return bad("frame in an unknown buffer")
 		}
-		return Event{Frame: &m.frame}, nil
+		s.frame = m.frame
+		return Event{Frame: &s.frame}, nil
 	}
 	return bad("a capturer does not send this after HELLO")
 }
 
 // Release gives a frame's buffer back. It may be called from any goroutine.
 func (s *Source) Release(buffer uint32) error {
-	return s.c.send(appendID(nil, typeRelease, buffer), nil)
+	return s.c.sendID(typeRelease, buffer)
 }
 
 // Close disconnects. It may be called from any goroutine, more than once.
 func (s *Source) Close() error {
-	if s.remote != nil {
-		_ = s.remote.Close()
-		s.remote = nil
+	if remote := s.takeRemote(); remote != nil {
+		_ = remote.Close() // a socket that nobody used
 	}
 	return s.c.close()
+}
+
+func (s *Source) takeRemote() *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	remote := s.remote
+	s.remote = nil
+	return remote
 }

@@ -114,10 +114,20 @@ func checkLayout(b Buffer) error {
 	if n := len(l.Planes); n < 1 || n > MaxPlanes {
 		return bad("%d planes, want 1..%d", n, MaxPlanes)
 	}
+	if b.Size < 0 {
+		return bad("size %d is negative", b.Size)
+	}
 	if b.Memory == MemoryDMABuf {
 		return nil // strides of a tiled buffer say nothing about its size; the driver checks
 	}
+	if want, known := planes[l.Format]; known && len(l.Planes) != want {
+		return bad("%d planes of %v, want %d", len(l.Planes), l.Format, want)
+	}
 	for i, p := range l.Planes {
+		// A stride shorter than a row would let the last row end behind the memory.
+		if row, known := rowBytes(l); known && p.Stride < row {
+			return bad("plane %d has a stride of %d bytes for rows of %d", i, p.Stride, row)
+		}
 		height := l.Height
 		if i > 0 {
 			height = (height + 1) / 2 // all our multi-plane formats are 4:2:0
@@ -127,6 +137,22 @@ func checkLayout(b Buffer) error {
 		}
 	}
 	return nil
+}
+
+// planes of the formats that this package knows; others are the encoder's business.
+var planes = map[media.FourCC]int{
+	media.FormatXRGB8888: 1, media.FormatARGB8888: 1, media.FormatXBGR8888: 1, media.FormatABGR8888: 1, media.FormatNV12: 2,
+}
+
+// rowBytes is the shortest stride of a known format, the same for each of its planes.
+func rowBytes(l media.Layout) (int, bool) {
+	switch l.Format {
+	case media.FormatNV12:
+		return l.Width + l.Width%2, true
+	case media.FormatXRGB8888, media.FormatARGB8888, media.FormatXBGR8888, media.FormatABGR8888:
+		return 4 * l.Width, true
+	}
+	return 0, false
 }
 
 // reader takes fields off a packet; after the first missing byte everything is zero and short is set.
