@@ -120,6 +120,7 @@ func (b *binder) begin(g *grant, req *relaywire.Bind, leg relaywire.Key, j *bind
 		id: g.circuit, tag: tag, port: uint16(port), named: g.viewer.IsValid(), viewAt: g.viewer,
 		lease: g.lease, hostID: g.host, hostKey: req.HostKey, began: j.now,
 	}
+	ci.rebinds.take(j.now)
 	b.renew(ci, g, req)
 	ci.secret.Store(&leg)
 	ci.hostSeen.Store(j.now)
@@ -148,6 +149,8 @@ func (b *binder) again(ci *circuit, g *grant, req *relaywire.Bind, leg relaywire
 		return 0
 	case req.Time <= ci.bindTime:
 		return relaywire.Replayed
+	case !ci.rebinds.take(j.now):
+		return relaywire.RateLimited
 	}
 	if !req.Renew {
 		if reason := b.rebind(ci, leg, j); reason != 0 {

@@ -56,6 +56,7 @@ type circuit struct {
 	bindTime int64 // time of the newest BIND or RENEW, the host's clock
 	bindID   uint64
 	began    int64
+	rebinds  rebindLimit
 	moved    int64
 }
 

@@ -41,3 +41,15 @@ func (s *sourceLimit) take(from legKey, now int64) bool {
 	h = (h ^ h>>29 ^ lo) * 0xbf58476d1ce4e5b9
 	return takeFrom(&s.buckets[(h^h>>32)%sourceBuckets], 1e9/sourceRate, sourceBurst*(1e9/sourceRate), now)
 }
+
+// rebindLimit is a token bucket for the BINDs and RENEWs of one circuit; core.mu guards it.
+type rebindLimit struct{ full int64 }
+
+func (l *rebindLimit) take(now int64) bool {
+	next := max(l.full, now) + int64(rebindEvery)
+	if next-now > rebindBurst*int64(rebindEvery) {
+		return false
+	}
+	l.full = next
+	return true
+}

@@ -45,6 +45,11 @@ const (
 	// sourceBuckets bounds the memory of that limit: addresses share a bucket when their keyed hashes meet.
 	sourceBuckets = 8192
 
+	// rebindBurst and rebindEvery limit the BINDs and RENEWs of one circuit: a host sends one per half-life of its lease, and a few
+	// in a row when its path changes.
+	rebindBurst = 20
+	rebindEvery = time.Second
+
 	// strayRate limits answers to packets about circuits the relay does not have, all sources together.
 	strayRate = 5000
 

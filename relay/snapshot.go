@@ -49,11 +49,11 @@ func (c *core) export(now int64) []circuitRecord {
 			ID: ci.id, Tag: ci.tag, Port: ci.port, Named: ci.named, ViewAt: ci.viewAt, Host: ci.host.Load().key.remote(), Rate: ci.rate,
 			Expiry: ci.expiry.Load(), Secret: *ci.secret.Load(), Counter: ci.counter.Load(), Lease: ci.lease, HostID: ci.hostID,
 			HostKey: ci.hostKey, BindTime: ci.bindTime, BindID: ci.bindID, Began: time.Duration(now - ci.began),
-			Moved: time.Duration(now - ci.moved), HostSeen: time.Duration(now - ci.hostSeen.Load()),
-			ViewerSeen: time.Duration(now - ci.viewerSeen.Load()),
+			HostSeen: time.Duration(now - ci.hostSeen.Load()),
 		}
 		if v := ci.viewer.Load(); v != nil {
 			r.Viewer = v.key.remote()
+			r.Moved, r.ViewerSeen = time.Duration(now-ci.moved), time.Duration(now-ci.viewerSeen.Load())
 		}
 		list = append(list, r)
 	}
