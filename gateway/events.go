@@ -138,7 +138,7 @@ func (g *Gateway) reconcileRegularly(ctx context.Context) error {
 
 // reconcile compares. The store is read first: what it holds then and the master does not list afterwards has ended.
 func (g *Gateway) reconcile(ctx context.Context) error {
-	running, err := g.open.Load().store.RunningSessions(ctx, "")
+	running, err := g.runningSessions(ctx)
 	if err != nil || len(running) == 0 {
 		return err
 	}
@@ -146,17 +146,30 @@ func (g *Gateway) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := map[string]bool{}
-	for _, s := range running {
-		if live[s.ID] || seen[s.ID] {
+	for id, s := range running {
+		if live[id] {
 			continue
 		}
-		seen[s.ID] = true
 		if err := g.confirmEnd(ctx, s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// runningSessions reads all pages of the store's running sessions, one part of each.
+func (g *Gateway) runningSessions(ctx context.Context) (map[string]store.Session, error) {
+	running := map[string]store.Session{}
+	for after := ""; ; {
+		page, err := g.open.Load().store.RunningAfter(ctx, after, store.MaxList)
+		if err != nil || len(page) == 0 {
+			return running, err
+		}
+		for _, s := range page {
+			running[s.ID] = s
+		}
+		after = page[len(page)-1].ID
+	}
 }
 
 // confirmEnd asks why a session has ended, and notes it.

@@ -152,7 +152,7 @@ func TestEvents(t *testing.T) {
 		t.Fatalf("event %+v", e)
 	}
 	eventually(t, "the store knows", func() bool {
-		left, err := s.open.Load().store.RunningSessions(t.Context(), "")
+		left, err := s.open.Load().store.RunningAfter(t.Context(), "", 10)
 		return err == nil && len(left) == 0
 	})
 }
@@ -199,7 +199,7 @@ func TestReconcile(t *testing.T) {
 	s.fleet.endQuietly(first.Session, masterapi.Reason_REASON_HOST_LOST)
 	s.resync()
 	eventually(t, "the end is found", func() bool {
-		left, err := s.open.Load().store.RunningSessions(t.Context(), "")
+		left, err := s.open.Load().store.RunningAfter(t.Context(), "", 10)
 		return err == nil && len(left) == 1 && left[0].ID == second.Session
 	})
 }

@@ -241,3 +241,36 @@ func TestSeal(t *testing.T) {
 		t.Error("a broken key file was accepted")
 	}
 }
+
+// FuzzDecode: whatever stands in the store is a hash within our bounds or an error.
+func FuzzDecode(f *testing.F) {
+	f.Add("$argon2id$v=19$m=64,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+	f.Add("$argon2id$v=19$m=4294967296,t=-1,p=256$$")
+	f.Fuzz(func(t *testing.T, encoded string) {
+		p, salt, key, err := decode(encoded)
+		if err != nil {
+			return
+		}
+		if p.Memory > maxMemory || p.Time > maxTime || len(salt) < 8 || len(key) != keyLen {
+			t.Fatalf("accepted %q: %+v, %d, %d", encoded, p, len(salt), len(key))
+		}
+		if _, _, _, err := decode(encode(p, salt, key)); err != nil {
+			t.Fatalf("what was read cannot be written and read: %v", err)
+		}
+	})
+}
+
+// BenchmarkVerify is the price of one sign-in with the default parameters.
+func BenchmarkVerify(b *testing.B) {
+	h := NewHasher(DefaultParams(), 1)
+	encoded, err := h.Hash(b.Context(), "correct horse")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if ok, _, err := h.Verify(b.Context(), encoded, "correct horse"); !ok || err != nil {
+			b.Fatal(ok, err)
+		}
+	}
+}

@@ -26,8 +26,8 @@ const (
 	maxMemory = 1 << 20 // KiB
 	maxTime   = 16
 
-	// queuePerSlot is how many sign-ins may wait for each one that is hashed; at 0.1 s each the last one waits below maxWait.
-	queuePerSlot = 32
+	// queuePerSlot is how many sign-ins may wait for each one that is hashed; at 0.3 s each the last one waits below maxWait.
+	queuePerSlot = 16
 	maxWait      = 5 * time.Second
 )
 
@@ -38,7 +38,8 @@ type Params struct {
 	Threads uint8
 }
 
-// DefaultParams is RFC 9106's second recommendation (64 MiB) with one thread and three passes: ~0.15 s on one core of 2026.
+// DefaultParams is RFC 9106's second recommendation (64 MiB) with one thread and three passes: 0.3 s on one core
+// of a busy 2-core machine (BenchmarkVerify, 2026-11-23).
 func DefaultParams() Params { return Params{Memory: 64 << 10, Time: 3, Threads: 1} }
 
 // Hasher hashes and verifies passwords, at most slots at a time, so that sign-ins cannot exhaust memory (slots x Params.Memory).

@@ -405,8 +405,16 @@ func testSessions(t *testing.T, s *Store) {
 	if got, err = s.SessionPart(t.Context(), "s1", u.ID, "v1"); err != nil || got != x {
 		t.Fatalf("part %+v, %v", got, err)
 	}
-	if all, err := s.RunningSessions(t.Context(), ""); err != nil || len(all) != 2 {
-		t.Fatalf("running %+v, %v", all, err)
+	must(t, s.AddSession(t.Context(), Session{ID: "s2", Viewer: "v1", UserID: v.ID, Pool: "gnome", Role: "control", CreatedAt: start}))
+	for after, want := range map[string]string{"": "s1 s1", "s1": "s2", "s2": ""} {
+		page, err := s.RunningAfter(t.Context(), after, 1)
+		var ids []string
+		for _, p := range page {
+			ids = append(ids, p.ID)
+		}
+		if err != nil || strings.Join(ids, " ") != want {
+			t.Fatalf("page after %q: %v, %v", after, ids, err)
+		}
 	}
 	for _, first := range []bool{true, false} {
 		ended, err := s.EndSession(t.Context(), "s1", fmt.Sprint("reason-", first), "m", start.Add(time.Second))

@@ -56,11 +56,22 @@ func (s *Store) SessionControl(ctx context.Context, id string) (x Session, err e
 	return x, err
 }
 
-// RunningSessions lists the sessions of an account that have not ended; an empty userID lists everybody's.
+// RunningSessions lists the sessions of an account that have not ended, newest first, at most MaxList.
 func (s *Store) RunningSessions(ctx context.Context, userID string) (sessions []Session, err error) {
-	err = s.read(ctx, "list sessions", func(c conn) error {
+	err = s.read(ctx, "list sessions of account", func(c conn) error {
 		sessions, err = list(c, scanSession, `SELECT `+sessionColumns+` FROM sessions
-			WHERE ended_at = 0 AND (user_id = ? OR ? = '') ORDER BY created_at DESC LIMIT ?`, userID, userID, MaxList)
+			WHERE ended_at = 0 AND user_id = ? ORDER BY created_at DESC LIMIT ?`, userID, MaxList)
+		return err
+	})
+	return sessions, err
+}
+
+// RunningAfter pages through everybody's sessions that have not ended: the viewers of at most limit sessions with ids above
+// after, in order. The next page begins after the last id of this one; a page without sessions is the end.
+func (s *Store) RunningAfter(ctx context.Context, after string, limit int) (sessions []Session, err error) {
+	err = s.read(ctx, "list sessions", func(c conn) error {
+		sessions, err = list(c, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE ended_at = 0 AND id IN
+			(SELECT DISTINCT id FROM sessions WHERE ended_at = 0 AND id > ? ORDER BY id LIMIT ?) ORDER BY id`, after, limit)
 		return err
 	})
 	return sessions, err
