@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -176,10 +177,16 @@ func (r *encoderRun) started(e *pluginpb.EncodeStarted) {
 	}
 	c := r.source.started
 	r.p.brief = session.Started{
-		Capture: r.source.name + "/" + c.Method, Encoder: r.candidate.Name + "/" + e.Method, Input: c.Input, Resize: c.Resize,
+		Capture: backend(r.source.name, c.Method), Encoder: backend(r.candidate.Name, e.Method), Input: c.Input, Resize: c.Resize,
 		Width: int(c.GetSize().GetWidth()), Height: int(c.GetSize().GetHeight()),
 	}
 	r.p.sup.started(roleEncoder, r.run, media.Now())
+}
+
+// backend names what runs, for people; a candidate's name may have its wished method already.
+func backend(name, method string) string {
+	plugin, _, _ := strings.Cut(name, "/")
+	return plugin + "/" + method
 }
 
 func (r *encoderRun) serve(ctx context.Context, proc Process, applied settings) {

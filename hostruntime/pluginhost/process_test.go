@@ -290,6 +290,7 @@ func TestLogWriter(t *testing.T) {
 	if !strings.Contains(buf.String(), "suppressed=50") {
 		t.Fatal("does not say how many lines are missing")
 	}
+	fmt.Fprintln(w, `time=now level=INFO msg="all is well"`)
 	if tail := w.Tail(); len(tail) > tailBytes || !strings.HasSuffix(tail, "xxx") {
 		t.Fatalf("tail %q", tail)
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// logWriter turns a plugin's stderr into debug lines, at a bounded rate, and keeps the end of it.
+// logWriter turns a plugin's stderr into debug lines, at a bounded rate, and keeps the end of what is out of the ordinary.
 type logWriter struct {
 	log *slog.Logger
 	now func() time.Time
@@ -46,9 +46,9 @@ func (w *logWriter) line(s string) {
 	if s == "" {
 		return
 	}
-	w.tail = append(w.tail, s)
-	if len(w.tail) > tailLines {
-		w.tail = w.tail[1:]
+	if !routine(s) {
+		w.tail = append(w.tail, s)
+		w.tail = w.tail[max(0, len(w.tail)-tailLines):]
 	}
 	if !w.take() {
 		w.suppressed++
@@ -59,6 +59,16 @@ func (w *logWriter) line(s string) {
 		w.suppressed = 0
 	}
 	w.log.Log(context.Background(), slog.LevelDebug, "plugin stderr", "line", s)
+}
+
+// routine tells slog's lines of everyday life, in both its forms: they are not last words.
+func routine(s string) bool {
+	for _, mark := range []string{"level=INFO", "level=DEBUG", `"level":"INFO"`, `"level":"DEBUG"`} {
+		if strings.Contains(s, mark) {
+			return true
+		}
+	}
+	return false
 }
 
 // take is a token bucket.
