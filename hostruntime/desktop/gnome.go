@@ -67,6 +67,10 @@ func prepareGNOME(d *Desktop) (argv, env []string, err error) {
 	if err := d.writeOnce(path, gnomeSettings); err != nil {
 		return nil, nil, err
 	}
+	// gnome-shell warns once that it has no lock screen, and remembers by this file that it has.
+	if err := d.writeOnce(filepath.Join(d.places.home, ".local/share/gnome-shell/lock-warning-shown"), ""); err != nil {
+		return nil, nil, err
+	}
 	return []string{"gnome-shell", "--headless", "--wayland", "--no-x11", "--virtual-monitor", d.cfg.Size.String(), "--wayland-display", display}, nil, nil
 }
 
