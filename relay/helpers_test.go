@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -348,4 +349,24 @@ func paths(t *testing.T, f func(t *testing.T, path string)) {
 	for _, p := range []string{PathAuto, PathPortable} {
 		t.Run(p, func(t *testing.T) { f(t, p) })
 	}
+}
+
+// netConn is a viewer's socket.
+type netConn struct{ *net.UDPConn }
+
+// replace writes a file whole.
+func replace(path string, b []byte) error {
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func addrPort(ip string, port uint16) netip.AddrPort { return netip.AddrPortFrom(mustAddr(ip), port) }
+
+func addrOf(c *net.UDPConn) netip.AddrPort {
+	a := c.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
