@@ -2,15 +2,8 @@
 // plugin: the host runtime starts it.
 package main
 
-import (
-	"log/slog"
-	"os"
-
-	"github.com/wavry/fleet/hostruntime/pluginapi"
-	"github.com/wavry/fleet/plugins/internal/encode"
-)
+import "github.com/wavry/fleet/plugins/internal/encode"
 
 func main() {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	pluginapi.ServeEncoder(encode.New(encode.Config{Name: "encode-nvenc", Methods: methods(machine{}), Logger: log}))
+	encode.Serve(encode.Config{Name: "encode-nvenc", Methods: methods(machine{})})
 }

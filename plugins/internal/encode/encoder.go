@@ -1,7 +1,6 @@
 package encode
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -48,18 +47,9 @@ func startEncoder(m *Method, in Input, out chan<- result) (*encoder, error) {
 
 func (e *encoder) pull(out chan<- result) {
 	for {
-		u, err := e.pipeline.PullUnit(pullEvery)
-		now := media.Now()
-		if errors.Is(err, gstpipe.ErrTimeout) {
-			select {
-			case <-e.quit:
-				return
-			default:
-				continue
-			}
-		}
+		u, err := e.pipeline.PullUnit(0)
 		select {
-		case out <- result{from: e, unit: u, at: now, err: err}:
+		case out <- result{from: e, unit: u, at: media.Now(), err: err}:
 		case <-e.quit:
 			return
 		}

@@ -62,27 +62,33 @@ func (in *pipewireIntake) pump(ctx context.Context, deliver func(frame) bool) er
 		return err
 	}
 	defer p.Close()
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(stopped); p.Stop() })
+	defer func() {
+		if !stop() {
+			<-stopped
+		}
+	}()
 	if err := p.Start(startTimeout, true); err != nil {
 		return in.explain(err)
 	}
-	for ctx.Err() == nil {
-		picture, taken, err := p.PullPicture(pullEvery)
+	for {
+		picture, taken, err := p.PullPicture(0)
 		switch {
-		case err == nil:
-			now := media.Now()
-			f := frame{picture: picture, capture: stamped(taken, now), handoff: now}
-			if !deliver(f) {
-				f.picture.Release()
-				return nil
-			}
-		case errors.Is(err, gstpipe.ErrTimeout):
+		case ctx.Err() != nil:
+			picture.Release()
+			return nil
 		case errors.Is(err, gstpipe.ErrLayout):
 			return fmt.Errorf("picture of PipeWire node %d: %w", in.node, err)
-		default:
+		case err != nil:
 			return in.explain(err)
 		}
+		now := media.Now()
+		if !deliver(frame{picture: picture, capture: stamped(taken, now), handoff: now}) {
+			picture.Release()
+			return nil
+		}
 	}
-	return nil
 }
 
 func (in *pipewireIntake) chain() []gstpipe.Element {

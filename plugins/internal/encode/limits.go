@@ -16,8 +16,6 @@ const (
 	sampleEvery = 250 * time.Millisecond
 	// gridColumns x gridRows points are looked at: a window of 1/64 of the screen cannot hide.
 	gridColumns, gridRows = 64, 36
-	// pullEvery is how long the collecting goroutine waits inside GStreamer before it looks for errors.
-	pullEvery = 100 * time.Millisecond
 	// lostAfter is when a picture in the encoder counts as lost: dropped by it, or the encoder holds it back. 1080p in software
 	// on a loaded machine takes a tenth of it.
 	lostAfter = 1 * time.Second

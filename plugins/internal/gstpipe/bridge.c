@@ -1,6 +1,7 @@
 #include "bridge.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <gst/allocators/gstdmabuf.h>
 #include <gst/allocators/gstfdmemory.h>
@@ -110,9 +111,35 @@ gboolean wavry_force_key(GstElement *appsink) {
 }
 
 // ---- pulling
+//
+// Go waits for an eventfd in its poller instead of inside a C call: a blocked C call makes the Go runtime's monitor thread poll every
+// 20 us, which cost 0.7 ms of CPU per picture (measured 2026-11-23, Go 1.26, 2 cores, 60 pictures per second).
 
-gboolean wavry_pull_unit(GstElement *appsink, guint64 timeout, wavry_unit *out) {
-  GstSample *s = gst_app_sink_try_pull_sample(GST_APP_SINK_CAST(appsink), timeout);
+void wavry_wake(int wake) {
+  guint64 one = 1;
+  if (write(wake, &one, sizeof one) < 0) {
+    // EAGAIN: the counter is full, so the reader will wake anyway.
+  }
+}
+
+static GstFlowReturn on_sample(GstAppSink *sink, gpointer wake) {
+  (void)sink;
+  wavry_wake(GPOINTER_TO_INT(wake));
+  return GST_FLOW_OK;
+}
+
+static void on_eos(GstAppSink *sink, gpointer wake) {
+  (void)sink;
+  wavry_wake(GPOINTER_TO_INT(wake));
+}
+
+void wavry_wake_on_sample(GstElement *appsink, int wake) {
+  GstAppSinkCallbacks callbacks = {.eos = on_eos, .new_sample = on_sample};
+  gst_app_sink_set_callbacks(GST_APP_SINK_CAST(appsink), &callbacks, GINT_TO_POINTER(wake), NULL);
+}
+
+gboolean wavry_pull_unit(GstElement *appsink, wavry_unit *out) {
+  GstSample *s = gst_app_sink_try_pull_sample(GST_APP_SINK_CAST(appsink), 0);
   if (s == NULL)
     return FALSE;
   out->buffer = gst_sample_get_buffer(s);
@@ -180,8 +207,8 @@ static GstBuffer *share(GstBuffer *original, const wavry_layout *l) {
   return b;
 }
 
-gboolean wavry_pull_raw(GstElement *appsink, guint64 timeout, wavry_raw *out) {
-  GstSample *s = gst_app_sink_try_pull_sample(GST_APP_SINK_CAST(appsink), timeout);
+gboolean wavry_pull_raw(GstElement *appsink, wavry_raw *out) {
+  GstSample *s = gst_app_sink_try_pull_sample(GST_APP_SINK_CAST(appsink), 0);
   if (s == NULL)
     return FALSE;
   GstBuffer *original = gst_sample_get_buffer(s);
@@ -268,13 +295,16 @@ static void note_fault(GstObject *pipeline, GstMessage *message) {
 // Keeps the first error and drops everything, so that the bus never holds a message and needs no reader.
 static GstBusSyncReply on_message(GstBus *bus, GstMessage *message, gpointer pipeline) {
   (void)bus;
-  if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR)
+  if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR) {
     note_fault(GST_OBJECT_CAST(pipeline), message);
+    wavry_wake(GPOINTER_TO_INT(g_object_get_data(G_OBJECT(pipeline), "wavry-wake")));
+  }
   gst_message_unref(message);
   return GST_BUS_DROP;
 }
 
-void wavry_watch_bus(GstElement *pipeline) {
+void wavry_watch_bus(GstElement *pipeline, int wake) {
+  g_object_set_data(G_OBJECT(pipeline), "wavry-wake", GINT_TO_POINTER(wake));
   GstBus *bus = gst_element_get_bus(pipeline);
   gst_bus_set_sync_handler(bus, on_message, pipeline, NULL); // the bus dies with its pipeline
   gst_object_unref(bus);

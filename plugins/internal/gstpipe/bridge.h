@@ -46,13 +46,15 @@ gboolean wavry_push(GstElement *appsrc, GstBuffer *picture, gint64 pts, gint64 d
 gboolean wavry_push_bytes(GstElement *appsrc, const void *data, gsize size, gint64 pts);
 void wavry_end(GstElement *appsrc);
 gboolean wavry_force_key(GstElement *appsink);
-gboolean wavry_pull_unit(GstElement *appsink, guint64 timeout, wavry_unit *out);
+void wavry_wake_on_sample(GstElement *appsink, int wake);
+gboolean wavry_pull_unit(GstElement *appsink, wavry_unit *out);
 void wavry_unit_done(wavry_unit *unit);
-gboolean wavry_pull_raw(GstElement *appsink, guint64 timeout, wavry_raw *out);
+gboolean wavry_pull_raw(GstElement *appsink, wavry_raw *out);
 gboolean wavry_is_eos(GstElement *appsink);
 guint wavry_sample(GstBuffer *picture, guint plane, guint bytes, guint columns, guint rows, guint8 *out);
 
-void wavry_watch_bus(GstElement *pipeline);
+void wavry_wake(int wake);
+void wavry_watch_bus(GstElement *pipeline, int wake);
 gboolean wavry_fault_of(GstElement *pipeline, wavry_fault *out);
 void wavry_fault_free(wavry_fault *fault);
 gboolean wavry_wait_state(GstElement *pipeline, guint64 timeout);

@@ -7,12 +7,15 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"github.com/go-gst/go-gst/gst"
+	"golang.org/x/sys/unix"
 )
 
 // Element describes one element of a chain.
@@ -47,6 +50,9 @@ type Pipeline struct {
 	elements []*gst.Element
 	names    map[string]*gst.Element
 	text     string
+	wake     *os.File    // eventfd: something came out, or will not
+	count    [8]byte     // what is read from it
+	stopped  atomic.Bool // Stop was called
 }
 
 // Build makes and links the elements. Nothing runs before Start. Close must be called in the end, also without Start.
@@ -57,12 +63,27 @@ func Build(name string, chain []Element) (*Pipeline, error) {
 		return nil, fmt.Errorf("make pipeline %s: %w", name, err)
 	}
 	p := &Pipeline{pipeline: gp, names: map[string]*gst.Element{}}
-	C.wavry_watch_bus((*C.GstElement)(gp.Unsafe()))
-	if err := p.add(chain); err != nil {
+	if err := p.prepare(chain); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("build pipeline %s: %w", name, err)
 	}
 	return p, nil
+}
+
+func (p *Pipeline) prepare(chain []Element) error {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("make eventfd: %w", err)
+	}
+	p.wake = os.NewFile(uintptr(fd), "pipeline")
+	C.wavry_watch_bus(p.native(), C.int(fd))
+	if err := p.add(chain); err != nil {
+		return err
+	}
+	if sink := p.element(SinkName); sink != nil {
+		C.wavry_wake_on_sample(sink, C.int(fd))
+	}
+	return nil
 }
 
 func (p *Pipeline) add(chain []Element) error {
@@ -204,6 +225,11 @@ func (p *Pipeline) Err() error {
 func (p *Pipeline) Stop() {
 	// Going to NULL fails only when an element's driver does; there is nothing left to do about it then.
 	_ = p.pipeline.SetState(gst.StateNull)
+	p.stopped.Store(true)
+	if p.wake != nil {
+		// A full counter wakes as well.
+		_, _ = p.wake.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
 }
 
 // Close stops the pipeline and frees it. It is idempotent.
@@ -216,6 +242,9 @@ func (p *Pipeline) Close() {
 		drop(e.Object)
 	}
 	drop(p.pipeline.Object)
+	if p.wake != nil {
+		_ = p.wake.Close() // last: no element can write any more
+	}
 	p.pipeline, p.elements, p.names = nil, nil, nil
 }
 

@@ -4,7 +4,9 @@ package gstpipe
 import "C"
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"time"
 	"unsafe"
 
@@ -74,11 +76,12 @@ type Unit struct {
 	Key  bool          // as the encoder marked it
 }
 
-// PullUnit waits for a unit and copies it. It returns ErrTimeout, the pipeline's first error, or ErrClosed at the stream's end.
+// PullUnit waits for a unit, at most timeout (0: without limit), and copies it. It returns ErrTimeout, the pipeline's first error, or
+// ErrClosed at the stream's end and after Stop. One goroutine pulls from a pipeline.
 func (p *Pipeline) PullUnit(timeout time.Duration) (Unit, error) {
 	var u C.wavry_unit
-	if C.wavry_pull_unit(p.element(SinkName), C.guint64(timeout.Nanoseconds()), &u) == 0 {
-		return Unit{}, p.nothing()
+	if err := p.await(timeout, func() bool { return C.wavry_pull_unit(p.element(SinkName), &u) != 0 }); err != nil {
+		return Unit{}, err
 	}
 	defer C.wavry_unit_done(&u)
 	out := Unit{At: time.Duration(u.running), Key: u.key != 0, Data: make([]byte, int(u._map.size))}
@@ -91,8 +94,8 @@ func (p *Pipeline) PullUnit(timeout time.Duration) (Unit, error) {
 // ErrLayout for a picture that makes no sense, after which the next may.
 func (p *Pipeline) PullPicture(timeout time.Duration) (picture Picture, taken media.Time, err error) {
 	var r C.wavry_raw
-	if C.wavry_pull_raw(p.element(SinkName), C.guint64(timeout.Nanoseconds()), &r) == 0 {
-		return Picture{}, 0, p.nothing()
+	if err := p.await(timeout, func() bool { return C.wavry_pull_raw(p.element(SinkName), &r) != 0 }); err != nil {
+		return Picture{}, 0, err
 	}
 	if r.buffer == nil {
 		return Picture{}, 0, ErrLayout
@@ -119,12 +122,33 @@ func goLayout(l *C.wavry_layout, format string) media.Layout {
 	return out
 }
 
-func (p *Pipeline) nothing() error {
-	if err := p.Err(); err != nil {
-		return err
+// await tries to take something, and waits for the wake-up descriptor between the tries.
+func (p *Pipeline) await(timeout time.Duration, take func() bool) error {
+	var deadline time.Time
+	if timeout > 0 {
+		deadline = time.Now().Add(timeout)
 	}
-	if C.wavry_is_eos(p.element(SinkName)) != 0 {
+	if err := p.wake.SetReadDeadline(deadline); err != nil {
 		return ErrClosed
 	}
-	return ErrTimeout
+	for {
+		switch {
+		case p.stopped.Load():
+			return ErrClosed
+		case take():
+			return nil
+		}
+		if err := p.Err(); err != nil {
+			return err
+		}
+		if C.wavry_is_eos(p.element(SinkName)) != 0 {
+			return ErrClosed
+		}
+		if _, err := p.wake.Read(p.count[:]); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return ErrTimeout
+			}
+			return ErrClosed
+		}
+	}
 }

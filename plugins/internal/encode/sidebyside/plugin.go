@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/pluginhost"
+	"github.com/wavry/fleet/plugins/internal/encode"
+	"github.com/wavry/fleet/plugins/internal/encode/encodetest"
+)
+
+func newPainter(o options) *encode.Painter { return encode.NewPainter(o.width, o.height) }
+
+// runPlugin sends pictures to the plugin at the rate and returns the pipeline's text too.
+func runPlugin(ctx context.Context, dir string, o options) (result, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.seconds*float64(time.Second))+30*time.Second)
+	defer cancel()
+	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: o.plugin, TempDir: dir})
+	if err != nil {
+		return result{}, "", err
+	}
+	defer p.Kill()
+	path := filepath.Join(dir, "frames")
+	capturer, err := encodetest.Listen(path)
+	if err != nil {
+		return result{}, "", err
+	}
+	defer capturer.Close()
+	accepted := make(chan error, 1)
+	go func() { accepted <- capturer.Accept() }()
+	started, err := p.Encoder().Start(ctx, request(o, path))
+	if err != nil {
+		return result{}, "", err
+	}
+	if err := errors.Join(<-accepted, capturer.Register(3, o.width, o.height)); err != nil {
+		return result{}, "", err
+	}
+	units := make(chan *pluginpb.AccessUnit, 64)
+	go watch(ctx, p, units) // ends with ctx or the process
+	r, err := feed(ctx, p, capturer, units, o)
+	return r, started.Pipeline, err
+}
+
+func request(o options, path string) *pluginpb.StartEncodeRequest {
+	q := &pluginpb.StartEncodeRequest{SourcePath: path, Codec: "h264", BitsPerSecond: uint32(o.bps), Fps: o.fps}
+	if o.method != "" {
+		q.Methods = []string{o.method}
+	}
+	return q
+}
+
+func watch(ctx context.Context, p *pluginhost.Process, units chan<- *pluginpb.AccessUnit) {
+	_ = p.Encoder().Watch(ctx, func(e *pluginpb.EncodeEvent) error { // feed notices missing units
+		if u := e.GetUnit(); u != nil {
+			select {
+			case units <- u:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	})
+}
+
+// feed sends for the length of the run, after one second that does not count.
+func feed(ctx context.Context, p *pluginhost.Process, c *encodetest.Capturer, units <-chan *pluginpb.AccessUnit, o options) (result, error) {
+	tick := time.NewTicker(time.Duration(float64(time.Second) / o.fps))
+	defer tick.Stop()
+	warm := int(o.fps)
+	total := warm + int(o.fps*o.seconds)
+	var r result
+	var before time.Duration
+	for sent := 0; sent < total; {
+		select {
+		case <-tick.C:
+			if sent == warm {
+				var err error
+				if before, err = cpuTime(p.PID()); err != nil {
+					return r, err
+				}
+				r.latencies = r.latencies[:0]
+			}
+			switch err := c.Send(nil); {
+			case errors.Is(err, encodetest.ErrNoCredit):
+				r.dropped++ // the machine is busy with something else
+			case err != nil:
+				return r, fmt.Errorf("picture %d: %w", sent, err)
+			}
+			sent++
+		case u := <-units:
+			r.latencies = append(r.latencies, time.Duration(u.EncodeTime-u.CaptureTime))
+		case <-p.Exited():
+			return r, p.Err()
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
+	after, err := cpuTime(p.PID())
+	r.pictures = max(total-warm-r.dropped, 1)
+	r.cpu = (after - before) / time.Duration(r.pictures)
+	return r, err
+}
+
+// cpuTime is the user and system time of a process with all its threads, from /proc/PID/schedstat of its tasks, in nanoseconds.
+func cpuTime(pid int) (time.Duration, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(tasks) == 0 {
+		return 0, fmt.Errorf("process %d has no tasks", pid)
+	}
+	var total time.Duration
+	for _, t := range tasks {
+		text, err := os.ReadFile(t)
+		if err != nil {
+			continue // a thread that just ended
+		}
+		ns, _, _ := strings.Cut(string(text), " ")
+		n, err := strconv.ParseInt(ns, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read %s: %w", t, err)
+		}
+		total += time.Duration(n)
+	}
+	return total, nil
+}
