@@ -59,6 +59,8 @@ type Config struct {
 
 	// Region is the preferred region of hosts and relays for people who come to this gateway; empty: any.
 	Region string
+	// ForceRelay grants no direct candidates: browsers may reach relays only.
+	ForceRelay bool
 	// OpenPools are patterns (path.Match) of pools that every account may use; stored rules add to it, and deny.
 	OpenPools []string
 	// MaxSessions is how many sessions one person may control at once; 0: no limit.

@@ -5,12 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -64,7 +68,8 @@ func (s *Store) copyTo(ctx context.Context, path string) error {
 		return err
 	}
 	if s.Driver() == Postgres {
-		return run(ctx, "pg_dump", "--format=custom", "--no-owner", "--no-privileges", "--file="+path, "--dbname="+s.cfg.DSN)
+		dsn, password := splitPassword(s.cfg.DSN)
+		return run(ctx, password, "pg_dump", "--format=custom", "--no-owner", "--no-privileges", "--file="+path, "--dbname="+dsn)
 	}
 	// VACUUM INTO reads one snapshot and lets writers go on: https://www.sqlite.org/lang_vacuum.html
 	if _, err := s.db.ExecContext(ctx, `VACUUM INTO ?`, path); err != nil {
@@ -121,8 +126,30 @@ func Backups(folder string, d Driver) ([]string, error) {
 	return files, err
 }
 
+// keywordPassword is password=... in a connection string of keywords and values, quoted or not
+// (https://www.postgresql.org/docs/15/libpq-connect.html#LIBPQ-CONNSTRING).
+var keywordPassword = regexp.MustCompile(`(^|\s)password\s*=\s*('(?:\\.|[^'\\])*'|(?:\\.|[^\s\\])*)`)
+
+// splitPassword takes the password out of a connection string: everybody on the machine can read a program's arguments.
+func splitPassword(dsn string) (rest, password string) {
+	if config, err := pgconn.ParseConfig(dsn); err == nil {
+		password = config.Password
+	}
+	u, err := url.Parse(dsn)
+	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+		return keywordPassword.ReplaceAllString(dsn, "$1"), password
+	}
+	if u.User != nil {
+		u.User = url.User(u.User.Username())
+	}
+	q := u.Query()
+	q.Del("password")
+	u.RawQuery = q.Encode()
+	return u.String(), password
+}
+
 // run starts a PostgreSQL client program and returns what it complained about.
-func run(ctx context.Context, name string, args ...string) error {
+func run(ctx context.Context, password, name string, args ...string) error {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		return fmt.Errorf("%w: %s is missing; install postgresql-client, or back the database up with its own means", ErrNoTool, name)
@@ -130,6 +157,10 @@ func run(ctx context.Context, name string, args ...string) error {
 	var complaints bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stderr = &complaints
+	cmd.Env = os.Environ()
+	if password != "" {
+		cmd.Env = append(cmd.Env, "PGPASSWORD="+password)
+	}
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(complaints.String()))
 	}

@@ -17,7 +17,7 @@ func Verify(ctx context.Context, d Driver, path string) (Report, error) {
 	}
 	report := Report{Path: path, Bytes: info.Size()}
 	if d == Postgres {
-		err = run(ctx, "pg_restore", "--list", "--file="+os.DevNull, path)
+		err = run(ctx, "", "pg_restore", "--list", "--file="+os.DevNull, path)
 	} else {
 		err = verifySQLite(ctx, path, &report)
 	}
@@ -127,5 +127,6 @@ func restorePostgres(ctx context.Context, path string, target Config) error {
 	if tables > 0 {
 		return fmt.Errorf("%w: the database has %d tables; restore into an empty one", ErrExists, tables)
 	}
-	return run(ctx, "pg_restore", "--exit-on-error", "--single-transaction", "--no-owner", "--dbname="+target.DSN, path)
+	dsn, password := splitPassword(target.DSN)
+	return run(ctx, password, "pg_restore", "--exit-on-error", "--single-transaction", "--no-owner", "--dbname="+dsn, path)
 }
