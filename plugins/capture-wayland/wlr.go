@@ -68,6 +68,9 @@ var errCompositorSilent = fmt.Errorf("compositor did not answer for %v", pingTim
 
 // explainWlr adds what to do to the errors an operator can act on.
 func explainWlr(err error) error {
+	if err == nil {
+		return nil
+	}
 	var missing *wayland.MissingGlobalError
 	remedy := ""
 	switch {
