@@ -58,20 +58,6 @@ func TestHeartbeats(t *testing.T) {
 	r.beat(func(b *pluginpb.EncodeHeartbeat) bool { return !b.Black && b.PictureHash != black.PictureHash })
 }
 
-// size is the mean size of n further units.
-func (r *rig) size(n int) int {
-	r.t.Helper()
-	total := 0
-	for range n {
-		u := r.send()
-		if u.Keyframe {
-			r.t.Fatal("keyframe")
-		}
-		total += len(u.Data)
-	}
-	return total / n
-}
-
 // Faint noise keeps the encoder at its bit rate without driving it to its coarsest quantizer.
 func noise(seed *uint32) encodetest.Draw {
 	return func(pixels []byte, _, _ int) {
