@@ -25,7 +25,10 @@ func devCommands(env *environment) map[string]cli.CommandFactory {
 	}
 }
 
-type devCommand struct{ env *environment }
+type devCommand struct {
+	env        *environment
+	forceRelay bool
+}
 
 func (c *devCommand) Synopsis() string { return "Run the whole system on this machine, with a desktop" }
 
@@ -33,12 +36,14 @@ func (c *devCommand) Help() string {
 	return strings.TrimSpace(`
 Usage: wavry dev [options]
 
-  Streams the running Wayland desktop or, when there is none, starts a headless one, and prints a sign-in link. As root the desktop
-  and the plugins run as an unprivileged user. Takes the options of wavry host, and:
+  Runs master, gateway, relay and host in one process. Streams the running Wayland desktop or, when there is none, starts a headless
+  one, and prints a sign-in link. As root the desktop and the plugins run as an unprivileged user. Takes the options of wavry host
+  (-http-addr is the gateway's), and:
 
   -desktop KIND     auto (default), running, sway, gnome, kde, or test for a test picture
   -size WxH         size of a desktop that is started
   -app "COMMAND"    what runs inside it, instead of a terminal
+  -force-relay      stream through the relay only
 `)
 }
 
@@ -53,6 +58,7 @@ func (c *devCommand) run(args []string) error {
 	flags.SetOutput(c.env.stderr)
 	kind := flags.String("desktop", "auto", "desktop to stream: auto, running, sway, gnome, kde or test")
 	size := flags.String("size", desktop.DefaultSize.String(), "size of a desktop that is started, WIDTHxHEIGHT")
+	flags.BoolVar(&c.forceRelay, "force-relay", false, "stream through the relay only")
 	var apps [][]string
 	flags.Func("app", "a command started inside such a desktop, words separated by spaces; may be repeated", func(s string) error {
 		apps = append(apps, strings.Fields(s))
@@ -148,11 +154,11 @@ func (c *devCommand) serveAs(ctx context.Context, cfg hostConfig, log *slog.Logg
 }
 
 func (c *devCommand) serve(ctx context.Context, cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) error {
-	role, err := newStandalone(cfg, log, environ, owner)
+	fleet, err := newDevFleet(cfg, log, environ, owner, c.forceRelay)
 	if err != nil {
 		return err
 	}
-	return serveStandalone(ctx, c.env, role)
+	return announced(ctx, c.env, fleet.Run, fleet.ready, fleet.SignInURL)
 }
 
 // readablePlugins copies the plugins to where the desktop's user may run them: root's checkout is often private.

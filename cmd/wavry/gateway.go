@@ -60,6 +60,7 @@ type gatewayFile struct {
 	StoreDSN      string   `hcl:"store_dsn_secret,optional" help:"file for sqlite, connection string for postgres"`
 	KeyFile       string   `hcl:"key_file,optional" help:"file of the key that seals TOTP secrets; made when missing with sqlite"`
 	Region        string   `hcl:"region,optional" help:"preferred region of hosts and relays"`
+	ForceRelay    bool     `hcl:"force_relay,optional" help:"grant no direct paths: browsers may reach relays only"`
 	OpenPools     []string `hcl:"open_pools,optional" help:"patterns of pools that every account may use"`
 	MaxSessions   int      `hcl:"max_sessions,optional" help:"sessions one person may control at once; 0: no limit"`
 	SessionGrace  string   `hcl:"session_grace,optional" help:"how long hosts keep a session without its viewer, as told to viewers"`
@@ -126,7 +127,7 @@ func (f gatewayFile) settings() (gateway.Config, error) {
 	cfg.TLS = gateway.TLS{CertFile: f.TLSCertFile, KeyFile: f.TLSKeyFile, ACMEDomains: f.ACMEDomains, ACMEEmail: f.ACMEEmail,
 		ACMEDirectory: f.ACMEDirectory, ACMEFolder: f.ACMEFolder, ACMERoots: f.ACMERoots}
 	cfg.Store.Driver, cfg.Store.DSN, cfg.KeyFile = store.Driver(f.StoreDriver), f.StoreDSN, f.KeyFile
-	cfg.Region, cfg.OpenPools, cfg.MaxSessions = f.Region, f.OpenPools, f.MaxSessions
+	cfg.Region, cfg.ForceRelay, cfg.OpenPools, cfg.MaxSessions = f.Region, f.ForceRelay, f.OpenPools, f.MaxSessions
 	cfg.Grace = duration("session_grace", f.SessionGrace, &problems)
 	cfg.LoginLifetime = duration("login_lifetime", f.LoginLifetime, &problems)
 	cfg.LoginIdle = duration("login_idle", f.LoginIdle, &problems)

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,18 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/cli"
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/wavry/fleet/gateway/signalapi"
-	"github.com/wavry/fleet/hostruntime"
-	"github.com/wavry/fleet/hostruntime/identity"
-	"github.com/wavry/fleet/hostruntime/pipeline"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
-	"github.com/wavry/fleet/hostruntime/session"
-	"github.com/wavry/fleet/hostruntime/standalone"
-	"github.com/wavry/fleet/master/lease"
-	"github.com/wavry/fleet/web"
 )
 
 // hostCommands are `wavry host ...`.
@@ -56,12 +44,25 @@ type hostConfig struct {
 	HTTPAddr       string   `hcl:"http_addr,optional" help:"TCP address of health, metrics and fingerprint, and of the page with -standalone"`
 	TLSCertFile    string   `hcl:"tls_cert_file,optional" help:"certificate of the page; required when http_addr is not on loopback"`
 	TLSKeyFile     string   `hcl:"tls_key_file,optional" help:"key of the page's certificate"`
+	DrainTimeout   string   `hcl:"drain_timeout,optional" help:"how long running sessions may go on after SIGTERM"`
+
+	MasterAddrs     []string `hcl:"master_addrs,optional" help:"host:port of any masters; empty: found in Consul"`
+	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"PEM authority of the fleet's services; empty: plain HTTP to masters on loopback"`
+	MasterCertFile  string   `hcl:"master_cert_file,optional" help:"PEM certificate of this host as a service"`
+	MasterKeyFile   string   `hcl:"master_key_file,optional" help:"PEM key of that certificate"`
+	MasterTokenFile string   `hcl:"master_token_file,optional" help:"file of the bearer token for the master, read for each request, such as a Nomad workload identity"`
+
+	Consul            bool   `hcl:"consul,optional" help:"register in Consul and find masters there"`
+	ConsulAddr        string `hcl:"consul_addr,optional" help:"address of the Consul agent; empty: CONSUL_HTTP_ADDR or 127.0.0.1:8500"`
+	ConsulTokenSecret string `hcl:"consul_token_secret,optional" help:"Consul ACL token; empty: CONSUL_HTTP_TOKEN"`
+	ConsulCheckURL    string `hcl:"consul_check_url,optional" help:"where Consul asks /readyz; empty: made from http_addr"`
+	ConsulNode        string `hcl:"consul_node,optional" help:"name of this machine's Consul node, for distances to relays"`
 }
 
 func defaultHostConfig() hostConfig {
 	return hostConfig{
 		Pool: "default", Region: "default", StateDir: defaultStateDir(), BindAddr: "127.0.0.1:0", Slots: 1,
-		MaxKbps: 20_000, MaxFPS: 60, KeepaliveFPS: 1, Grace: "30s", HTTPAddr: "127.0.0.1:0",
+		MaxKbps: 20_000, MaxFPS: 60, KeepaliveFPS: 1, Grace: "30s", HTTPAddr: "127.0.0.1:0", DrainTimeout: "60s",
 	}
 }
 
@@ -76,110 +77,19 @@ func defaultStateDir() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("wavry-%d", os.Getuid()))
 }
 
-// hostRole is a host and, in standalone mode, its page, wired but not started.
-type hostRole struct {
-	host *hostruntime.Host
-	page *standalone.Server // nil: not standalone
-}
-
-// Run serves until ctx ends. The page ends first, so that nobody is granted a session that is about to end.
-func (r *hostRole) Run(ctx context.Context) error {
-	hostCtx, stopHost := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopHost()
-	g := new(errgroup.Group)
-	g.Go(func() error { return r.host.Run(hostCtx) })
-	if r.page == nil {
-		context.AfterFunc(ctx, stopHost)
-		return g.Wait()
-	}
-	g.Go(func() error {
-		defer stopHost()
-		select {
-		case <-r.host.Ready():
-			return r.page.Run(ctx)
-		case <-ctx.Done():
-			return nil
-		}
-	})
-	return g.Wait()
-}
-
-// newStandalone wires a host that serves its own page. environ is what the plugins see of the desktop, nil: ours. owner is who
-// runs them, nil: us.
-func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) (*hostRole, error) {
-	settings, err := cfg.settings()
-	if err != nil {
-		return nil, err
-	}
-	identityKey, err := identity.Load(filepath.Join(cfg.StateDir, "host-identity.pem"))
-	if err != nil {
-		return nil, err
-	}
-	signingKey, err := identity.Load(filepath.Join(cfg.StateDir, "standalone-signing.pem"))
-	if err != nil {
-		return nil, err
-	}
-	public := signingKey.Public().(ed25519.PublicKey)
-	signer, err := lease.NewSigner(identity.KeyID(public), signingKey)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := lease.NewKeySet(lease.Key{ID: signer.KeyID(), Public: public})
-	if err != nil {
-		return nil, err
-	}
-	plugins, err := findPlugins(cfg)
-	if err != nil {
-		return nil, err
-	}
-	registry := prometheus.NewRegistry()
-	pipelineMetrics := pipeline.NewMetrics(registry)
-	role := &hostRole{}
-	role.host, err = hostruntime.New(hostruntime.Config{
-		ID: cfg.ID, Identity: identityKey, Bind: settings.bind, Advertise: settings.advertise, Slots: cfg.Slots,
-		Verify: keys.Verify, Grace: settings.grace, MaxBitrate: cfg.MaxKbps * 1000, MaxFPS: float64(cfg.MaxFPS),
-		NewSource: func(sessionID string) (session.Source, error) {
-			return pipeline.New(pipeline.Config{
-				Captures: plugins.captures, Encoders: plugins.encoders, Owner: owner, Env: environ,
-				FPS: float64(cfg.MaxFPS), KeepaliveFPS: cfg.KeepaliveFPS, EmbedCursor: cfg.EmbedCursor,
-				Display: cfg.ID, StateDir: cfg.StateDir,
-				Logger: log.With("session_id", sessionID), Metrics: pipelineMetrics,
-			})
-		},
-		Observer: pageObserver{role}, Logger: log, Registry: registry,
-	})
-	if err != nil {
-		return nil, err
-	}
-	role.page, err = standalone.New(standalone.Config{
-		Bind: settings.http, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, Host: role.host, HostID: cfg.ID,
-		HostIdentity: role.host.Identity(), Signer: signer, Slots: cfg.Slots, Grace: settings.grace, Web: web.Handler(), Logger: log,
-		Desktop: func() signalapi.Desktop { return signalapi.Desktop{Pool: cfg.Pool, Title: cfg.ID} },
-	})
-	return role, err
-}
-
-// pageObserver is the page, which exists only after the host it observes.
-type pageObserver struct{ role *hostRole }
-
-func (o pageObserver) ViewerJoined(lease.Claims, bool)               {}
-func (o pageObserver) ViewerShown(lease.Claims, bool, time.Duration) {}
-func (o pageObserver) ViewerLeft(lease.Claims)                       {}
-func (o pageObserver) SessionEnded(id string, why *session.EndedError) {
-	o.role.page.SessionEnded(id, why)
-}
-
 // hostSettings are the parsed values of a hostConfig.
 type hostSettings struct {
 	bind, http netip.AddrPort
 	advertise  []netip.AddrPort
 	grace      time.Duration
+	drain      time.Duration
 }
 
 // settings parses and reports every problem at once.
 func (c *hostConfig) settings() (hostSettings, error) {
 	var problems []error
 	s := hostSettings{grace: duration("grace", c.Grace, &problems)}
+	s.drain = duration("drain_timeout", c.DrainTimeout, &problems)
 	s.bind = addrPort("bind_addr", c.BindAddr, &problems)
 	s.http = addrPort("http_addr", c.HTTPAddr, &problems)
 	for _, a := range c.AdvertiseAddrs {
@@ -226,10 +136,11 @@ func (c *hostCommand) Synopsis() string { return "Serve a desktop of this machin
 
 func (c *hostCommand) Help() string {
 	return strings.TrimSpace(`
-Usage: wavry host -standalone [options]
+Usage: wavry host [options]
 
-  Captures and encodes the desktop of this session (WAYLAND_DISPLAY, XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS) and serves it to
-  browsers. With -standalone it serves the web page itself and prints a sign-in link. -help lists the options.
+  Captures and encodes the desktop of this session (WAYLAND_DISPLAY, XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS) for the fleet's
+  masters, which it finds at -master-addrs or in Consul. With -standalone it needs no fleet: it serves the web page itself and prints
+  a sign-in link. SIGTERM drains: no new sessions, viewers are told, and after drain_timeout the host leaves. -help lists the options.
 `)
 }
 
@@ -251,9 +162,6 @@ func (c *hostCommand) run(args []string) error {
 		printConfig(c.env, &cfg)
 		return nil
 	}
-	if !*alone {
-		return errors.New("only -standalone is available")
-	}
 	log, err := c.env.logger()
 	if err != nil {
 		return err
@@ -262,38 +170,50 @@ func (c *hostCommand) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	role, err := newStandalone(cfg, log, nil, owner)
+	ctx, stop := signalContext()
+	defer stop()
+	if *alone {
+		role, err := newStandalone(cfg, log, nil, owner)
+		if err != nil {
+			return err
+		}
+		return serveStandalone(ctx, c.env, role)
+	}
+	role, err := newFleetHost(cfg, log, nil, owner)
 	if err != nil {
 		return err
 	}
-	ctx, stop := signalContext()
-	defer stop()
-	return serveStandalone(ctx, c.env, role)
+	return role.Run(ctx)
 }
 
 // serveStandalone runs the role and prints the sign-in link when the page is up.
-func serveStandalone(ctx context.Context, env *environment, role *hostRole) error {
-	announced := make(chan error, 1)
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	go func() { // ends with ctx, or when the page is up
+func serveStandalone(ctx context.Context, env *environment, role *standaloneHost) error {
+	return announced(ctx, env, role.Run, role.page.Ready(), func(context.Context) (string, error) { return role.page.SignInURL() })
+}
+
+// announced runs something that people sign in to, and prints a link for the first of them when it is ready.
+func announced(ctx context.Context, env *environment, run func(context.Context) error, ready <-chan struct{}, link func(context.Context) (string, error)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	printed := make(chan error, 1)
+	go func() { // ends with ctx, or when the link is printed
 		select {
-		case <-role.page.Ready():
-			link, err := role.page.SignInURL()
+		case <-ready:
+			url, err := link(ctx)
 			if err == nil {
-				_, err = fmt.Fprintf(env.stdout, "\n  Your desktop:  %s\n\n  The link signs one browser in, once.\n\n", link)
+				_, err = fmt.Fprintf(env.stdout, "\n  Your desktop:  %s\n\n  The link signs one browser in, once.\n\n", url)
 			}
 			if err != nil {
-				fail(err)
+				stop()
 			}
-			announced <- err
+			printed <- err
 		case <-ctx.Done():
-			announced <- nil
+			printed <- nil
 		}
 	}()
-	err := role.Run(ctx)
-	fail(nil)
-	return errors.Join(err, <-announced)
+	err := run(ctx)
+	stop()
+	return errors.Join(err, <-printed)
 }
 
 func parsePluginUser(s string) (*pluginhost.Credential, error) {

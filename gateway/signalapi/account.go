@@ -15,10 +15,14 @@ const (
 	PathOIDCCallback  = "/v1/oidc/callback"        // GET: where the provider sends the browser back
 )
 
-// LinkFragment is how a one-time link ends: <origin>/#link=<token>. It is a fragment, so that no server logs it; the web app
+// LinkFragment is how a one-time link ends: <origin>/#link=<token>, or <origin>/#link=<token>&to=<page> (LinkTo) when it leads to a
+// page of the app, such as /desktop/<pool>. It is a fragment, so that no server logs it; the web app
 // reads it, removes it from the address bar and posts SignIn{Link}. An invited person may add Password (and, as the first
 // admin, Name) to the same post, or set the password afterwards with PasswordChange without Old.
 const LinkFragment = "#link="
+
+// LinkTo separates the token of a link from the page that it leads to.
+const LinkTo = "&to="
 
 // OIDCErrorFragment is how a sign-in at the identity provider that was refused comes back: <origin>/#oidc_error=<sentence>.
 const OIDCErrorFragment = "#oidc_error="

@@ -102,7 +102,10 @@ func New(cfg Config) (*Link, error) {
 }
 
 // Bind gives the link its host, which was created with the link's Verify, Control, Relayed and Observer.
-func (l *Link) Bind(host Host) { l.host = host }
+func (l *Link) Bind(host Host) {
+	l.host = host
+	l.link = l.cfg.Client.NewHostLink(l.hello, l.command)
+}
 
 // Run keeps the link until ctx ends.
 func (l *Link) Run(ctx context.Context) error {
@@ -112,7 +115,6 @@ func (l *Link) Run(ctx context.Context) error {
 		return nil
 	}
 	l.ctx = ctx
-	l.link = l.cfg.Client.NewHostLink(l.hello, l.command)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.link.Run(ctx) })
 	g.Go(func() error { l.housekeeping(ctx); return nil })
@@ -122,7 +124,7 @@ func (l *Link) Run(ctx context.Context) error {
 }
 
 // Linked reports whether the master knows this host now.
-func (l *Link) Linked() bool { return l.link != nil && l.link.Linked() }
+func (l *Link) Linked() bool { return l.link.Linked() }
 
 // Verify is hostruntime.Config.Verify: the master's key set and revocations, offline.
 func (l *Link) Verify(token string, now time.Time) (lease.Claims, error) {
@@ -183,9 +185,6 @@ func (l *Link) hello() *masterapi.HostHello {
 
 // report sends what the master would like to know. What is lost while the link is down comes with the next hello.
 func (l *Link) report(r *masterapi.HostReport) {
-	if l.link == nil {
-		return
-	}
 	if err := l.link.Send(r); err != nil && !errors.Is(err, masterclient.ErrNotLinked) {
 		l.log.Warn("report to the master lost", "cause", err)
 	}

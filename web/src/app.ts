@@ -1,7 +1,8 @@
 // The web app: who is signed in, which page is shown, and the one signaling socket. Pages are functions that build an element.
 //
 // Addresses are fragments, so that the server serves one file: #/ the desktops, #/desktop/<pool>, #/watch/<session>, #/account,
-// #/admin/<tab>. #link=<token> is a one-time link; it is taken out of the address bar before anything else.
+// #/admin/<tab>. #link=<token> is a one-time link, #link=<token>&to=/desktop/<pool> one that leads somewhere; it is taken out of the
+// address bar before anything else.
 
 import { Refused, api, type Info, type Me } from "./api.js";
 import { h, icon, logo, toast } from "./dom.js";
@@ -38,7 +39,8 @@ class App {
     const hash = location.hash;
     if (hash.startsWith(LINK)) {
       history.replaceState(null, "", location.pathname);
-      return this.useLink(decodeURIComponent(hash.slice(LINK.length)));
+      const [link = "", to = ""] = hash.slice(LINK.length).split("&to=", 2);
+      return this.useLink(decodeURIComponent(link), decodeURIComponent(to));
     }
     if (hash.startsWith(OIDC_ERROR)) {
       history.replaceState(null, "", location.pathname);
@@ -58,12 +60,13 @@ class App {
     }
   }
 
-  private async useLink(link: string): Promise<void> {
+  private async useLink(link: string, to: string): Promise<void> {
     this.page(h("div", { class: "center" }, h("div", { class: "progress" }, h("div", { class: "spinner" }), h("p", {}, "Signing in"))));
     try {
       const me = await api.signIn({ link });
       // An invited person needs a password before the login of the link ends.
-      if (me.accounts && !me.password) history.replaceState(null, "", "#/account");
+      if (to.startsWith("/")) history.replaceState(null, "", `#${to}`);
+      else if (me.accounts && !me.password) history.replaceState(null, "", "#/account");
       await this.signedIn(me);
     } catch (e) {
       if (e instanceof Refused && e.reason === "bad_request") return this.showSignIn("", link);

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wavry/fleet/gateway/signalapi"
+	"github.com/wavry/fleet/hostruntime"
+	"github.com/wavry/fleet/hostruntime/identity"
+	"github.com/wavry/fleet/hostruntime/pipeline"
+	"github.com/wavry/fleet/hostruntime/pluginhost"
+	"github.com/wavry/fleet/hostruntime/session"
+	"github.com/wavry/fleet/hostruntime/standalone"
+	"github.com/wavry/fleet/master/lease"
+	"github.com/wavry/fleet/web"
+)
+
+// standaloneHost is a host with its own page, wired but not started.
+type standaloneHost struct {
+	host *hostruntime.Host
+	page *standalone.Server
+}
+
+// Run serves until ctx ends. The page ends first, so that nobody is granted a session that is about to end.
+func (r *standaloneHost) Run(ctx context.Context) error {
+	hostCtx, stopHost := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHost()
+	g := new(errgroup.Group)
+	g.Go(func() error { return r.host.Run(hostCtx) })
+	g.Go(func() error {
+		defer stopHost()
+		select {
+		case <-r.host.Ready():
+			return r.page.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return g.Wait()
+}
+
+// newStandalone wires a host that serves its own page. environ is what the plugins see of the desktop, nil: ours. owner is who
+// runs them, nil: us.
+func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) (*standaloneHost, error) {
+	settings, err := cfg.settings()
+	if err != nil {
+		return nil, err
+	}
+	signingKey, err := identity.Load(filepath.Join(cfg.StateDir, "standalone-signing.pem"))
+	if err != nil {
+		return nil, err
+	}
+	public := signingKey.Public().(ed25519.PublicKey)
+	signer, err := lease.NewSigner(identity.KeyID(public), signingKey)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := lease.NewKeySet(lease.Key{ID: signer.KeyID(), Public: public})
+	if err != nil {
+		return nil, err
+	}
+	plugins, err := findPlugins(cfg)
+	if err != nil {
+		return nil, err
+	}
+	role := &standaloneHost{}
+	hostCfg, err := hostRuntimeConfig(cfg, settings, log, prometheus.NewRegistry())
+	if err != nil {
+		return nil, err
+	}
+	hostCfg.Verify, hostCfg.Observer = keys.Verify, pageObserver{role}
+	newSource := sources(cfg, log, environ, owner, hostCfg.Registry)
+	hostCfg.NewSource = func(sessionID string) (session.Source, error) { return newSource(sessionID, plugins) }
+	if role.host, err = hostruntime.New(hostCfg); err != nil {
+		return nil, err
+	}
+	role.page, err = standalone.New(standalone.Config{
+		Bind: settings.http, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, Host: role.host, HostID: cfg.ID,
+		HostIdentity: role.host.Identity(), Signer: signer, Slots: cfg.Slots, Grace: settings.grace, Web: web.Handler(), Logger: log,
+		Desktop: func() signalapi.Desktop { return signalapi.Desktop{Pool: cfg.Pool, Title: cfg.ID} },
+	})
+	return role, err
+}
+
+// hostRuntimeConfig is what every host has, without Verify, Observer and NewSource.
+func hostRuntimeConfig(cfg hostConfig, s hostSettings, log *slog.Logger, registry *prometheus.Registry) (hostruntime.Config, error) {
+	key, err := identity.Load(filepath.Join(cfg.StateDir, "host-identity.pem"))
+	if err != nil {
+		return hostruntime.Config{}, err
+	}
+	return hostruntime.Config{
+		ID: cfg.ID, Identity: key, Bind: s.bind, Advertise: s.advertise, Slots: cfg.Slots,
+		Grace: s.grace, MaxBitrate: cfg.MaxKbps * 1000, MaxFPS: float64(cfg.MaxFPS), Logger: log, Registry: registry,
+	}, nil
+}
+
+// sources returns what makes the picture source of a session from the plugins to try.
+func sources(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential, registry prometheus.Registerer) func(string, plugins) (session.Source, error) {
+	metrics := pipeline.NewMetrics(registry)
+	return func(sessionID string, p plugins) (session.Source, error) {
+		return pipeline.New(pipeline.Config{
+			Captures: p.captures, Encoders: p.encoders, Owner: owner, Env: environ,
+			FPS: float64(cfg.MaxFPS), KeepaliveFPS: cfg.KeepaliveFPS, EmbedCursor: cfg.EmbedCursor,
+			Display: cfg.ID, StateDir: cfg.StateDir, Logger: log.With("session_id", sessionID), Metrics: metrics,
+		})
+	}
+}
+
+// pageObserver is the page, which exists only after the host it observes.
+type pageObserver struct{ role *standaloneHost }
+
+func (o pageObserver) ViewerJoined(lease.Claims, bool)               {}
+func (o pageObserver) ViewerShown(lease.Claims, bool, time.Duration) {}
+func (o pageObserver) ViewerLeft(lease.Claims)                       {}
+func (o pageObserver) SessionEnded(id string, why *session.EndedError) {
+	o.role.page.SessionEnded(id, why)
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/wavry/fleet/master/catalog"
+	"github.com/wavry/fleet/master/identity"
+	"github.com/wavry/fleet/master/masterclient"
+)
+
+// masterAccess is how a service finds the masters and shows who it is.
+type masterAccess struct {
+	addresses []string
+	files     identity.Files
+	tokenFile string          // read for each request, so that a workload identity may be renewed
+	catalog   catalog.Catalog // nil: addresses only
+}
+
+func (a masterAccess) client(log *slog.Logger) (*masterclient.Client, error) {
+	cfg := masterclient.Config{Addresses: a.addresses, Logger: log}
+	if !a.files.Empty() {
+		source, err := a.files.Load()
+		if err != nil {
+			return nil, fmt.Errorf("master_ca_file, master_cert_file, master_key_file: %w", err)
+		}
+		cfg.TLS = source.Client(identity.RoleMaster)
+		cfg.TLS.MinVersion = tls.VersionTLS13
+	}
+	if a.tokenFile != "" {
+		cfg.Token = func() (string, error) {
+			text, err := os.ReadFile(a.tokenFile)
+			return strings.TrimSpace(string(text)), err
+		}
+	}
+	if a.catalog != nil {
+		cfg.Resolve = func(ctx context.Context) ([]string, error) {
+			instances, err := a.catalog.Instances(ctx, catalog.ServiceMaster)
+			if err != nil {
+				return nil, fmt.Errorf("look for masters in the catalog: %w", err)
+			}
+			var addresses []string
+			for _, i := range instances {
+				addresses = append(addresses, i.Address)
+			}
+			return addresses, nil
+		}
+	}
+	client, err := masterclient.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("master_addrs: %w", err)
+	}
+	return client, nil
+}
