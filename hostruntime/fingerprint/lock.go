@@ -57,7 +57,7 @@ func (r *Result) WriteLock(path string) error {
 
 // Compare lists every pinned version that r does not have. What is not pinned may be anything.
 func (l Lock) Compare(r *Result) []Mismatch {
-	var list []Mismatch
+	list := []Mismatch{} // not nil: it is an array in JSON
 	for _, name := range slices.Sorted(maps.Keys(l.Versions)) {
 		if found := r.Versions[name]; found != l.Versions[name] {
 			list = append(list, Mismatch{Name: name, Pinned: l.Versions[name], Found: found})

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/go-plugin"
 
@@ -21,7 +23,7 @@ func Main() {
 	if len(os.Args) == 2 && os.Args[1] == sleeper {
 		select {}
 	}
-	b, err := Parse(os.Getenv(EnvName))
+	b, err := Parse(os.Getenv(EnvName) + roleOfName(filepath.Base(os.Args[0])))
 	if err == nil {
 		b, err = b.inForce()
 	}
@@ -84,6 +86,16 @@ func (c *common) refuse() error {
 		return nil
 	}
 	return &pluginapi.UnavailableError{Reason: "the fake was told to refuse", Remedy: "remove refuse from " + EnvName}
+}
+
+// roleOfName lets a link named wavry-capture-... or wavry-encode-... be found as a plugin and know what it is.
+func roleOfName(name string) string {
+	for _, role := range []string{"capture", "encode"} {
+		if strings.HasPrefix(name, "wavry-"+role+"-") {
+			return ",role=" + role
+		}
+	}
+	return ""
 }
 
 // checkMethods accepts the fake's only method.
