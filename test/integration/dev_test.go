@@ -9,16 +9,19 @@ import (
 	"github.com/wavry/fleet/test/rig"
 )
 
-// The test picture reaches a real browser through real plugin processes, and follows the pointer.
-func TestTestPicture(t *testing.T) {
-	dev := rig.Start(t, nil, "dev", "-desktop", "test", "-http-addr", "127.0.0.1:0", "-state-dir", t.TempDir())
+// A host without a fleet serves its own page: the test picture reaches a real browser and follows the pointer.
+func TestStandalone(t *testing.T) {
+	host := rig.Start(t, nil, "host", "-standalone", "-capture", "capture-test", "-http-addr", "127.0.0.1:0", "-state-dir", t.TempDir())
 	p := browser.New(t, 1280, 720)
-	p.Open(dev.SignIn())
+	p.Open(host.SignIn())
 	p.Live()
-	t.Logf("%+v", p.Snapshot())
+	p.Move(200, 500)
+	p.Until("input measured", "wavry.snapshot().inputToPresent")
+	p.Shot("live")
 }
 
-func TestSway(t *testing.T) {
+// The whole system in one process: a person signs in, gets a desktop directly, types, and sees it.
+func TestDev(t *testing.T) {
 	dev := rig.Start(t, nil, "dev", "-desktop", "sway", "-http-addr", "127.0.0.1:0", "-state-dir", t.TempDir())
 	p := browser.New(t, 1280, 720)
 	p.Open(dev.SignIn())
@@ -27,5 +30,20 @@ func TestSway(t *testing.T) {
 	p.Type("echo hello from the browser\r")
 	p.Until("input measured", "wavry.snapshot().inputToPresent")
 	p.Shot("typed")
-	t.Logf("%+v\n%s", p.Snapshot(), dev.Output())
+	if s := p.Snapshot(); s.Path != "direct" {
+		t.Errorf("path %q, want direct", s.Path)
+	}
+}
+
+// The same through the relay, and only through it.
+func TestDevForceRelay(t *testing.T) {
+	dev := rig.Start(t, nil, "dev", "-desktop", "test", "-force-relay", "-http-addr", "127.0.0.1:0", "-state-dir", t.TempDir())
+	p := browser.New(t, 1280, 720)
+	p.Open(dev.SignIn())
+	p.Live()
+	p.Move(200, 500)
+	p.Until("input measured", "wavry.snapshot().inputToPresent")
+	if s := p.Snapshot(); s.Path != "relay" || s.Relay != "dev" {
+		t.Errorf("path %q over relay %q, want relay dev", s.Path, s.Relay)
+	}
 }

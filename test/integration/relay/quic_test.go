@@ -1,0 +1,460 @@
+//go:build integration
+
+// Package relay_test proves the relay with what it carries in earnest: QUIC sessions, and with a real Consul.
+package relay_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"go.uber.org/goleak"
+
+	"github.com/wavry/fleet/master/lease"
+	"github.com/wavry/fleet/relay"
+	"github.com/wavry/fleet/relay/relayclient"
+	"github.com/wavry/fleet/relay/relaywire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// site is a relay's machine: key, policy file, hand-over socket, and the ports it had first.
+type site struct {
+	dir     string
+	key     *ecdh.PrivateKey
+	signers map[string]*lease.Signer
+	keys    []lease.Key
+	change  func(*relay.Config)
+}
+
+func newSite(t testing.TB) *site {
+	t.Helper()
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{dir: t.TempDir(), key: key, signers: map[string]*lease.Signer{}}
+	s.addKey(t, "k1")
+	return s
+}
+
+func (s *site) addKey(t testing.TB, kid string) {
+	t.Helper()
+	public, private, _ := ed25519.GenerateKey(rand.Reader)
+	signer, err := lease.NewSigner(kid, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.signers[kid] = signer
+	s.keys = append(s.keys, lease.Key{ID: kid, Public: public})
+	s.publish(t)
+}
+
+// publish writes the policy file.
+func (s *site) publish(t testing.TB) {
+	t.Helper()
+	b, err := json.Marshal(map[string]any{"keys": s.keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.dir, "policy.json")
+	if err := errors.Join(os.WriteFile(path+".new", b, 0o600), os.Rename(path+".new", path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *site) token(t testing.TB, kid string, circuit uint64) string {
+	t.Helper()
+	now := time.Now()
+	token, err := s.signers[kid].Sign(lease.Claims{
+		Lease: fmt.Sprintf("lease-%d", circuit), Session: "s", Host: "h", Relay: "r1", Circuit: circuit, NotBefore: now, Expiry: now.Add(lease.Lifetime),
+		ViewerLeg: lease.ViewerLeg{Viewer: "v", Role: lease.RoleControl, Address: netip.MustParseAddr("127.0.0.1")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+type running struct {
+	*relay.Relay
+	stop   context.CancelFunc
+	result chan error
+	url    string
+}
+
+func (s *site) start(t testing.TB) *running {
+	t.Helper()
+	cfg := relay.DefaultConfig()
+	cfg.ID, cfg.PrivateKey, cfg.Bind, cfg.ControlPort, cfg.FirstMediaPort, cfg.MediaPorts = "r1", s.key, netip.MustParseAddr("127.0.0.1"), 0, 0, 4
+	cfg.HTTPAddr, cfg.DrainTimeout = freeTCP(t), time.Second
+	cfg.Control = relay.FileControl{Path: filepath.Join(s.dir, "policy.json"), Every: 10 * time.Millisecond}
+	cfg.HandoverPath = filepath.Join(s.dir, "handover.sock")
+	if s.change != nil {
+		s.change(&cfg)
+	}
+	r, err := relay.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	u := &running{Relay: r, stop: stop, result: make(chan error, 1), url: "http://" + cfg.HTTPAddr}
+	go func() { u.result <- r.Run(ctx) }()
+	t.Cleanup(func() { u.end(t) })
+	select {
+	case <-r.Started():
+	case err := <-u.result:
+		t.Fatalf("relay: %v", err)
+	}
+	eventually(t, "relay ready", func() bool { return u.get("/ready") == http.StatusOK })
+	return u
+}
+
+// end stops the relay once and returns what Run returned.
+func (u *running) end(t testing.TB) error {
+	u.stop()
+	select {
+	case err := <-u.result:
+		u.result <- err
+		return err
+	case <-time.After(patience):
+		t.Error("relay does not end")
+		return nil
+	}
+}
+
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * time.Second}
+
+func (u *running) get(path string) int {
+	answer, err := client.Get(u.url + path)
+	if err != nil {
+		return 0
+	}
+	answer.Body.Close()
+	return answer.StatusCode
+}
+
+func freeTCP(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !f() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+// tagged makes connection ids that begin with a tag.
+type tagged struct{ tag uint64 }
+
+func (g tagged) GenerateConnectionID() (quic.ConnectionID, error) {
+	b := make([]byte, 16)
+	binary.BigEndian.PutUint64(b, g.tag)
+	if _, err := rand.Read(b[8:]); err != nil {
+		return quic.ConnectionID{}, err
+	}
+	return quic.ConnectionIDFromBytes(b), nil
+}
+
+func (tagged) ConnectionIDLen() int { return 16 }
+
+// host echoes every stream and datagram; its QUIC and its relay leg share one socket.
+type host struct {
+	socket *natConn
+	relay  *relayclient.Client
+	events chan relayclient.Event
+	media  netip.AddrPort
+}
+
+const alpn = "relay-test"
+
+func startHost(t testing.TB, u *running, token string, tag uint64) *host {
+	t.Helper()
+	h := &host{socket: newNAT(t), events: make(chan relayclient.Event, 64)}
+	transport := &quic.Transport{Conn: h.socket, ConnectionIDGenerator: tagged{tag}}
+	listener, err := transport.Listen(serverTLS(t), &quic.Config{EnableDatagrams: true, MaxIdleTimeout: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.relay, err = relayclient.New(relayclient.Config{
+		Relay: u.ControlAddr(), PublicKey: u.PublicKey(), Token: token, Tag: tag, Notify: func(e relayclient.Event) { h.events <- e },
+		Send: func(b []byte, to netip.AddrPort) error { _, err := transport.WriteTo(b, udpAddr(to)); return err },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{}, 3)
+	go func() { h.control(ctx, transport); done <- struct{}{} }()
+	go func() { h.relay.Run(ctx); done <- struct{}{} }()
+	go func() { accept(ctx, listener); done <- struct{}{} }()
+	t.Cleanup(func() {
+		stop()
+		<-done
+		<-done
+		<-done
+		transport.Close()
+	})
+	h.media = h.await(t, relayclient.Bound).Media
+	return h
+}
+
+// control gives what is not QUIC to the relay client.
+func (h *host) control(ctx context.Context, transport *quic.Transport) {
+	for b := make([]byte, 2048); ; {
+		n, from, err := transport.ReadNonQUICPacket(ctx, b)
+		if err != nil {
+			return
+		}
+		if relaywire.IsControl(b[:n]) {
+			h.relay.HandlePacket(addrPort(from), b[:n], time.Now())
+		}
+	}
+}
+
+func (h *host) await(t testing.TB, kind relayclient.EventKind) relayclient.Event {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case e := <-h.events:
+			if e.Kind == kind {
+				return e
+			}
+		case <-deadline:
+			t.Fatalf("no %v", kind)
+		}
+	}
+}
+
+func accept(ctx context.Context, listener *quic.Listener) {
+	defer listener.Close()
+	for {
+		conn, err := listener.Accept(ctx)
+		if err != nil {
+			return
+		}
+		go func() {
+			for {
+				stream, err := conn.AcceptStream(ctx)
+				if err != nil {
+					conn.CloseWithError(0, "")
+					return
+				}
+				go func() {
+					io.Copy(stream, stream)
+					stream.Close()
+				}()
+			}
+		}()
+	}
+}
+
+func serverTLS(t testing.TB) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{alpn}}
+}
+
+// viewer is a QUIC client behind a NAT.
+type viewer struct {
+	socket *natConn
+	conn   *quic.Conn
+}
+
+func dial(t testing.TB, to netip.AddrPort) *viewer {
+	t.Helper()
+	v := &viewer{socket: newNAT(t)}
+	transport := &quic.Transport{Conn: v.socket}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var err error
+	v.conn, err = transport.Dial(ctx, udpAddr(to), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn}},
+		&quic.Config{EnableDatagrams: true, MaxIdleTimeout: 30 * time.Second, KeepAlivePeriod: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatalf("dial through the relay: %v", err)
+	}
+	t.Cleanup(func() {
+		v.conn.CloseWithError(0, "")
+		transport.Close()
+	})
+	return v
+}
+
+// echo sends n bytes and expects them back.
+func (v *viewer) echo(n int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	stream, err := v.conn.OpenStreamSync(ctx)
+	if err != nil {
+		return err
+	}
+	stream.SetDeadline(time.Now().Add(patience))
+	want := make([]byte, n)
+	rand.Read(want)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := stream.Write(want)
+		sent <- errors.Join(err, stream.Close())
+	}()
+	got, err := io.ReadAll(stream)
+	if err := errors.Join(err, <-sent); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errors.New("came back changed")
+	}
+	return nil
+}
+
+func (v *viewer) mustEcho(t testing.TB, when string, n int) {
+	t.Helper()
+	began := time.Now()
+	if err := v.echo(n); err != nil {
+		t.Fatalf("%s: %v", when, err)
+	}
+	t.Logf("%s: %d kB there and back in %v", when, n>>10, time.Since(began).Round(time.Millisecond))
+}
+
+// TestQUIC proves that a real QUIC session passes, on both data paths.
+func TestQUIC(t *testing.T) {
+	for _, path := range []string{relay.PathAuto, relay.PathPortable} {
+		t.Run(path, func(t *testing.T) {
+			s := newSite(t)
+			s.change = func(c *relay.Config) {
+				c.DataPath = path
+				if path == relay.PathPortable {
+					c.HandoverPath = ""
+				}
+			}
+			u := s.start(t)
+			h := startHost(t, u, s.token(t, "k1", 77), 0xabcdef)
+			dial(t, h.media).mustEcho(t, "through "+path, 4<<20)
+		})
+	}
+}
+
+// TestRebinding proves that the session survives a NAT that rebinds: the viewer's, then the host's, then both again.
+func TestRebinding(t *testing.T) {
+	s := newSite(t)
+	u := s.start(t)
+	h := startHost(t, u, s.token(t, "k1", 77), 0xabcdef)
+	v := dial(t, h.media)
+	v.mustEcho(t, "before", 1<<20)
+	for range 2 {
+		if err := v.socket.rebind(); err != nil {
+			t.Fatal(err)
+		}
+		v.mustEcho(t, "viewer rebound", 1<<20)
+		if err := h.socket.rebind(); err != nil {
+			t.Fatal(err)
+		}
+		v.mustEcho(t, "host rebound", 1<<20)
+	}
+}
+
+// TestRestart proves that a relay can be replaced by a successor in the middle of a transfer, and that one that just dies and comes
+// back at the same ports gets its circuits again.
+func TestRestart(t *testing.T) {
+	s := newSite(t)
+	old := s.start(t)
+	h := startHost(t, old, s.token(t, "k1", 77), 0xabcdef)
+	v := dial(t, h.media)
+	v.mustEcho(t, "before", 1<<20)
+	moving := make(chan error, 1)
+	go func() { moving <- v.echo(16 << 20) }()
+	next := s.start(t)
+	if err := old.end(t); !errors.Is(err, relay.ErrHandedOver) {
+		t.Fatalf("predecessor: %v", err)
+	}
+	if err := <-moving; err != nil {
+		t.Fatalf("transfer across the hand-over: %v", err)
+	}
+	v.mustEcho(t, "after the hand-over", 1<<20)
+	if n := next.Circuits(); n != 1 {
+		t.Errorf("%d circuits", n)
+	}
+}
+
+// TestKeyRotation proves that sessions live through rotation and revocation of the key that signed their lease, and that new ones
+// are admitted with the new key and cleanly refused with the revoked one.
+func TestKeyRotation(t *testing.T) {
+	s := newSite(t)
+	u := s.start(t)
+	h := startHost(t, u, s.token(t, "k1", 77), 0xabcdef)
+	v := dial(t, h.media)
+	s.addKey(t, "k2")
+	eventually(t, "both keys known", func() bool { return keysOf(u) == 2 })
+	if err := h.relay.UpdateToken(s.token(t, "k2", 77)); err != nil {
+		t.Fatal(err)
+	}
+	h.await(t, relayclient.Renewed)
+	s.keys = s.keys[1:]
+	s.publish(t)
+	eventually(t, "old key gone", func() bool { return keysOf(u) == 1 })
+	v.mustEcho(t, "after the revocation", 1<<20)
+	if err := h.relay.UpdateToken(s.token(t, "k1", 77)); err != nil {
+		t.Fatal(err)
+	}
+	if e := h.await(t, relayclient.Rejected); e.Reject.Reason != relaywire.UnknownKey {
+		t.Errorf("revoked key: %v", e.Reject)
+	}
+	v.mustEcho(t, "after the refusal", 1<<20)
+}
+
+func keysOf(u *running) int {
+	answer, err := client.Get(u.url + "/ready")
+	if err != nil {
+		return -1
+	}
+	defer answer.Body.Close()
+	var body struct{ Keys []string }
+	if json.NewDecoder(answer.Body).Decode(&body) != nil {
+		return -1
+	}
+	return len(body.Keys)
+}
