@@ -10,7 +10,11 @@ import (
 func commands(env *environment) map[string]cli.CommandFactory {
 	all := map[string]cli.CommandFactory{}
 	for _, role := range []func(*environment) map[string]cli.CommandFactory{
-		desktopCommands, devCommands, doctorCommands, hostCommands,
+		desktopCommands, devCommands,
+		gatewayCommands,
+		hostCommands, hostOperatorCommands, doctorCommands,
+		keysCommands, leaseCommands, masterCommands, operatorCommands, sessionCommands, tlsCommands,
+		relayCommands, relayOperatorCommands,
 	} {
 		maps.Copy(all, role(env))
 	}
