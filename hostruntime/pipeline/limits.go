@@ -40,6 +40,8 @@ const (
 	blameGrace = 100 * time.Millisecond
 	// tellEvery is how often the owner hears that units come: often enough for silentAfter, rarer than pictures.
 	tellEvery = 100 * time.Millisecond
+	// askEvery is how often a keyframe is asked for while units cannot be decoded: an encoder needs a few frames to obey.
+	askEvery = 250 * time.Millisecond
 	// messageQueue bounds what runs tell the owner; a full queue blocks the teller until the owner is there.
 	messageQueue = 64
 )

@@ -127,6 +127,7 @@ type encoderRun struct {
 	// Owned by Watch's goroutine.
 	told  media.Time // when the owner was last told of a unit
 	fresh bool       // a new picture came since
+	asked media.Time // when a keyframe was asked for
 }
 
 // main launches at once and starts when the capture is ready.
@@ -233,7 +234,10 @@ func (r *encoderRun) unit(u *pluginpb.AccessUnit) {
 	case passed:
 		r.alive(!u.Repeat)
 	case needKey:
-		r.p.wishes.askKeyframe()
+		if now := media.Now(); now.Sub(r.asked) >= askEvery {
+			r.asked = now
+			r.p.wishes.askKeyframe()
+		}
 	}
 }
 
