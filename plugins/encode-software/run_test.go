@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
@@ -363,5 +365,26 @@ func TestBadOptions(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "connect") {
 			t.Errorf("%v: %v", o, err)
 		}
+	}
+}
+
+// A buffer whose rows are shorter than its pixels would be read beyond its end: it is refused before it is mapped.
+func TestShortRows(t *testing.T) {
+	r := newRig(t, nil)
+	file, pixels, err := encode.SharedMemory(4 * 320 * 240)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	defer func() { _ = unix.Munmap(pixels) }()
+	err = r.cap.Sink.Register(framesource.Buffer{ID: 7, Memory: framesource.MemoryShared, Size: 4 * 320 * 240, File: file, Layout: media.Layout{
+		Width: 320, Height: 240, Format: media.FormatXRGB8888, Planes: []media.Plane{{Offset: 4*320*240 - 240, Stride: 1}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := <-r.watched
+	r.watched <- end
+	if !errors.Is(end, gstpipe.ErrLayout) {
+		t.Fatal(end)
 	}
 }

@@ -78,6 +78,8 @@ func (in *pipewireIntake) pump(ctx context.Context, deliver func(frame) bool) er
 		case ctx.Err() != nil:
 			picture.Release()
 			return nil
+		case errors.Is(err, gstpipe.ErrIncomplete):
+			picture = gstpipe.Picture{} // the run counts it as dropped
 		case errors.Is(err, gstpipe.ErrLayout):
 			return fmt.Errorf("picture of PipeWire node %d: %w", in.node, err)
 		case err != nil:

@@ -179,6 +179,10 @@ func (r *run) taken(event *pluginpb.EncodeEvent) {
 // arrived makes f the waiting picture; what it supersedes goes back at once.
 func (r *run) arrived(f frame) {
 	r.stats.in++
+	if !f.picture.Valid() { // the source sent a buffer without a picture
+		r.stats.dropped++
+		return
+	}
 	r.stats.lastFrame = f.capture
 	if r.waiting.picture.Valid() {
 		r.waiting.picture.Release()

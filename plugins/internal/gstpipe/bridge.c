@@ -212,9 +212,10 @@ gboolean wavry_pull_raw(GstElement *appsink, wavry_raw *out) {
   if (s == NULL)
     return FALSE;
   GstBuffer *original = gst_sample_get_buffer(s);
+  out->buffer = NULL;
+  out->size = original ? gst_buffer_get_size(original) : 0;
   if (original == NULL || gst_buffer_n_memory(original) == 0 || !layout_of(s, out)) {
     gst_sample_unref(s);
-    out->buffer = NULL;
     return TRUE;
   }
   // An odd edge cannot be coded in 4:2:0: the last column or row stays out, without touching a byte.

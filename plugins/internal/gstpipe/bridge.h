@@ -37,6 +37,7 @@ typedef struct {
   guint32 fourcc; // DRM format of a DMA-BUF whose caps name it, else 0
   guint64 modifier;
   gboolean dmabuf;
+  gsize size; // bytes of the original
   gint64 taken; // CLOCK_MONOTONIC ns by the buffer's own time, -1 when it has none
 } wavry_raw;
 

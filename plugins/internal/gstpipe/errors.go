@@ -14,6 +14,9 @@ var ErrTimeout = errors.New("nothing came out of the pipeline in time")
 // ErrLayout is returned for a picture whose caps or memory cannot be understood.
 var ErrLayout = errors.New("picture without a readable layout")
 
+// ErrIncomplete is returned for a buffer without a whole picture, as compositors send when only the cursor moved; the next may be one.
+var ErrIncomplete = errors.New("buffer without a whole picture")
+
 // ElementMissingError says that a factory is not registered.
 type ElementMissingError struct{ Factory string }
 

@@ -95,8 +95,13 @@ func (o *Owner) Wrap(file *os.File, size int64, dmabuf bool, layout media.Layout
 		return nil, fmt.Errorf("pixel format %v is none that an encoder takes", layout.Format)
 	}
 	layout.Width, layout.Height = layout.Width&^1, layout.Height&^1
-	if layout.Width == 0 || layout.Height == 0 || len(layout.Planes) > C.GST_VIDEO_MAX_PLANES {
-		return nil, fmt.Errorf("%w: %dx%d with %d planes", ErrLayout, layout.Width, layout.Height, len(layout.Planes))
+	if end, err := extent(layout); err != nil && !(dmabuf && layout.Modifier != 0) { // only a driver knows a tiled buffer's rows
+		return nil, err
+	} else if err == nil && end > size {
+		return nil, fmt.Errorf("%w: it ends at byte %d of %d", ErrLayout, end, size)
+	}
+	if len(layout.Planes) > C.GST_VIDEO_MAX_PLANES {
+		return nil, fmt.Errorf("%w: %d planes", ErrLayout, len(layout.Planes))
 	}
 	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

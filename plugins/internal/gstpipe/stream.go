@@ -90,28 +90,46 @@ func (p *Pipeline) PullUnit(timeout time.Duration) (Unit, error) {
 }
 
 // PullPicture waits for a raw picture and takes it over without a copy: as long as it lives, its producer lacks one buffer. taken
-// is the buffer's own time on CLOCK_MONOTONIC (if the pipeline was started so), 0 when it has none. Errors are PullUnit's, and
-// ErrLayout for a picture that makes no sense, after which the next may.
+// is the buffer's own time on CLOCK_MONOTONIC (if the pipeline was started so), 0 when it has none. Errors are PullUnit's, ErrIncomplete
+// for a buffer to skip, and ErrLayout for caps that make no sense.
 func (p *Pipeline) PullPicture(timeout time.Duration) (picture Picture, taken media.Time, err error) {
 	var r C.wavry_raw
 	if err := p.await(timeout, func() bool { return C.wavry_pull_raw(p.element(SinkName), &r) != 0 }); err != nil {
 		return Picture{}, 0, err
 	}
 	if r.buffer == nil {
+		if r.size == 0 {
+			return Picture{}, 0, ErrIncomplete
+		}
 		return Picture{}, 0, ErrLayout
 	}
 	picture = Picture{buffer: r.buffer, layout: goLayout(&r.layout, goString(r.format)), dmabuf: r.dmabuf != 0}
 	if r.fourcc != 0 {
 		picture.layout.Format, picture.layout.Modifier = media.FourCC(r.fourcc), uint64(r.modifier)
 	}
-	if picture.layout.Format == 0 || picture.layout.Width == 0 || picture.layout.Height == 0 {
+	if err := whole(&picture, int64(r.size), goString(r.format)); err != nil {
 		picture.Release()
-		return Picture{}, 0, fmt.Errorf("%w: format %s", ErrLayout, goString(r.format))
+		return Picture{}, 0, err
 	}
 	if r.taken > 0 {
 		taken = media.Time(r.taken)
 	}
 	return picture, taken, nil
+}
+
+// whole refuses a picture that the CPU could not read to its end. What a DMA-BUF holds only its driver knows.
+func whole(p *Picture, size int64, format string) error {
+	if p.layout.Format == 0 {
+		return fmt.Errorf("%w: format %s", ErrLayout, format)
+	}
+	if p.dmabuf {
+		return nil
+	}
+	end, err := extent(p.layout)
+	if err == nil && end > size {
+		err = fmt.Errorf("%w: %d bytes of %d", ErrIncomplete, size, end)
+	}
+	return err
 }
 
 func goLayout(l *C.wavry_layout, format string) media.Layout {
