@@ -22,12 +22,19 @@ export interface ConnectionEvents {
 
 /** How long a handshake may take (ms). QUIC itself would try for far longer. */
 const OPEN_LIMIT = 8_000;
+/** Datagrams that may wait in the browser; its own high-water mark is one, which would drop every second motion. */
+const MAX_WAITING = 32;
+/** A motion or report older than this (ms) is not worth sending. */
+const MAX_AGE = 100;
 
 export class Connection {
   /** performance.now() of the last byte from the host. */
   lastHeard = performance.now();
   /** Datagrams that were malformed. */
   badDatagrams = 0;
+  /** Datagrams that were not sent because too many waited. */
+  droppedDatagrams = 0;
+  private datagramsWaiting = 0;
   private over = false;
   private events: ConnectionEvents | null = null;
 
@@ -78,9 +85,15 @@ export class Connection {
   sendControl(b: Uint8Array): void { quiet(this.control.write(b)); }
   sendInput(b: Uint8Array): void { quiet(this.input.write(b)); }
 
-  /** Drops b when the browser's queue is full: a newer one follows. */
+  /** Drops b when too many wait to leave: a newer one follows. */
   sendDatagram(b: Uint8Array): void {
-    if ((this.datagrams.desiredSize ?? 0) > 0) quiet(this.datagrams.write(b));
+    if (this.datagramsWaiting >= MAX_WAITING) {
+      this.droppedDatagrams++;
+      return;
+    }
+    this.datagramsWaiting++;
+    const left = () => { this.datagramsWaiting--; };
+    this.datagrams.write(b).then(left, left);
   }
 
   /** Says Bye and closes. */
@@ -211,7 +224,11 @@ async function readAll(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> 
 
 /** Chromium has had `writable`; the specification now says `createWritable()`. */
 function datagramWriter(wt: WebTransport): WritableStreamDefaultWriter<Uint8Array> {
-  const d = wt.datagrams as unknown as { writable?: WritableStream<Uint8Array>; createWritable?(): WritableStream<Uint8Array> };
+  const d = wt.datagrams as unknown as {
+    writable?: WritableStream<Uint8Array>; createWritable?(): WritableStream<Uint8Array>; outgoingHighWaterMark: number; outgoingMaxAge: number | null;
+  };
+  d.outgoingHighWaterMark = MAX_WAITING;
+  d.outgoingMaxAge = MAX_AGE;
   return (d.writable ?? d.createWritable!()).getWriter();
 }
 

@@ -13,8 +13,8 @@ export interface DecoderEvents {
   failed(cause: string): void;
 }
 
-/** Units waiting inside the decoder beyond which only a restart at a keyframe catches up: half a second at 60 fps. */
-export const MAX_BACKLOG = 30;
+/** Units waiting inside the decoder beyond which only a restart at a keyframe catches up: a third of a second at 60 fps. */
+export const MAX_BACKLOG = 20;
 
 /** The codec string of an access unit, from its own parameter sets where that is simple. */
 export function codecString(codec: number, data: Uint8Array): string {

@@ -56,6 +56,9 @@ export class Feed {
   /** The connection is gone or was closed. */
   get over(): boolean { return this.stopped; }
 
+  /** Units inside the decoder. */
+  get backlog(): number { return this.decoder.backlog; }
+
   get heardAgo(): number { return performance.now() - this.conn.lastHeard; }
 
   start(hello: Hello): void {

@@ -51,6 +51,7 @@ export class Input {
   private totalX = 0;
   private totalY = 0;
   private raw = false;
+  private lastPlace = "";
   private motionAt = 0;
   private motionTimer: ReturnType<typeof setTimeout> | undefined;
   private motion: (() => void) | null = null;
@@ -77,13 +78,14 @@ export class Input {
     on(this.stage, "pointerdown", (e: PointerEvent) => this.down(e));
     on(this.stage, "pointerup", (e: PointerEvent) => this.pointer(e, TouchPhase.up));
     on(this.stage, "pointercancel", (e: PointerEvent) => this.pointer(e, TouchPhase.cancel));
-    // Raw updates come as the device sends them; a move sums up those since the last animation frame, so it counts only without.
+    // Raw updates come as the device sends them; a move sums up those since the last animation frame, so its motion counts only
+    // where there are none.
     on(this.stage, "pointerrawupdate", (e: PointerEvent) => {
       this.raw = true;
-      this.moved(e);
+      this.moved(e, e.movementX, e.movementY);
     });
     on(this.stage, "pointermove", (e: PointerEvent) => {
-      if (!this.raw) this.moved(e);
+      this.moved(e, this.raw ? 0 : e.movementX, this.raw ? 0 : e.movementY);
       this.raw = false;
     });
     on(this.stage, "wheel", (e: WheelEvent) => this.wheel(e));
@@ -151,18 +153,24 @@ export class Input {
     this.buttonsOf(e);
   }
 
-  private moved(e: PointerEvent): void {
+  private moved(e: PointerEvent, dx: number, dy: number): void {
     if (!this.enabled) return;
+    if (document.pointerLockElement !== this.stage) {
+      const here = `${e.pointerId} ${e.clientX} ${e.clientY}`;
+      if (here === this.lastPlace) return this.buttonsOf(e);
+      this.lastPlace = here;
+    }
     if (e.pointerType === "touch") return this.touch(e, TouchPhase.move);
     this.buttonsOf(e);
-    if (document.pointerLockElement === this.stage) return this.relative(e);
+    if (document.pointerLockElement === this.stage) return this.relative(e, dx, dy);
     const at = place(e.clientX, e.clientY, this.picture.getBoundingClientRect());
     this.later(() => this.datagram((id) => encodeMotionAbsolute(id, at.x, at.y), e.timeStamp));
   }
 
-  private relative(e: PointerEvent): void {
-    this.totalX = (this.totalX + Math.round(e.movementX * 256)) | 0;
-    this.totalY = (this.totalY + Math.round(e.movementY * 256)) | 0;
+  private relative(e: PointerEvent, dx: number, dy: number): void {
+    if (dx === 0 && dy === 0) return;
+    this.totalX = (this.totalX + Math.round(dx * 256)) | 0;
+    this.totalY = (this.totalY + Math.round(dy * 256)) | 0;
     this.later(() => this.datagram((id) => encodeMotionRelative(id, this.totalX, this.totalY), e.timeStamp));
   }
 

@@ -1,5 +1,5 @@
-// Pictures to the screen. The first picture since the last screen refresh is drawn at once; a later one of the same refresh
-// replaces any that waits and is drawn right before the refresh: newest only, and nothing later than it could have been.
+// Pictures to the screen. The first picture since the last screen refresh is drawn at once; a later one of the same refresh, and
+// any while the decoder has more to come, replaces what waits and is drawn right before the refresh: newest only.
 // A picture counts as presented at the animation frame after it was drawn. See DESIGN.md for the measurement.
 
 import { micros } from "./clock.js";
@@ -27,12 +27,13 @@ export class Presenter {
     this.ctx = ctx;
   }
 
-  /** Takes over frame and closes it. */
-  show(frame: VideoFrame, p: Picture): void {
-    if (this.scheduled && this.shown) {
+  /** Takes over frame and closes it. more: the decoder has newer ones in work. */
+  show(frame: VideoFrame, p: Picture, more: boolean): void {
+    if (more || this.waiting || (this.scheduled && this.shown)) {
       this.waiting?.frame.close();
       if (this.waiting) this.replaced++;
       this.waiting = { frame, p };
+      this.schedule();
       return;
     }
     this.draw(frame, p);

@@ -9,6 +9,7 @@ import { Feed, type FeedEvents, type Where } from "./feed.js";
 import { InputLatency } from "./feedback.js";
 import { unixSeconds, verifiedHashes, withToken } from "./grant.js";
 import type { Input } from "./input.js";
+import { Pace } from "./pace.js";
 import type { Presenter } from "./present.js";
 import type { Signal } from "./signal.js";
 import { Measurements } from "./stats.js";
@@ -55,6 +56,8 @@ const HANDOVER_LIMIT = 10_000;
 /** How long admission is tried again by itself while the gateway says that waiting helps (ms). */
 const ADMISSION_PATIENCE = 30_000;
 const RENEW_RETRY = 10_000;
+/** Pictures a second for a page in the background: enough to come back to a fresh one. */
+const HIDDEN_FPS = 5;
 
 interface Target { candidates: Candidate[]; hashes: Uint8Array<ArrayBuffer>[] }
 
@@ -81,6 +84,8 @@ export class Session {
   private watchedAt = 0;
   private startedAt = performance.now();
   private codecs: number[] = [];
+  private readonly pace = new Pace();
+  private hidden = false;
 
   constructor(private readonly cfg: SessionConfig) {
     this.presenter = cfg.presenter((p, at) => this.presented(p, at));
@@ -125,9 +130,11 @@ export class Session {
     if (this.welcome?.resize && this.feed && width && height) this.feed.conn.sendControl(encodeResize(width, height));
   }
 
-  /** Limits what the host sends; 0 leaves it to the host. */
-  limit(maxKbps: number, maxFPS: number): void {
-    this.feed?.conn.sendControl(encodeLimits(maxKbps, maxFPS));
+  /** The page went to the background or came back: nobody sees what is sent meanwhile. */
+  setHidden(hidden: boolean): void {
+    if (this.hidden === hidden) return;
+    this.hidden = hidden;
+    this.sendLimits();
   }
 
   /** An event of the gateway about this session. */
@@ -229,7 +236,7 @@ export class Session {
     const where = { kind: won.candidate.kind, relay: won.candidate.relay ?? "", url: won.candidate.url };
     this.note(`reached ${where.kind || "new path"} ${where.relay}`.trim());
     const feed = new Feed(won.value, where, this.feedEvents);
-    feed.start({ version: VERSION, ...this.cfg.size(), maxKbps: 0, maxFPS: 0, codecs: this.codecs });
+    feed.start({ version: VERSION, ...this.cfg.size(), maxKbps: 0, maxFPS: this.hidden ? HIDDEN_FPS : this.pace.limit, codecs: this.codecs });
     return feed;
   }
 
@@ -293,7 +300,7 @@ export class Session {
   private picture(feed: Feed, frame: VideoFrame, p: Picture): void {
     if (feed === this.next) this.handedOver(feed);
     if (feed !== this.feed || this.abort.signal.aborted) return frame.close();
-    this.presenter.show(frame, p);
+    this.presenter.show(frame, p, feed.backlog > 1);
     if (this.state !== "live" && !this.recovery) this.live();
   }
 
@@ -301,11 +308,25 @@ export class Session {
     const feed = this.feed;
     if (!feed) return;
     this.m.presented(p, feed.clock, at);
+    this.keepPace(feed, at / 1000);
     feed.reports.presented(p.header.sequence, at);
     for (const r of this.latency.presented(p.header.lastInput, at)) {
       this.m.inputs.add(r.latency);
       feed.reports.input(r);
     }
+  }
+
+  /** Asks for fewer pictures while this machine cannot keep up. */
+  private keepPace(feed: Feed, now: number): void {
+    const limit = this.pace.update(now, feed.backlog, this.m.rates(now).fps);
+    if (limit === null) return;
+    this.note(limit ? `falling behind: at most ${limit} fps` : "keeping up again: any rate");
+    this.sendLimits();
+  }
+
+  private sendLimits(): void {
+    const fps = this.hidden ? HIDDEN_FPS : this.pace.limit;
+    this.feed?.conn.sendControl(encodeLimits(0, fps));
   }
 
   private live(): void {

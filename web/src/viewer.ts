@@ -75,7 +75,7 @@ export class Viewer {
     on(window, "pointermove", (e) => this.revealNear(e as PointerEvent));
     on(document, "pointerlockchange", () => this.pointerLockChanged());
     on(document, "fullscreenchange", () => this.fullscreenChanged());
-    on(document, "visibilitychange", () => this.session.limit(0, document.hidden ? 5 : 0));
+    on(document, "visibilitychange", () => this.session.setHidden(document.hidden));
     on(this.typing, "input", () => this.typed());
     on(this.typing, "keydown", (e) => this.typedKey(e as KeyboardEvent));
     publish(this.session, () => this.presenter);

@@ -11,6 +11,7 @@ import { certificateStatement, unixSeconds, verifiedHashes, withToken } from "..
 import { place, wheel } from "../src/input.js";
 import { EVDEV, strokeOf } from "../src/keys.js";
 import { browser } from "../src/pages/account.js";
+import { Pace } from "../src/pace.js";
 import { MAX_HELD, Pli, Reorder, type Unit } from "../src/reorder.js";
 import { Rate, Samples } from "../src/samples.js";
 import { Signal, backoff, type Socket } from "../src/signal.js";
@@ -352,4 +353,24 @@ test("words", () => {
   assert.equal(relative(7_200_000), "in 2 h");
   assert.equal(browser("Mozilla/5.0 (X11; Linux x86_64) Chrome/140 Safari/537.36"), "Chrome on Linux");
   assert.equal(browser("curl/8"), "A browser");
+});
+
+test("a viewer that falls behind asks for fewer pictures, and for more again when it is calm", () => {
+  const p = new Pace();
+  assert.equal(p.update(0, 5, 60), null); // jitter
+  assert.equal(p.update(100, 8, 60), null); // not for long enough
+  assert.equal(p.update(260, 8, 60), 42);
+  assert.equal(p.update(500, 20, 60), null); // the host's answer must be seen first
+  assert.equal(p.update(1300, 20, 42), 29);
+  assert.equal(p.update(1400, 0, 29), null);
+  assert.equal(p.update(7400, 0, 29), 38);
+  assert.equal(p.update(13_500, 0, 38), 50);
+  assert.equal(p.update(19_600, 0, 50), 0); // as before
+  assert.equal(p.update(40_000, 0, 60), null);
+});
+
+test("a viewer never asks for less than ten pictures a second", () => {
+  const p = new Pace();
+  for (let t = 0; t < 60_000; t += 100) p.update(t, 30, 12);
+  assert.equal(p.limit, 10);
 });

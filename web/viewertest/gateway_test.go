@@ -24,6 +24,8 @@ type gateway struct {
 	host     *host
 	server   *httptest.Server
 	accounts bool
+	// noPassword makes the person an invited one.
+	noPassword bool
 	// onRequest may answer a signaling request itself; nil, false leaves it to the usual answers.
 	onRequest func(r request) (any, *signalapi.Refusal, bool)
 	// answers are canned replies of other endpoints by "METHOD path".
@@ -63,7 +65,7 @@ func newGateway(t testing.TB, h *host) *gateway {
 func (g *gateway) link() string { return g.server.URL + "/" + signalapi.LinkFragment + linkToken }
 
 func (g *gateway) me() signalapi.Me {
-	return signalapi.Me{Name: "anna", Role: "admin", Admin: g.accounts, Accounts: g.accounts, Password: true}
+	return signalapi.Me{Name: "anna", Role: "admin", Admin: g.accounts, Accounts: g.accounts, Password: !g.noPassword}
 }
 
 func (g *gateway) signIn(w http.ResponseWriter, r *http.Request) {

@@ -43,8 +43,7 @@ func (p *page) called(gw *gateway, call string) {
 func (p *page) press(text string) {
 	p.t.Helper()
 	q, _ := json.Marshal(text)
-	p.until("a button "+text, `[...document.querySelectorAll("button")].some((b) => b.innerText === `+string(q)+` && b.offsetParent)`)
-	js[bool](p, `[...document.querySelectorAll("button")].filter((b) => b.innerText === `+string(q)+` && b.offsetParent).at(-1).click(), true`)
+	p.until("a button "+text, `((b) => b && (b.click(), true))([...document.querySelectorAll("button")].filter((b) => b.innerText === `+string(q)+` && b.offsetParent).at(-1))`)
 }
 
 // fill types into the named field that is shown.
@@ -253,4 +252,16 @@ func TestSignedOutElsewhere(t *testing.T) {
 	js[bool](p, `fetch("/v1/signout", {method: "POST"}), true`)
 	js[bool](p, `location.hash = "#/account", true`)
 	p.says("You were signed out. Sign in again.")
+}
+
+// A link for a person without a password leads to the page where they choose one.
+func TestInvitedPersonChoosesPassword(t *testing.T) {
+	gw := newGateway(t, newHost(t, 640, 360))
+	gw.accounts, gw.noPassword = true, true
+	p := newPage(t, 1280, 800)
+	p.open(gw.link())
+	p.says("You have none yet.")
+	p.fill("new", "battery staple now")
+	p.press("Set password")
+	p.called(gw, "POST "+signalapi.PathPassword)
 }

@@ -514,3 +514,41 @@ func TestLackingBrowser(t *testing.T) {
 	p.until("told", `document.body.innerText.includes("WebTransport, which carries the picture")`)
 	p.shot("lacking")
 }
+
+// Events for another viewer of the session are not ours; a fresher token of the gateway is used for the next connection.
+func TestEventsForOneViewer(t *testing.T) {
+	_, gw, p := live(t)
+	gw.event(signalapi.Event{Kind: signalapi.EventEnded, Session: "session-1", Viewer: "viewer-2", Message: "not for us"})
+	gw.event(signalapi.Event{Kind: signalapi.EventRenewed, Session: "session-1", Viewer: "viewer-1", Renewed: &signalapi.Renewed{Token: "lease-direct-3", LeaseExpiry: time.Now().Add(time.Hour)}})
+	p.until("renewed", `wavry.log().some((l) => l.includes("lease renewed"))`)
+	js[bool](p, "wavry.drop(), true")
+	p.until("back", `wavry.state === "live" && wavry.snapshot().url.endsWith("lease-direct-3")`)
+}
+
+// A page in the background asks for fewer pictures, and for all of them when it is seen again.
+func TestBackground(t *testing.T) {
+	h, _, p := live(t)
+	hide := func(hidden string) {
+		js[bool](p, `Object.defineProperty(document, "hidden", {value: `+hidden+`, configurable: true}), document.dispatchEvent(new Event("visibilitychange")), true`)
+	}
+	hide("true")
+	p.untilGo("fewer", func() bool { l := got[*streamwire.Limits](h); return len(l) == 1 && l[0].MaxFPS == 5 })
+	hide("false")
+	p.untilGo("all", func() bool { l := got[*streamwire.Limits](h); return len(l) == 2 && l[1].MaxFPS == 0 })
+}
+
+// With the pointer captured, motion is told as the sum of all motion, so that a lost datagram loses none.
+func TestPointerLock(t *testing.T) {
+	h, _, p := live(t)
+	p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 640, 300))
+	p.do(chromedp.Click("[data-tool=pointer]"))
+	p.until("captured", "document.pointerLockElement")
+	for i := range 5 {
+		p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 640+float64(10*(i+1)), 300))
+	}
+	p.untilGo("relative motion", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.turns) > 0 && h.turns[len(h.turns)-1].DX >= 40*256
+	})
+}
