@@ -81,7 +81,11 @@ func (s *stack) bringUpMedia(ctx context.Context) error {
 	if installed("pipewire-pulse") {
 		s.keep(ctx, command{name: "pipewire-pulse", argv: []string{"pipewire-pulse"}, dir: d.places.home})
 	}
-	s.blemish(ctx, "portal", func(ctx context.Context) error { return portalAnswers(ctx, d.sessionBus()) })
+	// The first call wakes the portal and its backend. Nobody waits for that: who needs the portal will, and capture seldom does.
+	s.group.Go(func() error {
+		s.blemish(ctx, "portal", func(ctx context.Context) error { return portalAnswers(ctx, d.sessionBus()) })
+		return nil
+	})
 	s.blemish(ctx, "arrangement", func(ctx context.Context) error { return d.recipe.arranged(ctx, d) })
 	return ctx.Err()
 }

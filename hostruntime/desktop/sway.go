@@ -48,9 +48,19 @@ bar {
 }
 `
 
+// wlrPortalConfig lets the portal's backend take the only output without asking, for nobody is there to choose.
+const wlrPortalConfig = `[screencast]
+output_name=HEADLESS-1
+chooser_type=none
+max_fps=60
+`
+
 func prepareSway(d *Desktop) (argv, env []string, err error) {
 	path := filepath.Join(d.places.conf, "sway.conf")
 	if err := d.write(path, fmt.Sprintf(swayConfig, d.cfg.Size), 0o600); err != nil {
+		return nil, nil, err
+	}
+	if err := d.writeOnce(filepath.Join(d.places.home, ".config/xdg-desktop-portal-wlr/config"), wlrPortalConfig); err != nil {
 		return nil, nil, err
 	}
 	env = []string{"WLR_BACKENDS=headless", "WLR_HEADLESS_OUTPUTS=1", "WLR_LIBINPUT_NO_DEVICES=1", "LIBSEAT_BACKEND=noop"}

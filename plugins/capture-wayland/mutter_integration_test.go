@@ -3,10 +3,12 @@
 package main
 
 import (
+	"os"
 	"testing"
 
 	"github.com/wavry/fleet/hostruntime/desktop"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/plugins/internal/portal"
 )
 
 var gnomeApp = []string{"foot", "-m", "-e", "sh", "-c", recorder}
@@ -32,6 +34,28 @@ func TestMutterCapturesAndInjects(t *testing.T) {
 			t.Errorf("%d distinct pictures of a changing screen", len(got.hashes))
 		}
 		in.wantInput(t, 1280)
+		wantModeAccepted(t)
 		in.wantFaults(t, "gnome-shell")
 	})
+}
+
+// wantModeAccepted sets the mode that the monitor has: a virtual monitor has no other, and Mutter checks the request all the same.
+func wantModeAccepted(t *testing.T) {
+	t.Helper()
+	bus, err := portal.Connect(t.Context(), os.Getenv("DBUS_SESSION_BUS_ADDRESS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	m, err := findMonitor(t.Context(), bus, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.apply(t.Context(), bus, m.modes[0]); err != nil {
+		t.Errorf("Mutter refused its own mode: %v", err)
+	}
+	m.serial--
+	if err := m.apply(t.Context(), bus, m.modes[0]); err == nil {
+		t.Error("Mutter accepted a stale serial, so nothing was checked")
+	}
 }

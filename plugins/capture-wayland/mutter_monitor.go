@@ -114,6 +114,14 @@ func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size
 	if size == now.size {
 		return size, nil
 	}
+	if err := now.apply(ctx, bus, mode); err != nil {
+		return now.size, err
+	}
+	return size, nil
+}
+
+// apply sets a mode of the monitor, which must be the only one and just have been read, until this session of Mutter ends.
+func (m *monitor) apply(ctx context.Context, bus *portal.Bus, mode monitorMode) error {
 	type monitorConfig struct {
 		Connector, Mode string
 		Properties      map[string]dbus.Variant
@@ -125,15 +133,15 @@ func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size
 		Primary   bool
 		Monitors  []monitorConfig
 	}
-	layout := []logicalConfig{{Scale: 1, Transform: now.logical.Transform, Primary: true,
-		Monitors: []monitorConfig{{now.connector, mode.ID, map[string]dbus.Variant{}}}}}
+	layout := []logicalConfig{{Scale: 1, Transform: m.logical.Transform, Primary: true,
+		Monitors: []monitorConfig{{m.connector, mode.ID, map[string]dbus.Variant{}}}}}
 	const temporary = uint32(1)
-	err = bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".ApplyMonitorsConfig", 0,
-		now.serial, temporary, layout, map[string]dbus.Variant{}).Err
+	err := bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".ApplyMonitorsConfig", 0,
+		m.serial, temporary, layout, map[string]dbus.Variant{}).Err
 	if err != nil {
-		return now.size, fmt.Errorf("set mode %s of monitor %s: %w", mode.ID, now.connector, err)
+		return fmt.Errorf("set mode %s of monitor %s: %w", mode.ID, m.connector, err)
 	}
-	return size, nil
+	return nil
 }
 
 // nearestMode differs least from wish in width and height; of equals it has the highest refresh rate.
