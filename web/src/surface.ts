@@ -10,7 +10,7 @@ export interface Snapshot {
   state: string; session: string; role: string; path: string; relay: string; url: string;
   width: number; height: number; fps: number; kbps: number; rtt: number; codec: string;
   received: number; presented: number; drawn: number; replaced: number; keyframes: number; keyframeRequests: number; lost: number; late: number;
-  reconnects: number; moves: number; setupMS: number; leaseExpiry: string;
+  droppedDatagrams: number; reconnects: number; moves: number; setupMS: number; leaseExpiry: string;
   stages: Record<Stage, Spread | null>; inputToPresent: Spread | null; gaps: Spread | null;
   host: Omit<Stats, "kind"> | null;
 }
@@ -27,6 +27,7 @@ export function snapshot(s: Session, p: Presenter | null, recent = false): Snaps
     width: p?.width ?? 0, height: p?.height ?? 0, fps: rates.fps, kbps: rates.kbps, rtt: Math.round((feed?.clock.rtt ?? 0) / 10) / 100,
     codec: CODECS[m.codec] ?? "", received: m.received, presented: m.presentedCount, drawn: p?.drawn ?? 0, replaced: p?.replaced ?? 0,
     keyframes: m.keyframes, keyframeRequests: feed?.keyframeRequests ?? 0, lost: feed?.reorder.lost ?? 0, late: feed?.reorder.late ?? 0,
+    droppedDatagrams: feed?.conn.droppedDatagrams ?? 0,
     reconnects: s.reconnects, moves: s.moves, setupMS: s.setupMS, leaseExpiry: s.leaseExpiry,
     stages: Object.fromEntries(STAGES.map((k) => [k, m.spread(m.stages[k], recent)])) as Record<Stage, Spread | null>,
     inputToPresent: m.spread(m.inputs, recent), gaps: m.spread(m.gaps, recent), host: m.host,
