@@ -138,6 +138,14 @@ func TestAdminBans(t *testing.T) {
 	if status, _ := b.try("GET", signalapi.PathMe, nil, from...); status != http.StatusOK {
 		t.Fatalf("after lifting: %d", status)
 	}
+	ada, _ := s.person(admin, "ada", store.RoleViewer)
+	ban = ok[signalapi.Ban](admin, "POST", signalapi.PathAdminBans, signalapi.NewBan{User: "Ada", Reason: "noise", Seconds: 60})
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+	ada.refused(http.StatusForbidden, signalapi.ReasonBanned, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword})
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: "a guess at it"})
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+	c.add(61e9)
+	ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword})
 	for _, bad := range []signalapi.NewBan{{Reason: "x"}, {User: "root", Address: "198.51.100.7", Reason: "x"}, {User: "root", Reason: "x"}, {Address: "127.0.0.0/8", Reason: "x"},
 		{Address: "198.51.100.7"}, {Address: "0.0.0.0/0", Reason: "x"}, {Address: "198.51.100.7", Reason: "x", Seconds: -1}} {
 		admin.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathAdminBans, bad)

@@ -265,6 +265,16 @@ func TestOIDCRefuses(t *testing.T) {
 			t.Errorf("callback %q ended at %q", query, end)
 		}
 	}
+	// A code that was got elsewhere, slipped into a sign-in that this browser has begun: login CSRF.
+	b := s.browser()
+	resp, err := b.client.Get(s.URL() + signalapi.PathOIDCStart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if end := b.visit(s.URL() + signalapi.PathOIDCCallback + "?state=elsewhere&code=x"); !strings.Contains(end, "begun%20elsewhere") {
+		t.Errorf("another's state ended at %q", end)
+	}
 	p.Close()
 	fresh, gone := oidcSite(t)
 	gone.Close()

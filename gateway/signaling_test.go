@@ -181,13 +181,17 @@ func TestGatewayRestart(t *testing.T) {
 		resumed.Ended[0].Reason != "host_restarted" || resumed.Ended[0].Pool != "gnome" {
 		t.Fatalf("resumed %+v", resumed)
 	}
+	onlyResumed := moved.signal()
+	onlyResumed.ask(signalapi.TypeResume, "1", signalapi.Resume{Sessions: []string{first.Session}})
 	if again := ws.connect(request1); again.Session != first.Session || s.fleet.allocated() != 2 {
 		t.Fatalf("the retry got %+v of %d", again, s.fleet.allocated())
 	}
 	eventually(t, "the new gateway watches", func() bool { s.fleet.mu.Lock(); defer s.fleet.mu.Unlock(); return len(s.fleet.watchers) > 0 })
 	s.fleet.endWith(first.Session, masterapi.Reason_REASON_LEASE_EXPIRED, "")
-	if e := ws.event(); e.Session != first.Session || e.Kind != signalapi.EventEnded {
-		t.Fatalf("event after resuming %+v", e)
+	for _, socket := range []*signal{ws, onlyResumed} {
+		if e := socket.event(); e.Session != first.Session || e.Kind != signalapi.EventEnded {
+			t.Fatalf("event after resuming %+v", e)
+		}
 	}
 }
 
@@ -201,6 +205,13 @@ func TestReconcile(t *testing.T) {
 	eventually(t, "the end is found", func() bool {
 		left, err := s.open.Load().store.RunningAfter(t.Context(), "", 10)
 		return err == nil && len(left) == 1 && left[0].ID == second.Session
+	})
+	s.stop()
+	s.fleet.endQuietly(second.Session, masterapi.Reason_REASON_HOST_LOST)
+	next := runSite(t, s.fleet, s.cfg)
+	eventually(t, "the next gateway finds the end by itself", func() bool {
+		left, err := next.open.Load().store.RunningAfter(t.Context(), "", 10)
+		return err == nil && len(left) == 0
 	})
 }
 

@@ -111,6 +111,9 @@ func TestTOTP(t *testing.T) {
 	if len(codes) != 10 {
 		t.Fatalf("%d recovery codes", len(codes))
 	}
+	// A stolen cookie must not replace the second factor: it has to be proven away first.
+	ok[signalapi.TOTPSetup](ada, "POST", signalapi.PathTOTPBegin, nil)
+	ada.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code()})
 	try := func(code string) signalapi.SignIn {
 		c.add(time.Minute) // past the rate limits and into the next step
 		return signalapi.SignIn{Name: "ada", Password: goodPassword, TOTP: code}
