@@ -69,7 +69,7 @@ func (r *runner) flood(ctx context.Context, bind bool) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if got := float64(s.Packets) / s.Took.Seconds(); got < 0.9*rate {
+	if got := float64(s.Packets) / s.Took.Seconds(); got < 0.5*rate { // a busy machine; the cost is per packet
 		return 0, fmt.Errorf("the source reached %.0f packets per second only", got)
 	}
 	return (after - before).Seconds() / float64(s.Packets) * rate, nil

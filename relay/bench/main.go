@@ -78,6 +78,9 @@ func runRole(role string, args []string) error {
 		return roleSource(args)
 	case "role-sink":
 		return roleSink(args)
+	case "role-spin":
+		for { // its parent kills it
+		}
 	case "role-crowd":
 		return roleCrowd(args)
 	case "role-flood":

@@ -103,9 +103,9 @@ func (r *report) ratio(what string, all map[string][]result, a, b string, f func
 	r.target(fmt.Sprintf("%s: %.2f (rounds %.2f-%.2f)", what, value, each[0], each[len(each)-1]), value, rule, bound)
 }
 
-func (r *report) difference(what string, all map[string][]result, a, b string, bound float64) {
+func (r *report) difference(what string, all map[string][]result, a, b, rule string, bound float64) {
 	value := median(column(all[a], middleMicros)) - median(column(all[b], middleMicros))
-	r.target(fmt.Sprintf("%s: %.1f", what, value), value, "<=", bound)
+	r.target(fmt.Sprintf("%s: %.1f", what, value), value, rule, bound)
 }
 
 // target notes a line and, when there is a rule, whether it holds.

@@ -118,9 +118,16 @@ func (n *natConn) LocalAddr() net.Addr {
 func (n *natConn) SetReadDeadline(t time.Time) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.deadline = make(chan struct{})
-	if !t.IsZero() && !t.After(time.Now()) {
-		close(n.deadline)
+	past := !t.IsZero() && !t.After(time.Now())
+	select {
+	case <-n.deadline:
+		if !past {
+			n.deadline = make(chan struct{})
+		}
+	default:
+		if past {
+			close(n.deadline) // wakes who reads now
+		}
 	}
 	return nil
 }

@@ -397,8 +397,7 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-// TestRestart proves that a relay can be replaced by a successor in the middle of a transfer, and that one that just dies and comes
-// back at the same ports gets its circuits again.
+// TestRestart proves that a relay can be replaced by a successor in the middle of a transfer.
 func TestRestart(t *testing.T) {
 	s := newSite(t)
 	old := s.start(t)
