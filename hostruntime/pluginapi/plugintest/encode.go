@@ -410,7 +410,5 @@ func testEncodeStop(r *encodeRun) {
 	if err := again.end(); err != nil && !errors.Is(err, context.Canceled) {
 		r.Error("Watch ends with", err)
 	}
-	if after := again.descriptors(); after > before {
-		r.Errorf("%d open files while encoding, %d after Stop", before, after)
-	}
+	again.settle(before, "after Stop")
 }

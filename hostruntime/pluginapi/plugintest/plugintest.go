@@ -134,6 +134,22 @@ func (r *run) descriptors() int {
 	return len(entries)
 }
 
+// settle waits until the plugin has at most limit open files: it closes them in its own time.
+func (r *run) settle(limit int, when string) {
+	r.Helper()
+	deadline := time.After(r.spec.limit(eventLimit))
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for r.descriptors() > limit {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			r.Errorf("%d open files %s, want at most %d", r.descriptors(), when, limit)
+			return
+		}
+	}
+}
+
 // refused demands an error that a person understands: reason and remedy when it is the node's fault, a sentence when it is ours.
 func refused(t testing.TB, what string, err error) {
 	t.Helper()
