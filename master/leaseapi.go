@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
@@ -26,7 +27,47 @@ func (a *leaseAPI) Issue(ctx context.Context, r *masterapi.AdmitRequest) (*maste
 	if err != nil {
 		return nil, apiError(err)
 	}
-	return &masterapi.IssueResponse{Lease: leaseMessage(i.lease), LeaseToken: i.token, RenewAfter: renewAfter(i.lease.Expiry, i.lifetime)}, nil
+	return issueMessage(i), nil
+}
+
+// IssueBatch implements masterapi.LeaseServiceHandler.
+func (a *leaseAPI) IssueBatch(ctx context.Context, r *masterapi.IssueBatchRequest) (*masterapi.IssueBatchResponse, error) {
+	l, err := a.m.leading()
+	if err != nil {
+		return nil, apiError(err)
+	}
+	n := len(r.GetRequests())
+	if n > masterapi.MaxIssueBatch {
+		return nil, apiError(masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "%d requests, at most %d", n, masterapi.MaxIssueBatch))
+	}
+	outcomes := make([]*masterapi.IssueOutcome, n)
+	var wait sync.WaitGroup
+	for i, request := range r.GetRequests() {
+		wait.Go(func() { outcomes[i] = l.issueOutcome(ctx, request) })
+	}
+	wait.Wait()
+	return &masterapi.IssueBatchResponse{Outcomes: outcomes}, nil
+}
+
+// issueOutcome issues one lease of a batch; an error that is no refusal becomes not_ready, which callers repeat.
+func (l *leader) issueOutcome(ctx context.Context, r *masterapi.AdmitRequest) *masterapi.IssueOutcome {
+	w, err := wishOf(r)
+	var i *issued
+	if err == nil {
+		i, err = l.issue(ctx, w, 0)
+	}
+	if err == nil {
+		return &masterapi.IssueOutcome{Issued: issueMessage(i)}
+	}
+	var refused *masterapi.RefusedError
+	if !errors.As(masterapi.FromError(apiError(err)), &refused) {
+		refused = masterapi.Refuse(masterapi.Reason_REASON_NOT_READY, "%v", err).After(retrySoon)
+	}
+	return &masterapi.IssueOutcome{Refusal: refused.Message()}
+}
+
+func issueMessage(i *issued) *masterapi.IssueResponse {
+	return &masterapi.IssueResponse{Lease: leaseMessage(i.lease), LeaseToken: i.token, RenewAfter: renewAfter(i.lease.Expiry, i.lifetime)}
 }
 
 // Renew implements masterapi.LeaseServiceHandler.

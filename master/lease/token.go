@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
@@ -8,28 +9,27 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"aidanwoods.dev/go-paseto"
 )
 
 // Signer signs leases with one private key. It is safe for concurrent use.
 type Signer struct {
 	kid    string
-	key    paseto.V4AsymmetricSecretKey
+	key    ed25519.PrivateKey
 	footer []byte
+	suffix string // "." and the encoded footer
 }
 
 // NewSigner returns a signer whose tokens carry kid. The key is copied.
 func NewSigner(kid string, key ed25519.PrivateKey) (*Signer, error) {
-	secret, err := paseto.NewV4AsymmetricSecretKeyFromEd25519(key)
-	if err != nil {
-		return nil, fmt.Errorf("load signing key %s: %w", kid, err)
+	if len(key) != ed25519.PrivateKeySize {
+		return nil, fmt.Errorf("load signing key %s: %d bytes, not %d", kid, len(key), ed25519.PrivateKeySize)
 	}
 	footer, err := json.Marshal(footer{KeyID: kid})
 	if err != nil {
 		return nil, fmt.Errorf("encode footer of key %s: %w", kid, err)
 	}
-	return &Signer{kid: kid, key: secret, footer: footer}, nil
+	suffix := "." + base64.RawURLEncoding.EncodeToString(footer)
+	return &Signer{kid: kid, key: bytes.Clone(key), footer: footer, suffix: suffix}, nil
 }
 
 // KeyID is the id that tokens of this signer carry.
@@ -45,11 +45,9 @@ func (s *Signer) Sign(c Claims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode lease %s: %w", c.Lease, err)
 	}
-	token, err := paseto.NewTokenFromClaimsJSON(body, s.footer)
-	if err != nil {
-		return "", fmt.Errorf("build lease %s: %w", c.Lease, err)
-	}
-	return token.V4Sign(s.key, nil), nil
+	p := parts{payload: body, footer: s.footer}
+	signature := ed25519.Sign(s.key, p.signed())
+	return tokenHeader + base64.RawURLEncoding.EncodeToString(append(body, signature...)) + s.suffix, nil
 }
 
 // Key is one public signing key.

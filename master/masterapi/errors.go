@@ -45,6 +45,19 @@ func (e *NotLeaderError) Error() string {
 	return "not the leader: it is " + e.Address
 }
 
+// Message is the refusal as it goes over the wire.
+func (e *RefusedError) Message() *Refusal {
+	return &Refusal{Reason: e.Reason, Sentence: e.Reason.Sentence(), Detail: e.Detail, RetryAfterMs: uint32(e.RetryAfter.Milliseconds())}
+}
+
+// Err is the refusal as an error; nil for nil.
+func (r *Refusal) Err() error {
+	if r == nil {
+		return nil
+	}
+	return &RefusedError{Reason: r.GetReason(), Detail: r.GetDetail(), RetryAfter: time.Duration(r.GetRetryAfterMs()) * time.Millisecond}
+}
+
 // codes is the one table from reasons to wire codes. What is not listed is failed_precondition.
 var codes = map[Reason]connect.Code{
 	Reason_REASON_INVALID_REQUEST:     connect.CodeInvalidArgument,
@@ -81,10 +94,7 @@ func ToConnect(err error) error {
 		if !ok {
 			code = connect.CodeFailedPrecondition
 		}
-		return withDetail(code, refused, &Refusal{
-			Reason: refused.Reason, Sentence: refused.Reason.Sentence(), Detail: refused.Detail,
-			RetryAfterMs: uint32(refused.RetryAfter.Milliseconds()),
-		})
+		return withDetail(code, refused, refused.Message())
 	}
 	var notLeader *NotLeaderError
 	if errors.As(err, &notLeader) {
@@ -110,7 +120,7 @@ func FromError(err error) error {
 		}
 		switch m := message.(type) {
 		case *Refusal:
-			return &RefusedError{Reason: m.GetReason(), Detail: m.GetDetail(), RetryAfter: time.Duration(m.GetRetryAfterMs()) * time.Millisecond}
+			return m.Err()
 		case *NotLeader:
 			return &NotLeaderError{Address: m.GetLeaderAddress()}
 		}

@@ -78,6 +78,8 @@ const (
 	SessionServiceCapacityProcedure = "/wavry.master.v1.SessionService/Capacity"
 	// LeaseServiceIssueProcedure is the fully-qualified name of the LeaseService's Issue RPC.
 	LeaseServiceIssueProcedure = "/wavry.master.v1.LeaseService/Issue"
+	// LeaseServiceIssueBatchProcedure is the fully-qualified name of the LeaseService's IssueBatch RPC.
+	LeaseServiceIssueBatchProcedure = "/wavry.master.v1.LeaseService/IssueBatch"
 	// LeaseServiceRenewProcedure is the fully-qualified name of the LeaseService's Renew RPC.
 	LeaseServiceRenewProcedure = "/wavry.master.v1.LeaseService/Renew"
 	// LeaseServiceReleaseProcedure is the fully-qualified name of the LeaseService's Release RPC.
@@ -484,6 +486,8 @@ func (UnimplementedSessionServiceHandler) Capacity(context.Context, *CapacityReq
 type LeaseServiceClient interface {
 	// Issue is the first half of Admit: allocation through Raft and signature, without the host's preparation.
 	Issue(context.Context, *AdmitRequest) (*IssueResponse, error)
+	// IssueBatch issues several leases at once; each outcome stands for itself. masterclient's Issue uses it when many callers wait.
+	IssueBatch(context.Context, *IssueBatchRequest) (*IssueBatchResponse, error)
 	// Renew prolongs a live lease by its full lifetime and returns a new token. The host renews the leases of its running sessions at half of their
 	// life; a gateway may too. When a gateway renews, the host gets the new token over its link.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
@@ -510,6 +514,12 @@ func NewLeaseServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+LeaseServiceIssueProcedure,
 			connect.WithSchema(leaseServiceMethods.ByName("Issue")),
+			connect.WithClientOptions(opts...),
+		),
+		issueBatch: connect.NewClient[IssueBatchRequest, IssueBatchResponse](
+			httpClient,
+			baseURL+LeaseServiceIssueBatchProcedure,
+			connect.WithSchema(leaseServiceMethods.ByName("IssueBatch")),
 			connect.WithClientOptions(opts...),
 		),
 		renew: connect.NewClient[RenewRequest, RenewResponse](
@@ -547,17 +557,27 @@ func NewLeaseServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // leaseServiceClient implements LeaseServiceClient.
 type leaseServiceClient struct {
-	issue   *connect.Client[AdmitRequest, IssueResponse]
-	renew   *connect.Client[RenewRequest, RenewResponse]
-	release *connect.Client[ReleaseRequest, ReleaseResponse]
-	revoke  *connect.Client[RevokeRequest, RevokeResponse]
-	get     *connect.Client[GetLeaseRequest, Lease]
-	list    *connect.Client[ListLeasesRequest, ListLeasesResponse]
+	issue      *connect.Client[AdmitRequest, IssueResponse]
+	issueBatch *connect.Client[IssueBatchRequest, IssueBatchResponse]
+	renew      *connect.Client[RenewRequest, RenewResponse]
+	release    *connect.Client[ReleaseRequest, ReleaseResponse]
+	revoke     *connect.Client[RevokeRequest, RevokeResponse]
+	get        *connect.Client[GetLeaseRequest, Lease]
+	list       *connect.Client[ListLeasesRequest, ListLeasesResponse]
 }
 
 // Issue calls wavry.master.v1.LeaseService.Issue.
 func (c *leaseServiceClient) Issue(ctx context.Context, req *AdmitRequest) (*IssueResponse, error) {
 	response, err := c.issue.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// IssueBatch calls wavry.master.v1.LeaseService.IssueBatch.
+func (c *leaseServiceClient) IssueBatch(ctx context.Context, req *IssueBatchRequest) (*IssueBatchResponse, error) {
+	response, err := c.issueBatch.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -613,6 +633,8 @@ func (c *leaseServiceClient) List(ctx context.Context, req *ListLeasesRequest) (
 type LeaseServiceHandler interface {
 	// Issue is the first half of Admit: allocation through Raft and signature, without the host's preparation.
 	Issue(context.Context, *AdmitRequest) (*IssueResponse, error)
+	// IssueBatch issues several leases at once; each outcome stands for itself. masterclient's Issue uses it when many callers wait.
+	IssueBatch(context.Context, *IssueBatchRequest) (*IssueBatchResponse, error)
 	// Renew prolongs a live lease by its full lifetime and returns a new token. The host renews the leases of its running sessions at half of their
 	// life; a gateway may too. When a gateway renews, the host gets the new token over its link.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
@@ -635,6 +657,12 @@ func NewLeaseServiceHandler(svc LeaseServiceHandler, opts ...connect.HandlerOpti
 		LeaseServiceIssueProcedure,
 		svc.Issue,
 		connect.WithSchema(leaseServiceMethods.ByName("Issue")),
+		connect.WithHandlerOptions(opts...),
+	)
+	leaseServiceIssueBatchHandler := connect.NewUnaryHandlerSimple(
+		LeaseServiceIssueBatchProcedure,
+		svc.IssueBatch,
+		connect.WithSchema(leaseServiceMethods.ByName("IssueBatch")),
 		connect.WithHandlerOptions(opts...),
 	)
 	leaseServiceRenewHandler := connect.NewUnaryHandlerSimple(
@@ -671,6 +699,8 @@ func NewLeaseServiceHandler(svc LeaseServiceHandler, opts ...connect.HandlerOpti
 		switch r.URL.Path {
 		case LeaseServiceIssueProcedure:
 			leaseServiceIssueHandler.ServeHTTP(w, r)
+		case LeaseServiceIssueBatchProcedure:
+			leaseServiceIssueBatchHandler.ServeHTTP(w, r)
 		case LeaseServiceRenewProcedure:
 			leaseServiceRenewHandler.ServeHTTP(w, r)
 		case LeaseServiceReleaseProcedure:
@@ -692,6 +722,10 @@ type UnimplementedLeaseServiceHandler struct{}
 
 func (UnimplementedLeaseServiceHandler) Issue(context.Context, *AdmitRequest) (*IssueResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.Issue is not implemented"))
+}
+
+func (UnimplementedLeaseServiceHandler) IssueBatch(context.Context, *IssueBatchRequest) (*IssueBatchResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.IssueBatch is not implemented"))
 }
 
 func (UnimplementedLeaseServiceHandler) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {

@@ -54,6 +54,7 @@ type Client struct {
 	log       *slog.Logger
 	targets   *targets
 	transport *http.Transport
+	issuer    issuer
 
 	sessions masterapi.SessionServiceClient
 	leases   masterapi.LeaseServiceClient
@@ -75,7 +76,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "masterclient"), targets: newTargets(cfg.Addresses)}
-	c.transport = newTransport(cfg)
+	c.transport, c.issuer.client = newTransport(cfg), c
 	httpClient := &http.Client{Transport: &router{client: c, inner: c.transport}}
 	const base = "http://master" // the router puts scheme and address of the present target in
 	options := []connect.ClientOption{

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/wavry/fleet/master"
+	"github.com/wavry/fleet/master/identity"
+	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterclient"
+	"github.com/wavry/fleet/master/seal"
+)
+
+const serverArg = "serve-master"
+
+const kekText = "benchmark-key-encryption-key-of-32-bytes-or-more"
+
+var tokens = identity.Tokens{
+	"master": {Role: identity.RoleMaster, Name: "*"}, "gateway": {Role: identity.RoleGateway, Name: "bench"}, "host": {Role: identity.RoleHost, Name: "*"},
+	"operator": {Role: identity.RoleOperator, Name: "bench"},
+}
+
+// serve is the child process: one master.
+func serve(args []string) error {
+	flags := flag.NewFlagSet(serverArg, flag.ContinueOnError)
+	id, dir, peerList, profile := flags.String("id", "", ""), flags.String("dir", "", ""), flags.String("peers", "", ""), flags.String("profile", "", "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	peers := map[string]string{}
+	for p := range strings.SplitSeq(*peerList, ",") {
+		k, v, _ := strings.Cut(p, "=")
+		peers[k] = v
+	}
+	kek, err := seal.Parse(kekText)
+	if err != nil {
+		return err
+	}
+	cfg := master.DefaultConfig()
+	cfg.ID, cfg.Bind, cfg.DataDir, cfg.BootstrapExpect, cfg.Peers, cfg.KEK = *id, peers[*id], *dir, len(peers), peers, kek
+	cfg.Authenticator, cfg.Token, cfg.LeaseLifetime = tokens, "master", time.Hour
+	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	m, err := master.New(cfg)
+	if err != nil {
+		return err
+	}
+	if *profile != "" {
+		file, err := os.Create(filepath.Join(*profile, *id+".pprof"))
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return m.Run(ctx)
+}
+
+// masters are three servers with hosts linked by this process.
+type masters struct {
+	dir, profile string
+	peers        map[string]string
+	list         string
+	servers      map[string]*child
+	stopHosts    func()
+}
+
+func startMasters(ctx context.Context, dir, profile string) (*masters, error) {
+	m := &masters{dir: dir, profile: profile, peers: map[string]string{}, servers: map[string]*child{}}
+	for i := range 3 {
+		address, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		id := fmt.Sprintf("m%d", i+1)
+		m.peers[id] = address
+		m.list += "," + id + "=" + address
+	}
+	m.list = m.list[1:]
+	for id := range m.peers {
+		if err := m.start(id); err != nil {
+			return nil, err
+		}
+	}
+	return m, m.linkHosts(ctx)
+}
+
+func (m *masters) start(id string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(m.dir, "master-"+id)
+	c, err := start(dir+".log", self, serverArg, "-id="+id, "-dir="+dir, "-peers="+m.list, "-profile="+m.profile)
+	if err != nil {
+		return err
+	}
+	m.servers[id] = c
+	return nil
+}
+
+func (m *masters) stop() {
+	if m.stopHosts != nil {
+		m.stopHosts()
+	}
+	for _, s := range m.servers {
+		s.terminate()
+	}
+}
+
+func (m *masters) children() (list []*child) {
+	for _, c := range m.servers {
+		list = append(list, c)
+	}
+	return list
+}
+
+func (m *masters) client(token string) (*masterclient.Client, error) {
+	var addresses []string
+	for _, a := range m.peers {
+		addresses = append(addresses, a)
+	}
+	return masterclient.New(masterclient.Config{Addresses: addresses, Token: func() (string, error) { return token, nil }, RetryFor: 20 * time.Second})
+}
+
+const (
+	benchHosts = 20
+	benchSlots = 1 << 20
+)
+
+// linkHosts keeps hosts with many slots linked; they answer nothing, since only leases are issued.
+func (m *masters) linkHosts(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{}, benchHosts)
+	m.stopHosts = func() {
+		cancel()
+		for range benchHosts {
+			<-done
+		}
+	}
+	var links []*masterclient.HostLink
+	for i := range benchHosts {
+		client, err := m.client("host")
+		if err != nil {
+			return err
+		}
+		id := fmt.Sprintf("host%d", i)
+		link := client.NewHostLink(func() *masterapi.HostHello {
+			return &masterapi.HostHello{HostId: id, BootId: "b", Identity: make([]byte, 32), Slots: benchSlots}
+		}, func(*masterapi.HostCommand) {})
+		links = append(links, link)
+		go func() {
+			defer func() { done <- struct{}{} }()
+			defer client.Close()
+			go keepAlive(ctx, link)
+			_ = link.Run(ctx)
+		}()
+	}
+	return until(ctx, 30*time.Second, func() bool {
+		for _, l := range links {
+			if !l.Linked() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// keepAlive reports as a host does.
+func keepAlive(ctx context.Context, link *masterclient.HostLink) {
+	ticker := time.NewTicker(2 * time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			_ = link.Send(&masterapi.HostReport{Report: &masterapi.HostReport_Load{Load: &masterapi.HostLoad{}}}) // the next one will do
+		}
+	}
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func until(ctx context.Context, limit time.Duration, ok func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready within %s: %w", limit, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package lease
+
+import (
+	"crypto/ed25519"
+	"strings"
+	"testing"
+	"time"
+
+	"aidanwoods.dev/go-paseto"
+)
+
+// TestSignAgreesWithLibrary proves that tokens are PASETO v4.public by an independent implementation.
+func TestSignAgreesWithLibrary(t *testing.T) {
+	signer, _, key, claims := verifyBed(t)
+	token, err := signer.Sign(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := paseto.NewV4AsymmetricPublicKeyFromEd25519(key.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser := paseto.MakeParser(nil)
+	parsed, err := parser.ParseV4Public(public, token, nil)
+	if err != nil {
+		t.Fatalf("the other implementation does not take ours: %v", err)
+	}
+	if id, err := parsed.GetJti(); err != nil || id != claims.Lease {
+		t.Errorf("jti %q, %v", id, err)
+	}
+}
+
+// TestSignRefuses proves each rule of the claims and of the key.
+func TestSignRefuses(t *testing.T) {
+	signer, _, _, good := verifyBed(t)
+	for name, change := range map[string]func(*Claims){
+		"no session":           func(c *Claims) { c.Session = "" },
+		"long host":            func(c *Claims) { c.Host = strings.Repeat("h", 65) },
+		"relay, no circuit":    func(c *Claims) { c.Relay, c.Circuit = "r1", 0 },
+		"circuit, no relay":    func(c *Claims) { c.Relay, c.Circuit = "", 7 },
+		"no role":              func(c *Claims) { c.ViewerLeg.Role = "" },
+		"expires at its start": func(c *Claims) { c.Expiry = c.NotBefore.Add(-time.Second) },
+	} {
+		c := good
+		change(&c)
+		if _, err := signer.Sign(c); err == nil {
+			t.Errorf("%s: signed", name)
+		}
+	}
+	if _, err := NewSigner("k", make(ed25519.PrivateKey, 5)); err == nil {
+		t.Error("a short key was taken")
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	signer, _, _, claims := verifyBed(b)
+	b.ReportAllocs()
+	for range b.N {
+		if _, err := signer.Sign(claims); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
