@@ -197,6 +197,18 @@ static gboolean layout_of(GstSample *s, wavry_raw *out) {
   return TRUE;
 }
 
+// Compositors stream a window as part of a larger buffer. For packed pixels the part is only another offset and size.
+static void crop(GstBuffer *original, wavry_layout *l) {
+  GstVideoCropMeta *c = gst_buffer_get_video_crop_meta(original);
+  if (c == NULL || l->planes != 1 || c->width == 0 || c->height == 0)
+    return;
+  if (c->x > l->width || c->y > l->height || c->width > l->width - c->x || c->height > l->height - c->y)
+    return;
+  l->offset[0] += (gsize)c->y * l->stride[0] + (gsize)c->x * 4; // all packed formats of ours have four bytes
+  l->width = c->width;
+  l->height = c->height;
+}
+
 // The picture is a new buffer over the memories of the original, which lives as long as the picture or any copy of it.
 static GstBuffer *share(GstBuffer *original, const wavry_layout *l) {
   GstBuffer *b = gst_buffer_new();
@@ -218,10 +230,12 @@ gboolean wavry_pull_raw(GstElement *appsink, wavry_raw *out) {
     gst_sample_unref(s);
     return TRUE;
   }
+  out->dmabuf = gst_is_dmabuf_memory(gst_buffer_peek_memory(original, 0));
+  if (!out->dmabuf)
+    crop(original, &out->layout);
   // An odd edge cannot be coded in 4:2:0: the last column or row stays out, without touching a byte.
   out->layout.width &= ~1u;
   out->layout.height &= ~1u;
-  out->dmabuf = gst_is_dmabuf_memory(gst_buffer_peek_memory(original, 0));
   out->buffer = share(original, &out->layout);
   out->taken = -1;
   if (GST_BUFFER_PTS_IS_VALID(original))
