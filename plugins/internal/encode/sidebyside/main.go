@@ -52,6 +52,7 @@ func main() {
 type result struct {
 	cpu       time.Duration
 	latencies []time.Duration
+	handoffs  []time.Duration // the part of a latency before the plugin had the picture
 	pictures  int
 	dropped   int // for want of credit: above a few the comparison says nothing
 }
@@ -81,6 +82,7 @@ func compare(ctx context.Context, o options) error {
 		}
 		elements = inner(text)
 		dropped += r.dropped
+		fmt.Printf("hand-off p50 %v p95 %v\n", percentile(r.handoffs, 50), percentile(r.handoffs, 95))
 		ours, oursLatency = append(ours, r.cpu), append(oursLatency, r.latencies...)
 		for _, run := range []struct {
 			elements string

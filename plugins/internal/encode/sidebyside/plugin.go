@@ -95,6 +95,7 @@ func feed(ctx context.Context, p *pluginhost.Process, c *encodetest.Capturer, un
 			sent++
 		case u := <-units:
 			r.latencies = append(r.latencies, time.Duration(u.EncodeTime-u.CaptureTime))
+			r.handoffs = append(r.handoffs, time.Duration(u.HandoffTime-u.CaptureTime))
 		case <-p.Exited():
 			return r, p.Err()
 		case <-ctx.Done():
