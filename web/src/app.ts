@@ -30,7 +30,9 @@ class App {
   private takeBack: string | undefined;
 
   async start(): Promise<void> {
-    window.addEventListener("hashchange", () => this.arrived());
+    window.addEventListener("hashchange", () => void this.arrived());
+    // A page that the browser kept and shows again has said its goodbyes already.
+    window.addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
     await this.arrived();
   }
 

@@ -64,7 +64,7 @@ export function toast(text: string, kind: "ok" | "bad" = "ok"): void {
   const t = h("div", { class: `toast ${kind}`, role: kind === "bad" ? "alert" : "status", popover: "manual" }, text);
   document.body.append(t);
   t.showPopover?.();
-  toastTimer = setTimeout(() => t.remove(), 5_000);
+  toastTimer = setTimeout(() => t.remove(), kind === "bad" ? 6_000 : 3_000);
 }
 
 export interface Field { name: string; label: string; type?: string; value?: string; options?: string[]; required?: boolean; hint?: string; autocomplete?: string }

@@ -7,7 +7,12 @@ import { sentence } from "../texts.js";
 const REFRESH = 5_000;
 
 const COMPOSITORS: Record<string, string> = { sway: "Sway", gnome: "GNOME", kde: "KDE Plasma", test: "Test pattern" };
-const ENCODERS: Record<string, string> = { nvenc: "NVENC", vaapi: "VA-API", software: "software encoder", x264: "software encoder", openh264: "software encoder" };
+const ENCODERS: [RegExp, string][] = [[/nvenc/, "NVENC"], [/vaapi/, "VA-API"], [/software|x264|openh264/, "software encoder"]];
+
+/** What a plugin's name means to a person. */
+function encoder(name: string): string {
+  return ENCODERS.find(([p]) => p.test(name))?.[1] ?? name;
+}
 
 /** Keeps the titles for the viewer, which knows only the pool's name from its address. */
 export function rememberTitles(desktops: Desktop[]): void {
@@ -44,7 +49,7 @@ export function desktopsPage(problem: (e: unknown) => void): { element: HTMLElem
 }
 
 function card(d: Desktop): HTMLElement {
-  const kind = [COMPOSITORS[d.compositor] ?? d.compositor, ENCODERS[d.encoder] ?? d.encoder].filter(Boolean).join(" · ");
+  const kind = [COMPOSITORS[d.compositor] ?? d.compositor, encoder(d.encoder)].filter(Boolean).join(" · ");
   const free = d.slots > 0 ? `${d.free} of ${d.slots} free` : "";
   const inner = [
     h("span", { class: "screen", "aria-hidden": "true" }, icon("screen")),
