@@ -3,6 +3,7 @@ package desktop
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -74,7 +75,8 @@ func prepareGNOME(d *Desktop) (argv, env []string, err error) {
 	return []string{"gnome-shell", "--headless", "--wayland", "--no-x11", "--virtual-monitor", d.cfg.Size.String(), "--wayland-display", display}, nil, nil
 }
 
-// leaveOverview shows the desktop instead of the overview that gnome-shell starts with.
+// leaveOverview shows the desktop instead of the overview that gnome-shell starts with. The overview comes some time after the shell is
+// on the bus, so it is waited for: closing it before is without effect, and a click of a viewer would go to it.
 func leaveOverview(ctx context.Context, d *Desktop) error {
 	c, err := connectBus(ctx, d.sessionBus())
 	if err != nil {
@@ -82,5 +84,18 @@ func leaveOverview(ctx context.Context, d *Desktop) error {
 	}
 	defer c.Close()
 	shell := c.Object("org.gnome.Shell", "/org/gnome/Shell")
-	return shell.CallWithContext(ctx, "org.freedesktop.DBus.Properties.Set", 0, "org.gnome.Shell", "OverviewActive", dbus.MakeVariant(false)).Err
+	for until := time.Now().Add(overviewTimeout); time.Now().Before(until); {
+		var active bool
+		err := shell.CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, "org.gnome.Shell", "OverviewActive").Store(&active)
+		if err != nil {
+			return err
+		}
+		if active {
+			return shell.CallWithContext(ctx, "org.freedesktop.DBus.Properties.Set", 0, "org.gnome.Shell", "OverviewActive", dbus.MakeVariant(false)).Err
+		}
+		if !sleep(ctx, pollEvery) {
+			return ctx.Err()
+		}
+	}
+	return nil // this shell has none
 }

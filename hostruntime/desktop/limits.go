@@ -17,6 +17,8 @@ const (
 	socketTimeout = 30 * time.Second
 	// portalTimeout bounds the first call to the portal, which starts it and its backend. A desktop without a portal is still one.
 	portalTimeout = 10 * time.Second
+	// overviewTimeout is how long gnome-shell may take from its bus name to its overview; 0.2 to 1 s were seen.
+	overviewTimeout = 5 * time.Second
 	// pollEvery is how often a thing that gives no signal is looked at while starting or stopping.
 	pollEvery = 25 * time.Millisecond
 	// pingEvery and pingTimeout find a compositor that lives but does not answer; it must fail maxPings times in a row, for a
