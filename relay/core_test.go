@@ -133,6 +133,21 @@ func TestPinnedCircuit(t *testing.T) {
 	b.want("the old address", l, d, nowhere, dropNoise)
 }
 
+// TestWaitingGoesFirst proves that a circuit which waits for a viewer from anywhere is not robbed of it by one whose viewer, behind
+// the same address, has merely gone silent.
+func TestWaitingGoesFirst(t *testing.T) {
+	b := newBed(t, 1)
+	silent := b.circuit(7, "198.51.100.7")
+	b.packet("198.51.100.7:9", 0, initial(1200))
+	b.now += int64(repinSilence)
+	b.host = netip.MustParseAddrPort("192.0.2.9:4433")
+	waiting := b.circuit(8, "")
+	b.packet("198.51.100.7:10", 0, initial(1200))
+	if waiting.viewer.Load() == nil || silent.viewer.Load().key.remote().Port() != 9 {
+		t.Errorf("the waiting circuit was robbed: waiting %v, silent %v", waiting.viewer.Load(), silent.viewer.Load())
+	}
+}
+
 // TestFollowing proves how a viewer's leg moves: by the tag in short and long headers, only when the old address is silent, not too
 // often, not onto another circuit, never by a wrong tag.
 func TestFollowing(t *testing.T) {

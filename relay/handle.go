@@ -136,8 +136,9 @@ func (c *core) pin(from legKey, tag uint64, size, packets int, now int64) (*leg,
 		return nil, dropTaken // a worker was faster; the viewer will send again
 	}
 	ci := c.pins[pinKey{source, from.port()}]
-	if ci == nil {
-		ci = c.pins[pinKey{netip.Addr{}, from.port()}]
+	// A circuit that still waits for its viewer, from wherever, goes before one whose viewer may have come back.
+	if anyone := c.pins[pinKey{netip.Addr{}, from.port()}]; anyone != nil && (ci == nil || ci.viewer.Load() != nil && anyone.viewer.Load() == nil) {
+		ci = anyone
 	}
 	if ci == nil {
 		return nil, dropStranger
