@@ -26,7 +26,7 @@ func (c *cpuMeter) share() float64 {
 	now, used := time.Now(), time.Duration(u.Utime.Nano()+u.Stime.Nano())
 	share := 0.0
 	if !c.at.IsZero() && now.After(c.at) {
-		share = float64(used-c.used) / float64(now.Sub(c.at)) / float64(runtime.GOMAXPROCS(0))
+		share = float64(used-c.used) / float64(now.Sub(c.at)) / float64(runtime.NumCPU())
 	}
 	c.at, c.used = now, used
 	return min(1, max(0, share))
