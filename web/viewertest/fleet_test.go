@@ -30,9 +30,9 @@ func TestFleet(t *testing.T) {
 	p.open(dev.SignIn())
 	p.until("in", `document.querySelector("header.top") || window.wavry?.state === "live"`)
 	origin := js[string](p, "location.origin")
-	name := js[string](p, `fetch("/v1/me").then((r) => r.json()).then((m) => window.myName = m.name), ""`)
+	js[bool](p, `fetch("/v1/me").then((r) => r.json()).then((m) => { window.myName = m.name }), true`)
 	p.until("a name", "window.myName")
-	name = js[string](p, "myName")
+	name := js[string](p, "myName")
 
 	js[bool](p, `location.hash = "#/account", true`)
 	p.fill("new", "correct horse battery")
