@@ -66,6 +66,7 @@ func (l *leader) keepHouse(ctx context.Context) error {
 		l.lookAfterKeys(ctx)
 		l.judgeRelays()
 		l.lookAfterDrains(ctx)
+		l.endOnLostHosts()
 		l.m.gauge()
 	})
 }

@@ -81,3 +81,18 @@ func (m *Machine) Eligible(now, elected time.Time) bool {
 	}
 	return m.Linked || now.Sub(elected) < LinkGrace
 }
+
+// GoneFor is how long the machine has been both unlinked and critical in the catalog at now; 0 when it is not, or was never in one.
+func (m *Machine) GoneFor(now time.Time) time.Duration {
+	s, source := m.Status(now)
+	if m.Linked || s != Critical || source != "consul" {
+		return 0
+	}
+	since := m.Since
+	for _, t := range []time.Time{m.Absent, m.Changed} {
+		if t.After(since) {
+			since = t
+		}
+	}
+	return now.Sub(since)
+}

@@ -49,3 +49,33 @@ func TestEligible(t *testing.T) {
 		}
 	}
 }
+
+// A machine is gone only when neither catalog nor link knows it, and counts from the later of the two.
+func TestGoneFor(t *testing.T) {
+	start := time.Unix(1_800_000_000, 0)
+	for name, c := range map[string]struct {
+		do   func(*Machine)
+		want time.Duration
+	}{
+		"passing":             {func(m *Machine) { m.Listed(Passing, start) }, 0},
+		"critical but linked": {func(m *Machine) { m.SetLink(true, start); m.Listed(Critical, start) }, 0},
+		"never in a catalog":  {func(m *Machine) { m.SetLink(true, start); m.SetLink(false, start) }, 0},
+		"critical, then unlinked": {func(m *Machine) {
+			m.SetLink(true, start)
+			m.Listed(Critical, start)
+			m.SetLink(false, start.Add(time.Second))
+		}, 9 * time.Second},
+		"unlinked, then critical": {func(m *Machine) {
+			m.SetLink(true, start)
+			m.Listed(Passing, start)
+			m.SetLink(false, start)
+			m.Listed(Critical, start.Add(2*time.Second))
+		}, 8 * time.Second},
+	} {
+		var m Machine
+		c.do(&m)
+		if got := m.GoneFor(start.Add(10 * time.Second)); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
