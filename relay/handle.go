@@ -265,12 +265,10 @@ func (c *core) answer(ci *circuit, s relaywire.Signal, t relaywire.Type, out []b
 	return relaywire.AppendSignal(out, &a, ci.secret.Load())
 }
 
-// clock turns a time into the core's nanoseconds. They are monotonic and begin an hour before the relay does, so that "long ago"
+// clock is the core's time in nanoseconds. It is monotonic and begins an hour before the relay does, so that "long ago"
 // can be said with a positive number.
 type clock struct{ zero time.Time }
 
 func newClock() clock { return clock{zero: time.Now().Add(-time.Hour)} }
-
-func (c clock) at(t time.Time) int64 { return int64(t.Sub(c.zero)) }
 
 func (c clock) now() int64 { return int64(time.Since(c.zero)) }

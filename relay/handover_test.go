@@ -141,9 +141,10 @@ func TestStaleSocket(t *testing.T) {
 	cfg := testConfig(t, newFakeControl())
 	cfg.HandoverPath = path
 	u := start(t, cfg)
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("socket: %v, %v", info, err)
-	}
+	eventually(t, "hand-over offered", func() bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Mode().Perm() == 0o600
+	})
 	if err := u.end(t); err != nil {
 		t.Error(err)
 	}

@@ -341,9 +341,6 @@ func (h *hostEnd) receive(t testing.TB) datagram {
 	}
 }
 
-// drops is the relay's counter of one reason.
-func (u *running) drops(d drop) uint64 { return u.totals().drops[d] }
-
 // paths runs a test on both data paths.
 func paths(t *testing.T, f func(t *testing.T, path string)) {
 	for _, p := range []string{PathAuto, PathPortable} {
