@@ -3,6 +3,7 @@
 package viewertest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -551,4 +552,33 @@ func TestPointerLock(t *testing.T) {
 		defer h.mu.Unlock()
 		return len(h.turns) > 0 && h.turns[len(h.turns)-1].DX >= 40*256
 	})
+}
+
+// A finger goes down and up where it touched, with a number of its own.
+func TestTouch(t *testing.T) {
+	h, _, p := live(t)
+	p.do(chromedp.TapXY(960, 180))
+	p.untilGo("down and up", func() bool { return len(got[*streamwire.Touch](h)) >= 2 })
+	touches := got[*streamwire.Touch](h)
+	first, last := touches[0], touches[len(touches)-1]
+	if first.Phase != streamwire.TouchDown || last.Phase != streamwire.TouchUp || first.Finger != 0 || first.X < 48800 || first.X > 49500 || first.Y < 16100 || first.Y > 16700 {
+		t.Errorf("%+v %+v", first, last)
+	}
+	if n := len(got[*streamwire.Button](h)); n != 0 {
+		t.Errorf("a tap pressed %d buttons as well", n)
+	}
+}
+
+// Text of an on-screen keyboard is typed as strokes.
+func TestOnScreenKeyboard(t *testing.T) {
+	h, _, p := live(t)
+	js[bool](p, `((e) => { e.value = "A?"; e.dispatchEvent(new InputEvent("input")); return true })(document.querySelector(".typing"))`)
+	p.untilGo("eight strokes", func() bool { return len(got[*streamwire.Key](h)) == 8 })
+	var codes []uint16
+	for _, k := range got[*streamwire.Key](h) {
+		codes = append(codes, k.Code)
+	}
+	if want := []uint16{42, 30, 30, 42, 42, 53, 53, 42}; !slices.Equal(codes, want) {
+		t.Errorf("%v, want %v", codes, want)
+	}
 }
