@@ -108,10 +108,11 @@ func TestCluster(t *testing.T) {
 			t.Fatalf("session %s is not listed: %+v", id, sessions)
 		}
 		c.Process(host).Kill()
-		p.UntilGo("the person is told", func() bool {
-			return strings.Contains(browser.Eval[string](p, "document.body.innerText"), "host") || p.Snapshot().Session != id
+		p.UntilGo("the person is told and offered another", func() bool {
+			return strings.Contains(browser.Eval[string](p, "document.body.innerText"), "The host was lost")
 		})
 		p.Shot("host-killed")
+		c.Eventually("the slot is free", func() bool { return !strings.Contains(c.Operator("session", "list", "-json"), id) })
 	})
 }
 
