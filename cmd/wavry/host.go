@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type hostConfig struct {
 	Encode         []string `hcl:"encode,optional" help:"encoder plugins in order of preference, PLUGIN or PLUGIN/METHOD; empty: every one that is installed, hardware first"`
 	PluginDirs     []string `hcl:"plugin_dirs,optional" help:"directories searched for plugins before the one of this binary"`
 	PluginUser     string   `hcl:"plugin_user,optional" help:"UID or UID:GID that runs the plugins; empty: this user"`
+	DesktopEnvFile string   `hcl:"desktop_env_file,optional" help:"file with the environment of the desktop, as wavry desktop run writes it; waited for; empty: our own environment"`
 	MaxKbps        int      `hcl:"max_kbps,optional" help:"highest bitrate per session in kbit/s"`
 	MaxFPS         int      `hcl:"max_fps,optional" help:"highest frame rate"`
 	EmbedCursor    bool     `hcl:"embed_cursor,optional" help:"draw the pointer into the picture even where it could travel beside it"`
@@ -57,6 +59,10 @@ type hostConfig struct {
 	ConsulTokenSecret string `hcl:"consul_token_secret,optional" help:"Consul ACL token; empty: CONSUL_HTTP_TOKEN"`
 	ConsulCheckURL    string `hcl:"consul_check_url,optional" help:"where Consul asks /readyz; empty: made from http_addr"`
 	ConsulNode        string `hcl:"consul_node,optional" help:"name of this machine's Consul node, for distances to relays"`
+
+	Nomad            bool   `hcl:"nomad,optional" help:"publish what works on this node as dynamic node metadata of Nomad"`
+	NomadAddr        string `hcl:"nomad_addr,optional" help:"address of the node's Nomad agent, http://... or unix://...; empty: NOMAD_ADDR, or http://127.0.0.1:4646"`
+	NomadTokenSecret string `hcl:"nomad_token_secret,optional" help:"Nomad token; empty: NOMAD_TOKEN, which a workload identity with env = true sets"`
 }
 
 func defaultHostConfig() hostConfig {
@@ -88,6 +94,7 @@ type hostSettings struct {
 // settings parses and reports every problem at once.
 func (c *hostConfig) settings() (hostSettings, error) {
 	var problems []error
+	c.Capture, c.Encode = resolved(c.Capture), resolved(c.Encode)
 	s := hostSettings{grace: duration("grace", c.Grace, &problems)}
 	s.drain = duration("drain_timeout", c.DrainTimeout, &problems)
 	s.bind = addrPort("bind_addr", c.BindAddr, &problems)
@@ -112,6 +119,11 @@ func (c *hostConfig) settings() (hostSettings, error) {
 		problems = append(problems, fmt.Errorf("keepalive_fps = %g: must be above 0 and at most max_fps", c.KeepaliveFPS))
 	}
 	return s, errors.Join(problems...)
+}
+
+// resolved drops what a scheduler could not fill in: Nomad leaves "${meta.x}" as it is on a node without x.
+func resolved(list []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return strings.HasPrefix(s, "${") })
 }
 
 func addrPort(key, value string, problems *[]error) netip.AddrPort {
@@ -179,7 +191,11 @@ func (c *hostCommand) run(args []string) error {
 		}
 		return serveStandalone(ctx, c.env, role)
 	}
-	role, err := newFleetHost(cfg, log, nil, owner)
+	environ, err := desktopEnviron(ctx, cfg.DesktopEnvFile)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	role, err := newFleetHost(cfg, log, environ, owner)
 	if err != nil {
 		return err
 	}
@@ -214,6 +230,33 @@ func announced(ctx context.Context, env *environment, run func(context.Context) 
 	err := run(ctx)
 	stop()
 	return errors.Join(err, <-printed)
+}
+
+// desktopPoll is how often the desktop's environment is looked for.
+const desktopPoll = 100 * time.Millisecond
+
+// desktopEnviron waits for the file with the environment of a desktop that another process starts; nil without a file, and when ctx
+// ends. The values stay the same when that process is started again in the same place.
+func desktopEnviron(ctx context.Context, path string) ([]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	tick := time.NewTicker(desktopPoll)
+	defer tick.Stop()
+	for {
+		text, err := os.ReadFile(path)
+		if err == nil {
+			return strings.Fields(string(text)), nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("desktop_env_file: %w", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
 }
 
 func parsePluginUser(s string) (*pluginhost.Credential, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/wavry/fleet/hostruntime"
 	"github.com/wavry/fleet/hostruntime/fingerprint"
 	"github.com/wavry/fleet/hostruntime/masterlink"
+	"github.com/wavry/fleet/hostruntime/nomadmeta"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 	"github.com/wavry/fleet/hostruntime/session"
 	"github.com/wavry/fleet/master/catalog"
@@ -39,6 +40,7 @@ type fleetHost struct {
 	catalog  catalog.Catalog // nil: not registered
 	registry *prometheus.Registry
 	probe    func(context.Context) (*fingerprint.Result, error)
+	node     *nomadmeta.Node // nil: nothing is published in Nomad
 
 	result   atomic.Pointer[fingerprint.Result] // nil until the node is fingerprinted
 	draining atomic.Bool
@@ -102,6 +104,11 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		return nil, err
 	}
 	f.link.Bind(f.host)
+	if cfg.Nomad {
+		if f.node, err = nomadmeta.New(nomadmeta.Config{Address: cfg.NomadAddr, Token: cfg.NomadTokenSecret, Logger: log}); err != nil {
+			return nil, err
+		}
+	}
 	f.probe = func(ctx context.Context) (*fingerprint.Result, error) {
 		return takeFingerprint(ctx, cfg, log, environ, owner)
 	}
@@ -140,6 +147,7 @@ func (f *fleetHost) Run(ctx context.Context) error {
 	g := new(errgroup.Group)
 	g.Go(func() error { defer stop(); return f.serveOps(hostCtx) })
 	g.Go(func() error { defer stop(); defer stopLink(); return f.host.Run(hostCtx) })
+	g.Go(func() error { f.node.Run(ctx); return nil })
 	g.Go(func() error {
 		if err := f.waitUsable(ctx); err != nil {
 			return nil // ctx ended before the node was of any use
@@ -171,6 +179,7 @@ func (f *fleetHost) waitUsable(ctx context.Context) error {
 			return err
 		}
 		f.result.Store(r)
+		f.node.Set(nodeMeta(f.cfg, r))
 		if r.Usable() {
 			f.log.Info("node fingerprinted", "capture", r.Captures[0].Plugin, "encoder", r.Encoders[0].Plugin, "took", time.Since(r.Time).String())
 			return nil
@@ -178,6 +187,19 @@ func (f *fleetHost) waitUsable(ctx context.Context) error {
 		f.log.Warn("no session can run on this node; wavry host doctor says why", "cause", unusable(r))
 		timer.Reset(probeRetry)
 	}
+}
+
+// nodeMeta is what Nomad's scheduler may place by.
+func nodeMeta(cfg hostConfig, r *fingerprint.Result) map[string]string {
+	meta := r.Meta()
+	published := map[string]string{
+		nomadmeta.Capture: meta["capture"], nomadmeta.Encoder: meta["encoder"], nomadmeta.Codecs: meta["codecs"],
+		nomadmeta.Slots: fmt.Sprint(cfg.Slots), nomadmeta.Version: version, nomadmeta.Usable: fmt.Sprint(r.Usable()),
+	}
+	if !r.Usable() {
+		published[nomadmeta.Reason] = unusable(r)
+	}
+	return published
 }
 
 // unusable is the first reason of each kind of plugin that does not work.

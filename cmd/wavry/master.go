@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/hashicorp/cli"
@@ -15,6 +16,7 @@ import (
 	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/consul"
 	"github.com/wavry/fleet/master/identity"
+	"github.com/wavry/fleet/master/identity/nomadidentity"
 	"github.com/wavry/fleet/master/seal"
 )
 
@@ -39,6 +41,10 @@ type masterFile struct {
 	KEKSecret        string   `hcl:"kek_secret,optional" help:"the key-encryption key itself; better in the environment than in a file"`
 	Tokens           []string `hcl:"tokens_secret,optional" help:"bearer tokens as role/name=token, for services without certificates; loopback only"`
 	TokenSecret      string   `hcl:"token_secret,optional" help:"bearer token of this server at the others, without certificates"`
+	NomadJWKSURL     string   `hcl:"nomad_jwks_url,optional" help:"URL of Nomad's keys, ADDRESS/.well-known/jwks.json; services may then show their Nomad workload identity"`
+	NomadAudience    string   `hcl:"nomad_audience,optional" help:"audience that workload identities must name"`
+	NomadNamespace   string   `hcl:"nomad_namespace,optional" help:"Nomad namespace of the fleet's jobs"`
+	NomadIdentities  []string `hcl:"nomad_identities,optional" help:"who a workload is, as JOB/TASK=ROLE/NAME; JOB may hold *, NAME may hold {job} and end in *"`
 	Consul           bool     `hcl:"consul,optional" help:"find servers and health of relays and hosts in Consul"`
 	ConsulAddr       string   `hcl:"consul_addr,optional" help:"Consul agent; empty: CONSUL_HTTP_ADDR"`
 	ConsulToken      string   `hcl:"consul_token_secret,optional" help:"Consul ACL token; empty: CONSUL_HTTP_TOKEN"`
@@ -61,7 +67,8 @@ func defaultMasterFile() masterFile {
 		name = "" // then id must be configured, and validation says so
 	}
 	return masterFile{
-		ID: name, Bind: d.Bind, BootstrapExpect: d.BootstrapExpect, ElectionTimeout: d.Election.String(), LeaseLifetime: d.LeaseLifetime.String(),
+		ID: name, Bind: d.Bind, BootstrapExpect: d.BootstrapExpect, ElectionTimeout: d.Election.String(), NomadAudience: nomadidentity.DefaultAudience,
+		NomadNamespace: "default", NomadIdentities: nomadidentity.DefaultMapping(), LeaseLifetime: d.LeaseLifetime.String(),
 		KeyRotation: d.KeyRotation.String(), KeyPublishAhead: d.KeyPublishAhead.String(), ProbationShare: d.Relays.Share,
 		ProbationSuccess: int(d.Relays.Successes), ProbationTime: d.Relays.MinProbation.String(),
 	}
@@ -127,7 +134,16 @@ func (f masterFile) identities(c *master.Config, problems *[]error) {
 		}
 		tokens[token] = id
 	}
-	c.Authenticator = identity.Chain{identity.Certificate{}, tokens}
+	chain := identity.Chain{identity.Certificate{}}
+	if f.NomadJWKSURL != "" {
+		workloads, err := nomadidentity.New(nomadidentity.Config{JWKSURL: f.NomadJWKSURL, Audience: f.NomadAudience, Namespace: f.NomadNamespace, Mapping: f.NomadIdentities})
+		if err != nil {
+			*problems = append(*problems, err)
+		} else {
+			chain = append(chain, workloads)
+		}
+	}
+	c.Authenticator = append(chain, tokens)
 }
 
 func (f masterFile) kek(c *master.Config, problems *[]error) {
@@ -202,6 +218,8 @@ func (c *masterCommand) run(args []string) error {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(master.GCPercent)
+	debug.SetMemoryLimit(master.MemoryLimit)
 	ctx, stop := signalContext()
 	defer stop()
 	return m.Run(ctx)

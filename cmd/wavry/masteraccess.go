@@ -21,6 +21,14 @@ type masterAccess struct {
 	catalog   catalog.Catalog // nil: addresses only
 }
 
+// tokenFrom reads a bearer token from a file for each request, so that it may be renewed.
+func tokenFrom(path string) func() (string, error) {
+	return func() (string, error) {
+		text, err := os.ReadFile(path)
+		return strings.TrimSpace(string(text)), err
+	}
+}
+
 func (a masterAccess) client(log *slog.Logger) (*masterclient.Client, error) {
 	cfg := masterclient.Config{Addresses: a.addresses, Logger: log}
 	if !a.files.Empty() {
@@ -32,10 +40,7 @@ func (a masterAccess) client(log *slog.Logger) (*masterclient.Client, error) {
 		cfg.TLS.MinVersion = tls.VersionTLS13
 	}
 	if a.tokenFile != "" {
-		cfg.Token = func() (string, error) {
-			text, err := os.ReadFile(a.tokenFile)
-			return strings.TrimSpace(string(text)), err
-		}
+		cfg.Token = tokenFrom(a.tokenFile)
 	}
 	if a.catalog != nil {
 		cfg.Resolve = func(ctx context.Context) ([]string, error) {

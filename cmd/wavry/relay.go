@@ -58,6 +58,7 @@ type relayConfig struct {
 	MasterCAFile      string   `hcl:"master_ca_file,optional" help:"certificate of the authority that masters and relays trust"`
 	MasterCertFile    string   `hcl:"master_cert_file,optional" help:"this relay's certificate"`
 	MasterKeyFile     string   `hcl:"master_key_file,optional" help:"key of this relay's certificate"`
+	MasterTokenFile   string   `hcl:"master_token_file,optional" help:"file of the bearer token for the master, read for each request, such as a Nomad workload identity"`
 	MasterTokenSecret string   `hcl:"master_token_secret,optional" help:"token for masters without TLS, on loopback only"`
 
 	Consul            bool   `hcl:"consul,optional" help:"register in Consul"`
@@ -253,14 +254,8 @@ func (c relayConfig) checkLinks() (problems []error) {
 	if len(c.MasterAddrs) == 0 && !c.Consul {
 		problems = append(problems, errors.New("master_addrs: empty, and without consul there is no way to find the master; or give policy_file"))
 	}
-	given := 0
-	for _, s := range []string{c.MasterCAFile, c.MasterCertFile, c.MasterKeyFile} {
-		if s != "" {
-			given++
-		}
-	}
-	if given != 0 && given != 3 {
-		problems = append(problems, errors.New("master_ca_file, master_cert_file, master_key_file: give all three or none"))
+	if pair := c.MasterCertFile != "" || c.MasterKeyFile != ""; pair && (c.MasterCAFile == "" || c.MasterCertFile == "" || c.MasterKeyFile == "") {
+		problems = append(problems, errors.New("master_ca_file, master_cert_file, master_key_file: give all three, or the authority with master_token_file, or none"))
 	}
 	return problems
 }
@@ -279,7 +274,9 @@ func (c relayConfig) control(log *slog.Logger) (relay.Control, error) {
 		}
 		mc.TLS = source.Client(masteridentity.RoleMaster)
 	}
-	if c.MasterTokenSecret != "" {
+	if c.MasterTokenFile != "" {
+		mc.Token = tokenFrom(c.MasterTokenFile)
+	} else if c.MasterTokenSecret != "" {
 		mc.Token = func() (string, error) { return c.MasterTokenSecret, nil }
 	}
 	node := ""

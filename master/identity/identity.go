@@ -31,7 +31,8 @@ const (
 // Roles lists every role.
 func Roles() []Role { return []Role{RoleMaster, RoleGateway, RoleRelay, RoleHost, RoleOperator} }
 
-// Identity is one service. Name is its id within the role: a relay may only speak for the relay of its name; "*" speaks for all.
+// Identity is one service. Name is its id within the role: a relay may only speak for the relay of its name. A name that ends in "*"
+// speaks for every id that begins as it does: a workload identity names a job, whose instances are named after their nodes.
 type Identity struct {
 	Role Role
 	Name string
@@ -55,7 +56,8 @@ func Parse(s string) (Identity, error) {
 
 // Speaks reports whether i may act as the machine id of role.
 func (i Identity) Speaks(role Role, id string) bool {
-	return i.Role == role && (i.Name == id || i.Name == "*")
+	prefix, many := strings.CutSuffix(i.Name, "*")
+	return i.Role == role && (i.Name == id || many && strings.HasPrefix(id, prefix))
 }
 
 var (

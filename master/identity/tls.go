@@ -11,11 +11,14 @@ import (
 )
 
 // Files names the PEM files of one service: the authority it trusts, its own certificate and key. They are read again when they change, so
-// that a renewed certificate needs no restart.
+// that a renewed certificate needs no restart. A client that shows a token instead of a certificate names the authority only.
 type Files struct{ Authority, Certificate, Key string }
 
 // Empty reports whether nothing is configured.
 func (f Files) Empty() bool { return f == Files{} }
+
+// authorityOnly reports whether there is no certificate to show.
+func (f Files) authorityOnly() bool { return f.Certificate == "" && f.Key == "" }
 
 // Load reads the files for the first time and reports every problem at once.
 func (f Files) Load() (*Source, error) {
@@ -65,6 +68,9 @@ func (s *Source) current() (*material, error) {
 func (f Files) stamps() (stamp [3]time.Time, err error) {
 	var problems []error
 	for i, path := range []string{f.Authority, f.Certificate, f.Key} {
+		if i > 0 && f.authorityOnly() {
+			break
+		}
 		info, err := os.Stat(path)
 		if err != nil {
 			problems = append(problems, err)
@@ -83,6 +89,9 @@ func (f Files) read() (*material, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(authority) {
 		return nil, fmt.Errorf("%s: no certificate in it", f.Authority)
+	}
+	if f.authorityOnly() {
+		return &material{pool: pool}, nil
 	}
 	certificate, err := tls.LoadX509KeyPair(f.Certificate, f.Key)
 	if err != nil {
