@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/state"
 )
@@ -170,7 +171,10 @@ func (l *leader) issue(ctx context.Context, w *wish, attempt int) (*issued, erro
 	for range allocateAttempts {
 		i, err := l.tryIssue(ctx, w, attempt)
 		if err == nil {
-			return i, l.sign(i)
+			if i.token == "" {
+				err = l.sign(i)
+			}
+			return i, err
 		}
 		if !lostRace(err) {
 			return nil, err
@@ -224,6 +228,26 @@ type choice struct {
 	again   *state.Lease // the lease of an earlier attempt, when there is one
 	release []func()
 	err     error
+
+	signer       *lease.Signer
+	hostIdentity string
+	token        string
+}
+
+// signAhead makes the token while Raft commits. It leaves this server only after the commit; when signing fails the token is empty and is
+// made again afterwards, where the error is reported.
+func (l *leader) signAhead(c *choice) <-chan string {
+	signed := make(chan string, 1)
+	claims := tokenClaims(&c.command.Lease, c.hostIdentity, l.m.cfg.Now())
+	signer := c.signer
+	go func() { // ends by itself
+		token, err := signer.Sign(claims)
+		if err != nil {
+			token = ""
+		}
+		signed <- token
+	}()
+	return signed
 }
 
 func (l *leader) tryIssue(ctx context.Context, w *wish, attempt int) (*issued, error) {
@@ -238,20 +262,24 @@ func (l *leader) tryIssue(ctx context.Context, w *wish, attempt int) (*issued, e
 	if c.err != nil {
 		return nil, l.patient(c.err, changed)
 	}
-	lease := c.again
-	if lease == nil {
+	record := c.again
+	if record == nil {
+		signed := l.signAhead(&c)
 		r, err := l.propose(ctx, c.command)
+		token := <-signed
 		if err != nil {
 			return nil, l.raced(err)
 		}
-		lease = r.Lease
+		if record = r.Lease; r.Changed {
+			c.token = token
+		}
 	}
-	i := &issued{lease: lease, relayMissing: c.missing, lifetime: l.m.cfg.LeaseLifetime}
+	i := &issued{lease: record, token: c.token, relayMissing: c.missing, lifetime: l.m.cfg.LeaseLifetime}
 	l.m.read(func(s *state.State) {
-		i.host, i.relay = s.Host(lease.Host), s.Relay(lease.Relay)
+		i.host, i.relay = s.Host(record.Host), s.Relay(record.Relay)
 	})
 	if i.host == nil {
-		return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", lease.Host)
+		return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", record.Host)
 	}
 	return i, nil
 }
@@ -287,22 +315,23 @@ func (l *leader) choose(s *state.State, w *wish, attempt int) (c choice) {
 		return c
 	}
 	key := s.SigningKey()
-	if _, c.err = l.m.keys.signer(key); c.err != nil {
+	if c.signer, c.err = l.m.keys.signer(key); c.err != nil {
 		return c
 	}
-	host := l.chooseHost(s, w, attempt, &c)
+	host := l.chooseHost(s, w, &c)
 	if c.err != nil {
 		return c
 	}
+	c.hostIdentity = host.Identity
 	rate := w.rate
 	if rate == 0 {
 		rate = l.m.cfg.RateLimit
 	}
-	lease := state.Lease{
+	record := state.Lease{
 		ID: id, Session: w.session, Viewer: w.viewer, Login: w.login, Host: host.ID, Region: host.Region, Key: key.ID, Address: w.address,
 		Rate: rate, Expiry: state.At(now.Add(l.m.cfg.LeaseLifetime)), Role: w.role, ForceRelay: w.forceRelay,
 	}
-	c.command = &state.IssueLease{Lease: lease, Replace: w.replace}
+	c.command = &state.IssueLease{Lease: record, Replace: w.replace}
 	if w.session == "" {
 		c.command.Lease.Session, c.command.Pool = sessionIDOf(w.request, attempt), w.pool
 	}
@@ -327,7 +356,7 @@ func earlier(s *state.State, id string, w *wish) (*state.Lease, error) {
 	}
 }
 
-func (l *leader) chooseHost(s *state.State, w *wish, attempt int, c *choice) *state.Host {
+func (l *leader) chooseHost(s *state.State, w *wish, c *choice) *state.Host {
 	if w.session != "" {
 		session := s.Session(w.session)
 		switch {

@@ -53,6 +53,8 @@ type Config struct {
 	Election time.Duration
 	// SnapshotThreshold is the number of log entries between snapshots; 0: 8192.
 	SnapshotThreshold uint64
+	// LogSegment is the size of the Raft log's files in bytes, allocated ahead; 0: 64 MiB.
+	LogSegment int
 
 	// LeaseLifetime is how long a lease is valid from issue or renewal.
 	LeaseLifetime time.Duration

@@ -50,7 +50,8 @@ func (m *Master) stopServing(server *http.Server) {
 
 // Handler is the whole HTTP side of the server.
 func (m *Master) Handler() http.Handler {
-	options := []connect.HandlerOption{connect.WithReadMaxBytes(masterapi.MaxRequestBytes), connect.WithCompressMinBytes(4096)}
+	// No compression: messages are small, tokens do not compress, and servers and services are near each other.
+	options := []connect.HandlerOption{connect.WithReadMaxBytes(masterapi.MaxRequestBytes), connect.WithCompression("gzip", nil, nil)}
 	api := http.NewServeMux()
 	api.Handle(masterapi.NewSessionServiceHandler(&sessionAPI{m}, options...))
 	api.Handle(masterapi.NewLeaseServiceHandler(&leaseAPI{m}, options...))

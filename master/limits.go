@@ -48,6 +48,11 @@ const (
 	// relaySilent is how long a linked relay may say nothing before its link counts for nothing: two reports and a bit.
 	relaySilent = 2*reportInterval + time.Second
 
+	// GCPercent and MemoryLimit are the garbage collector's settings of a process that is a master: a small heap may grow freely, since a
+	// master allocates per call; a heap with a million leases is collected before it needs 2 GiB.
+	GCPercent   = 400
+	MemoryLimit = 1 << 30
+
 	// shutdownGrace is how long running calls may take when the server stops.
 	shutdownGrace = 3 * time.Second
 	// joinInterval is how often a server without a cluster looks for one.

@@ -173,7 +173,7 @@ func (m *Master) socketConfig(listener net.Listener) socket.Config {
 
 func (m *Master) raftConfig(mux *socket.Mux) raftnode.Config {
 	c := raftnode.Config{
-		ID: m.cfg.ID, Dir: m.cfg.DataDir, Advertise: m.address, Election: m.cfg.Election, SnapshotThreshold: m.cfg.SnapshotThreshold,
+		ID: m.cfg.ID, Dir: m.cfg.DataDir, Advertise: m.address, Election: m.cfg.Election, SnapshotThreshold: m.cfg.SnapshotThreshold, SegmentSize: m.cfg.LogSegment,
 		Observe: m.observe, Now: m.cfg.Now, Logger: m.cfg.Logger,
 	}
 	if m.cfg.DataDir != "" {

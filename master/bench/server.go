@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -50,6 +51,8 @@ func serve(args []string) error {
 	cfg.ID, cfg.Bind, cfg.DataDir, cfg.BootstrapExpect, cfg.Peers, cfg.KEK = *id, peers[*id], *dir, len(peers), peers, kek
 	cfg.Authenticator, cfg.Token, cfg.LeaseLifetime = tokens, "master", time.Hour
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	debug.SetGCPercent(master.GCPercent) // as wavry master does
+	debug.SetMemoryLimit(master.MemoryLimit)
 	m, err := master.New(cfg)
 	if err != nil {
 		return err

@@ -82,6 +82,7 @@ func New(cfg Config) (*Client, error) {
 	options := []connect.ClientOption{
 		connect.WithInterceptors(&retrier{client: c}),
 		connect.WithReadMaxBytes(masterapi.MaxRequestBytes),
+		connect.WithAcceptCompression("gzip", nil, nil), // a server compresses only for those who ask, and it costs more than it saves
 	}
 	c.sessions = masterapi.NewSessionServiceClient(httpClient, base, options...)
 	c.leases = masterapi.NewLeaseServiceClient(httpClient, base, options...)

@@ -24,16 +24,23 @@ type pendingIssue struct {
 	err     error
 }
 
-// maxIssueCalls is how many calls one client has on their way: the second fills the server's time while the first one's answer travels.
-const maxIssueCalls = 2
+// maxIssueCalls is how many calls one client has on their way: with one the batches are largest, which is worth more than the time it waits.
+const maxIssueCalls = 1
 
 // Issue issues one lease; it is LeaseService.Issue, joined with the calls of other goroutines when there are many. When ctx ends the lease may still
 // be issued; a retry with the same request id finds it.
 func (c *Client) Issue(ctx context.Context, r *masterapi.AdmitRequest) (*masterapi.IssueResponse, error) {
 	p := &pendingIssue{request: r, done: make(chan struct{})}
-	if batch := c.issuer.add(p); batch != nil {
-		// The calls of others travel with this one, so its end must not depend on this caller alone.
-		go c.issuer.run(context.WithoutCancel(ctx), batch) // ends by itself: each call is bounded
+	switch batch := c.issuer.add(p); {
+	case len(batch) == 1:
+		c.issuer.send(ctx, batch)
+		// Whoever came meanwhile goes on without this caller; run ends by itself, since each of its calls is bounded.
+		if next := c.issuer.next(); len(next) > 0 {
+			go c.issuer.run(context.WithoutCancel(ctx), next)
+		}
+		return p.issued, p.err
+	case len(batch) > 1:
+		go c.issuer.run(context.WithoutCancel(ctx), batch) // as above
 	}
 	select {
 	case <-p.done:
@@ -66,12 +73,19 @@ func (i *issuer) takeLocked() []*pendingIssue {
 func (i *issuer) run(ctx context.Context, batch []*pendingIssue) {
 	for len(batch) > 0 {
 		i.send(ctx, batch)
-		i.mu.Lock()
-		if batch = i.takeLocked(); len(batch) == 0 {
-			i.flying--
-		}
-		i.mu.Unlock()
+		batch = i.next()
 	}
+}
+
+// next returns the batch that goes after the one that has ended, or none and gives its place back.
+func (i *issuer) next() []*pendingIssue {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	batch := i.takeLocked()
+	if len(batch) == 0 {
+		i.flying--
+	}
+	return batch
 }
 
 func (i *issuer) send(ctx context.Context, batch []*pendingIssue) {

@@ -28,6 +28,8 @@ type Config struct {
 	Election time.Duration
 	// SnapshotThreshold is the number of entries after which a snapshot is taken; 0: Raft's default (8192).
 	SnapshotThreshold uint64
+	// SegmentSize is the size of the log's files in bytes; 0: 64 MiB.
+	SegmentSize int
 	// Observe is called after each applied entry on Raft's goroutine and must not block.
 	Observe func(events []state.Event, restored bool)
 	// Now is the clock of proposals; nil: time.Now.
@@ -57,7 +59,7 @@ func Open(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, fsm: newFSM(cfg.Observe), leader: make(chan bool, 16), failure: make(chan error, 1)}
 	log := hcLogger(cfg.Logger)
 	var err error
-	if n.stores, err = openStores(cfg.Dir, log, n.failed); err != nil {
+	if n.stores, err = openStores(cfg.Dir, cfg.SegmentSize, log, n.failed); err != nil {
 		return nil, err
 	}
 	n.transport = newTransport(cfg, log)

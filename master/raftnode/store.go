@@ -22,7 +22,7 @@ type stores struct {
 }
 
 // openStores opens the write-ahead log and the snapshots in dir; an empty dir keeps everything in memory.
-func openStores(dir string, log hclog.Logger, failed func(error)) (*stores, error) {
+func openStores(dir string, segment int, log hclog.Logger, failed func(error)) (*stores, error) {
 	if dir == "" {
 		memory := raft.NewInmemStore()
 		return &stores{logs: memory, stable: memory, snapshots: raft.NewInmemSnapshotStore(), closer: io.NopCloser(nil)}, nil
@@ -33,7 +33,10 @@ func openStores(dir string, log hclog.Logger, failed func(error)) (*stores, erro
 	}
 	// The log's own Close leaves its metadata open, and with it the lock on the file: it is ours to close.
 	meta := &metadb.BoltMetaDB{}
-	w, err := wal.Open(path, wal.WithLogger(log.Named("wal")), wal.WithMetaStore(meta))
+	if segment == 0 {
+		segment = wal.DefaultSegmentSize
+	}
+	w, err := wal.Open(path, wal.WithLogger(log.Named("wal")), wal.WithMetaStore(meta), wal.WithSegmentSize(segment))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: open %s: %w", ErrStorage, path, err), meta.Close())
 	}

@@ -1,0 +1,300 @@
+//go:build integration
+
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wavry/fleet/master"
+	"github.com/wavry/fleet/master/consul"
+	"github.com/wavry/fleet/master/identity"
+	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterclient"
+	"github.com/wavry/fleet/master/seal"
+)
+
+const childEnv = "WAVRY_TEST_MASTER"
+
+// childConfig is what a child process is told.
+type childConfig struct {
+	ID, Bind, Dir, Consul string
+	Peers                 map[string]string
+	Expect, Segment       int
+}
+
+var tokens = identity.Tokens{
+	"master": {Role: identity.RoleMaster, Name: "*"}, "gateway": {Role: identity.RoleGateway, Name: "gw"}, "host": {Role: identity.RoleHost, Name: "*"},
+	"relay": {Role: identity.RoleRelay, Name: "*"}, "operator": {Role: identity.RoleOperator, Name: "ada"},
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childEnv); text != "" {
+		if err := child(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// child is one real server.
+func child(text string) error {
+	var c childConfig
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return err
+	}
+	kek, err := seal.Parse("a-key-encryption-key-for-the-tests-of-faults")
+	if err != nil {
+		return err
+	}
+	cfg := master.DefaultConfig()
+	cfg.ID, cfg.Bind, cfg.DataDir, cfg.BootstrapExpect, cfg.Peers, cfg.LogSegment = c.ID, c.Bind, c.Dir, c.Expect, c.Peers, c.Segment
+	cfg.KEK, cfg.Authenticator, cfg.Token, cfg.KeyPublishAhead = kek, tokens, "master", 500*time.Millisecond
+	cfg.Relays.MinProbation, cfg.Relays.Successes = 0, 1
+	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if c.Consul != "" {
+		if cfg.Catalog, err = consul.New(consul.Config{Address: c.Consul, Logger: cfg.Logger}); err != nil {
+			return err
+		}
+	}
+	m, err := master.New(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return m.Run(ctx)
+}
+
+// servers are real processes of one cluster.
+type servers struct {
+	t       *testing.T
+	configs map[string]childConfig
+	mu      sync.Mutex // guards the following
+	running map[string]*exec.Cmd
+}
+
+func start(t *testing.T, n int, change func(*childConfig)) *servers {
+	t.Helper()
+	s := &servers{t: t, configs: map[string]childConfig{}, running: map[string]*exec.Cmd{}}
+	peers := map[string]string{}
+	for i := range n {
+		peers[fmt.Sprintf("m%d", i+1)] = freeAddress(t)
+	}
+	for id, address := range peers {
+		c := childConfig{ID: id, Bind: address, Dir: filepath.Join(t.TempDir(), id), Peers: peers, Expect: n}
+		if change != nil {
+			change(&c)
+		}
+		s.configs[id] = c
+		s.start(id)
+	}
+	t.Cleanup(func() {
+		for id := range peers {
+			s.kill(id)
+		}
+	})
+	return s
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (s *servers) logPath(id string) string { return s.configs[id].Dir + ".log" }
+
+func (s *servers) start(id string) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text, err := json.Marshal(s.configs[id])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	log, err := os.OpenFile(s.logPath(id), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(self)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), childEnv+"="+string(text)), log, log
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[id] = cmd
+}
+
+// kill sends SIGKILL; a server that is not running is left alone.
+func (s *servers) kill(id string) {
+	s.mu.Lock()
+	cmd := s.running[id]
+	delete(s.running, id)
+	s.mu.Unlock()
+	if cmd != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
+
+func (s *servers) client(token string) *masterclient.Client {
+	s.t.Helper()
+	var addresses []string
+	for _, c := range s.configs {
+		addresses = append(addresses, c.Bind)
+	}
+	c, err := masterclient.New(masterclient.Config{Addresses: addresses, RetryFor: 20 * time.Second, Token: func() (string, error) { return token, nil }})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(c.Close)
+	return c
+}
+
+// leader waits for the leader and returns its id.
+func (s *servers) leader() string {
+	s.t.Helper()
+	op, id := s.client("operator"), ""
+	eventually(s.t, 30*time.Second, "a leader", func() bool {
+		peers, err := op.Operator().ListPeers(testContext(s.t), &masterapi.ListPeersRequest{})
+		if err != nil {
+			return false
+		}
+		for _, p := range peers.GetPeers() {
+			if p.GetLeader() {
+				id = p.GetServerId()
+			}
+		}
+		return id != ""
+	})
+	return id
+}
+
+func (s *servers) healthy() {
+	s.t.Helper()
+	op := s.client("operator")
+	eventually(s.t, 60*time.Second, "all servers healthy", func() bool {
+		peers, err := op.Operator().ListPeers(testContext(s.t), &masterapi.ListPeersRequest{})
+		if err != nil || len(peers.GetPeers()) != len(s.configs) {
+			return false
+		}
+		for _, p := range peers.GetPeers() {
+			if !p.GetHealthy() || !p.GetVoter() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// ready asks one server's /readyz.
+func (s *servers) ready(id string) bool {
+	client := &http.Client{Timeout: time.Second}
+	response, err := client.Get("http://" + s.configs[id].Bind + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(limit)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !ok() {
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			t.Fatalf("%s: not within %s", what, limit)
+		}
+	}
+}
+
+// link keeps a host linked that verifies leases with what the link brings.
+func (s *servers) link(id string, slots uint32) *masterclient.Verifier {
+	s.t.Helper()
+	keys, err := masterclient.NewVerifier("")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	hello := func() *masterapi.HostHello {
+		return &masterapi.HostHello{HostId: id, BootId: "b", Identity: make([]byte, 32), Slots: slots, Region: "eu"}
+	}
+	link := s.client("host").NewHostLink(hello, func(c *masterapi.HostCommand) {
+		if set := c.GetWelcome().GetKeySet(); set != nil {
+			_ = keys.SetKeys(set)
+		}
+		if c.GetKeySet() != nil {
+			_ = keys.SetKeys(c.GetKeySet())
+		}
+	})
+	keepLinked(s.t, link.Run, link.Linked, func() {
+		_ = link.Send(&masterapi.HostReport{Report: &masterapi.HostReport_Load{Load: &masterapi.HostLoad{}}})
+	})
+	return keys
+}
+
+// relay keeps a relay linked.
+func (s *servers) relay(id string) {
+	s.t.Helper()
+	hello := func() *masterapi.RelayHello {
+		return &masterapi.RelayHello{RelayId: id, BootId: "b", Region: "eu", PublicKey: make([]byte, 32), ControlAddress: "198.51.100.1:4000", CapacityCircuits: 1000}
+	}
+	link := s.client("relay").NewRelayLink(hello, func(*masterapi.RelayCommand) {})
+	keepLinked(s.t, link.Run, link.Linked, func() {
+		_ = link.Send(&masterapi.RelayReport{Report: &masterapi.RelayReport_Load{Load: &masterapi.RelayLoad{CircuitsSucceeded: 50}}})
+	})
+}
+
+// keepLinked runs a link and reports until the test ends.
+func keepLinked(t *testing.T, run func(context.Context) error, linked func() bool, report func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	wait.Go(func() { _ = run(ctx) })
+	wait.Go(func() {
+		ticker := time.NewTicker(500 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				report()
+			}
+		}
+	})
+	t.Cleanup(func() { cancel(); wait.Wait() })
+	eventually(t, 30*time.Second, "link", linked)
+}
