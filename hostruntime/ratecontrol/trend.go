@@ -18,18 +18,17 @@ const (
 
 // trend is the slope of the one-way delay over the last units.
 type trend struct {
-	started        bool
-	firstSent      time.Duration
-	firstReceived  time.Duration
-	lastReceived   time.Duration
-	smoothed       float64 // accumulated delay in ms, smoothed
-	xs, ys         [trendWindow]float64
-	n              int
-	threshold      float64
-	above          time.Duration
-	overusing      bool
-	previousSlope  float64
-	lastThresholdT time.Duration
+	started       bool
+	firstSent     time.Duration
+	firstReceived time.Duration
+	lastReceived  time.Duration
+	smoothed      float64 // accumulated delay in ms, smoothed
+	xs, ys        [trendWindow]float64
+	n             int
+	threshold     float64
+	above         time.Duration
+	overusing     bool
+	previousSlope float64
 }
 
 // add takes one unit; sent and received are on different clocks and are only compared with their own kind.
