@@ -54,7 +54,7 @@ const (
 	strayRate = 5000
 
 	// leaseCache is how many verified leases are remembered, so that a repeated BIND costs no second signature check. ~400 bytes each.
-	leaseCache = 8192
+	leaseCache = 4096
 
 	// hostCache is how many shared keys of hosts are remembered. ~100 bytes each.
 	hostCache = 4096
