@@ -302,6 +302,11 @@ func TestRotationAndRevocation(t *testing.T) {
 			t.Errorf("during the overlap: %v", r)
 		}
 	}
+	before := d.core.policy.Load().keys
+	with(old.key, fresh.key)
+	if d.core.policy.Load().keys != before {
+		t.Error("the same keys again make verified leases forgotten")
+	}
 	with(fresh.key)
 	if r := from(old, 1); r != relaywire.UnknownKey {
 		t.Errorf("revoked key: %v", r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/wavry/fleet/master/lease"
@@ -101,7 +102,7 @@ func (p Policy) compile(last *policy) (*policy, error) {
 		keys: last.keys, revoked: set(p.Revoked), bannedHosts: set(p.BannedHosts), bannedSources: p.BannedSources,
 		draining: p.Draining, drainBy: p.DrainBy,
 	}
-	if len(p.Keys) > 0 {
+	if len(p.Keys) > 0 && !sameKeys(p.Keys, last.keys) { // the same set stays the same object: verified leases are remembered by it
 		keys, err := lease.NewKeySet(p.Keys...)
 		if err != nil {
 			return nil, fmt.Errorf("policy: %w", err)
@@ -109,6 +110,10 @@ func (p Policy) compile(last *policy) (*policy, error) {
 		c.keys = keys
 	}
 	return c, nil
+}
+
+func sameKeys(keys []lease.Key, have *lease.KeySet) bool {
+	return have != nil && slices.EqualFunc(keys, have.Keys(), func(a, b lease.Key) bool { return a.ID == b.ID && a.Public.Equal(b.Public) })
 }
 
 func set(list []string) map[string]struct{} {
