@@ -5,8 +5,8 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 PLUGINS := capture-test capture-wayland encode-software encode-vaapi encode-nvenc
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-# Integration tests share two cores, a clock and a display server: one package at a time.
-INTEGRATION := go test -tags integration -p 1 -count=1 -timeout 20m
+# Integration tests are packages that have the tag. They start compositors, servers and browsers: one package at a time.
+INTEGRATION = $$(git grep -lE '^//go:build .*integration' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 
 .PHONY: help
 help: ## list the targets
@@ -19,7 +19,7 @@ dev: packages-dev build ## start the whole system with a real desktop and print 
 .PHONY: test
 test: packages-test build ## install what is missing, run all tests, with real compositors, servers and a browser
 	go test ./...
-	$(INTEGRATION) ./...
+	PATH=$$(scripts/engines consul nomad):$$PATH go test -tags integration -p 1 -count=1 -timeout 25m $(INTEGRATION)
 
 .PHONY: build
 build: packages-build ## build bin/wavry and the plugins
