@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -472,4 +473,37 @@ func TestFileControl(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDualStack proves that a relay bound to :: pairs a host on IPv4 with a viewer on IPv6.
+func TestDualStack(t *testing.T) {
+	probe, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		t.Skip("no IPv6 here: ", err)
+	}
+	probe.Close()
+	paths(t, func(t *testing.T, path string) {
+		i := newIssuer(t, "k1")
+		u := startTrusting(t, i, func(c *Config) {
+			c.DataPath, c.Bind, c.Advertise = path, netip.IPv6Unspecified(), netip.MustParseAddr("127.0.0.1")
+		})
+		h := newHost(t, u, i.sign(t, testClaims(77)), nil)
+		media := h.await(t, relayclient.Bound).Media
+		viewer, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { viewer.Close() })
+		first := initial(1200)
+		write(t, viewer, first, netip.AddrPortFrom(netip.IPv6Loopback(), media.Port()))
+		if d := h.receive(t); !bytes.Equal(d.b, first) {
+			t.Errorf("host got %d bytes", len(d.b))
+		}
+		if err := h.send([]byte("\x41six"), media); err != nil {
+			t.Fatal(err)
+		}
+		if d := read(t, viewer); string(d.b) != "\x41six" {
+			t.Errorf("viewer got %q", d.b)
+		}
+	})
 }
