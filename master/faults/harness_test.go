@@ -106,6 +106,9 @@ func start(t *testing.T, n int, change func(*childConfig)) *servers {
 	t.Cleanup(func() {
 		for id := range peers {
 			s.kill(id)
+			if log, err := os.ReadFile(s.logPath(id)); err == nil && t.Failed() {
+				t.Logf("end of the log of %s:\n%s", id, tail(string(log)))
+			}
 		}
 	})
 	return s
