@@ -51,7 +51,7 @@ const (
 	// GCPercent and MemoryLimit are the garbage collector's settings of a process that is a master: a small heap may grow freely, since a
 	// master allocates per call; a heap with a million leases is collected before it needs 2 GiB.
 	GCPercent   = 400
-	MemoryLimit = 1 << 30
+	MemoryLimit = 1536 << 20
 
 	// shutdownGrace is how long running calls may take when the server stops.
 	shutdownGrace = 3 * time.Second

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wavry/fleet/master"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/state"
 )
@@ -42,6 +43,8 @@ func scale(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	debug.SetGCPercent(master.GCPercent) // as wavry master does
+	debug.SetMemoryLimit(master.MemoryLimit)
 	if *half == "restore" {
 		return restoreScale(*path, *leases)
 	}

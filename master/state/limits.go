@@ -23,6 +23,8 @@ const (
 	maxText = 4096
 	// blockSize is how much of a snapshot is written and read at once.
 	blockSize = 1 << 20
+	// maxHint bounds what a snapshot's counts may allocate ahead; larger tables grow as they are read.
+	maxHint = 1 << 20
 	// maxBlock bounds what a snapshot's block header may claim: one block and one record of the largest size.
 	maxBlock = 4 * blockSize
 )

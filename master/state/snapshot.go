@@ -55,22 +55,26 @@ type Snapshot struct {
 	ended    []string
 }
 
+// meta comes first in a snapshot. The counts only let a reader allocate its tables at once.
 type meta struct {
-	now    Millis
-	keySet uint64
-	index  uint64
+	now              Millis
+	keySet           uint64
+	index            uint64
+	sessions, leases uint64
 }
 
 func (m *meta) fields(c *codec) {
 	num(c, &m.now)
 	num(c, &m.keySet)
 	num(c, &m.index)
+	num(c, &m.sessions)
+	num(c, &m.leases)
 }
 
 // Snapshot returns the state as it is now.
 func (s *State) Snapshot() *Snapshot {
 	return &Snapshot{
-		meta:   meta{now: s.now, keySet: s.keySet, index: s.index},
+		meta:   meta{now: s.now, keySet: s.keySet, index: s.index, sessions: uint64(len(s.sessions)), leases: uint64(len(s.leases))},
 		relays: values(s.relays), hosts: values(s.hosts), keys: slices.Clone(s.keys), bans: values(s.bans),
 		audit: slices.Clone(s.audit), sessions: values(s.sessions), leases: values(s.leases), ended: slices.Clone(s.ended),
 	}
@@ -226,6 +230,8 @@ func (s *State) load(t table, c *codec) error {
 			var m meta
 			m.fields(c)
 			s.now, s.keySet, s.index = m.now, m.keySet, m.index
+			s.sessions = make(map[string]*Session, min(m.sessions, maxHint))
+			s.leases = make(map[string]*Lease, min(m.leases, maxHint))
 		case tableRelays:
 			v := new(Relay)
 			v.fields(c)
