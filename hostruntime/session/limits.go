@@ -14,6 +14,9 @@ const (
 
 	// tickInterval of rates, grace and keyframes; the rate controller decides as often.
 	tickInterval = 50 * time.Millisecond
+	// adjustStep is the share by which the bitrate must have moved for the encoder to be told. The rate controller keeps 20 % of
+	// the path free, so that 3 % are never missed.
+	adjustStep = 0.03
 	// statsInterval of what the overlay shows.
 	statsInterval = 500 * time.Millisecond
 	// watcherKeyframes is the least time between keyframes that a watcher's bad path may cost everybody.

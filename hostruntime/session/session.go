@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/keyframe"
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/ratecontrol"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/master/lease"
 )
@@ -97,6 +99,7 @@ type Session struct {
 	aloneFrom media.Time // when the last controller left; 0: one is here
 	end       *EndedError
 	lastStats media.Time
+	adjusted  ratecontrol.Target // what the source was told last
 }
 
 // New checks the configuration and starts nothing.
@@ -273,9 +276,18 @@ func (s *Session) adjust(now media.Time) {
 			bitrate, fps = t.Bitrate, t.FPS
 		}
 	}
-	if bitrate > 0 {
+	wanted := ratecontrol.Target{Bitrate: bitrate, FPS: fps}
+	if bitrate > 0 && worthAdjusting(s.adjusted, wanted) {
+		s.adjusted = wanted
 		s.cfg.Source.Adjust(bitrate, fps)
 	}
+}
+
+// worthAdjusting says whether a wish differs enough from what the source was told: every adjustment is a call into a plugin, and
+// the wish moves a little at every tick.
+func worthAdjusting(told, wanted ratecontrol.Target) bool {
+	change := math.Abs(float64(wanted.Bitrate - told.Bitrate))
+	return wanted.FPS != told.FPS || change > adjustStep*float64(told.Bitrate)
 }
 
 func (s *Session) slowestRTT() time.Duration {
