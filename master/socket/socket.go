@@ -118,12 +118,11 @@ func (m *Mux) classify(ctx context.Context, conn net.Conn) (*half, net.Conn, err
 	if err := conn.SetDeadline(time.Now().Add(greeting)); err != nil {
 		return nil, conn, err
 	}
-	to, classified, err := m.http, conn, error(nil)
-	if m.cfg.Server != nil {
-		to, classified, err = m.classifyTLS(ctx, conn)
-	} else {
-		to, classified, err = m.classifyPlain(conn)
+	classify := m.classifyTLS
+	if m.cfg.Server == nil {
+		classify = m.classifyPlain
 	}
+	to, classified, err := classify(ctx, conn)
 	if err != nil {
 		return nil, conn, err
 	}
@@ -152,7 +151,7 @@ func (m *Mux) classifyTLS(ctx context.Context, conn net.Conn) (*half, net.Conn, 
 	return m.raft, secure, nil
 }
 
-func (m *Mux) classifyPlain(conn net.Conn) (*half, net.Conn, error) {
+func (m *Mux) classifyPlain(_ context.Context, conn net.Conn) (*half, net.Conn, error) {
 	reader := bufio.NewReaderSize(conn, 16)
 	first, err := reader.Peek(1)
 	if err != nil {
