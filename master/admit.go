@@ -197,6 +197,8 @@ type raceError struct {
 	cause error
 	// wait says that nothing can be chosen just now, but hosts are still coming back to a new leader.
 	wait <-chan struct{}
+	// patience bounds the wait; 0: none.
+	patience time.Duration
 }
 
 func (r *raceError) Error() string { return r.cause.Error() }
@@ -204,10 +206,10 @@ func (r *raceError) Unwrap() error { return r.cause }
 
 func (l *leader) waitForChange(ctx context.Context, err error) error {
 	var race *raceError
-	if !errors.As(err, &race) || race.wait == nil {
+	if !errors.As(err, &race) || race.patience == 0 {
 		return nil
 	}
-	patience := time.NewTimer(electionPatience)
+	patience := time.NewTimer(race.patience)
 	defer patience.Stop()
 	select {
 	case <-race.wait:
@@ -287,10 +289,13 @@ func (l *leader) tryIssue(ctx context.Context, w *wish, attempt int) (*issued, e
 // patient turns "no host" into a wait while hosts are still linking to this new leader.
 func (l *leader) patient(err error, changed <-chan struct{}) error {
 	reason, _ := masterapi.ReasonOf(err)
+	if reason == masterapi.Reason_REASON_NO_FREE_HOST && l.fleet.promised() {
+		return &raceError{cause: err, patience: promiseStep} // what others were promised may not all be taken
+	}
 	if l.fleet.settled() || (reason != masterapi.Reason_REASON_NO_FREE_HOST && reason != masterapi.Reason_REASON_NO_RELAY && reason != masterapi.Reason_REASON_NO_SIGNING_KEY) {
 		return err
 	}
-	return &raceError{cause: err, wait: changed}
+	return &raceError{cause: err, wait: changed, patience: electionPatience}
 }
 
 // raced marks refusals of the state that a new choice can avoid.

@@ -18,13 +18,14 @@ type fleet struct {
 	elected time.Time
 	now     func() time.Time
 
-	mu      sync.RWMutex // guards the following
-	hosts   map[string]*liveHost
-	relays  map[string]*liveRelay
-	pools   map[string][]string // host ids by pool
-	members []string            // relay ids
-	stale   map[string]bool     // by catalog service: it could not be asked
-	changed chan struct{}       // closed and replaced when a machine may have become eligible
+	mu       sync.RWMutex // guards the following
+	hosts    map[string]*liveHost
+	relays   map[string]*liveRelay
+	pools    map[string][]string // host ids by pool
+	members  []string            // relay ids
+	stale    map[string]bool     // by catalog service: it could not be asked
+	promises int                 // slots promised on all hosts
+	changed  chan struct{}       // closed and replaced when a machine may have become eligible
 }
 
 type liveHost struct {
@@ -174,7 +175,16 @@ func (f *fleet) pickHost(s *state.State, pool, region string, exclude []string) 
 	}
 	live := f.hosts[id]
 	live.pending++
-	return id, func() { f.release(&live.pending) }, nil
+	f.promises++
+	return id, func() { f.release(&live.pending); f.release(&f.promises) }, nil
+}
+
+// promised reports whether slots are promised to admissions that are not applied yet. A slot counts twice for a moment, as promised and as used, and two
+// attempts of one request need only one.
+func (f *fleet) promised() bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.promises > 0
 }
 
 func (f *fleet) release(pending *int) {

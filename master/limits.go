@@ -7,6 +7,8 @@ const (
 	admitAttempts = 3
 	// allocateAttempts is how often a choice is repeated that lost a race for a slot; each round removes the loser's cause.
 	allocateAttempts = 8
+	// promiseStep is how long an admission waits for promised slots to be taken or given back before it looks again: a few commits.
+	promiseStep = 25 * time.Millisecond
 	// admitTimeout bounds one admission: a host that starts a desktop takes a few seconds.
 	admitTimeout = 10 * time.Second
 	// prepareTimeout bounds one host's preparation, so that a second host fits into admitTimeout.

@@ -254,9 +254,11 @@ func TestRelayDrain(t *testing.T) {
 		t.Errorf("moved %v", moved)
 	}
 	eventually(t, "relay told", r1.is(func() bool { return r1.drained != "" }))
-	if p := h.prepared[moved.GetLeaseId()]; p.GetReplacesLease() != grant.GetLeaseId() {
-		t.Errorf("the host was not told what the lease replaces: %v", p)
-	}
+	h.with(func() {
+		if p := h.prepared[moved.GetLeaseId()]; p.GetReplacesLease() != grant.GetLeaseId() {
+			t.Errorf("the host was not told what the lease replaces: %v", p)
+		}
+	})
 	h.progress(moved.GetLeaseId(), masterapi.LeaseState_LEASE_STATE_ACTIVE)
 	eventually(t, "old lease ended", h.is(func() bool { return h.endLease[grant.GetLeaseId()] == masterapi.Reason_REASON_MOVED }))
 	eventually(t, "drained", func() bool {
@@ -287,9 +289,7 @@ func TestRelayLost(t *testing.T) {
 	}
 	r1.hello.BootId = "boot2"
 	r1.start(c)
-	if r1.word != "probation" {
-		t.Errorf("a relay that came back is %q", r1.word)
-	}
+	eventually(t, "the relay is on probation", r1.is(func() bool { return r1.word == "probation" }))
 }
 
 // TestHostRestart proves that sessions a new host process does not know are ended, and that a session the master does not know is ended at the host.
