@@ -5,11 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsimple"
 )
 
@@ -38,26 +40,53 @@ func loadConfig(role string, file any, flags *flag.FlagSet, args []string) error
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: this command takes flags only", flags.Arg(0))
 	}
-	if *path != "" {
-		if err := hclsimple.DecodeFile(*path, nil, file); err != nil {
-			return fmt.Errorf("read configuration: %w", err)
-		}
-	}
-	var problems []error
+	problems := decodeFile(*path, file)
 	for _, f := range fields {
-		if s, ok := os.LookupEnv(envName(role, f.key)); ok {
+		if s, ok := os.LookupEnv(envName(role, f.key)); ok && !unresolved(s) {
 			if err := f.set(s); err != nil {
-				problems = append(problems, fmt.Errorf("environment %s=%q: %w", envName(role, f.key), s, err))
+				problems = append(problems, fmt.Errorf("environment %s=%q: %w", envName(role, f.key), f.shown(s), err))
 			}
 		}
 		if s, ok := set[f.key]; ok {
 			if err := f.set(s); err != nil {
-				problems = append(problems, fmt.Errorf("flag -%s=%q: %w", f.flagName(), s, err))
+				problems = append(problems, fmt.Errorf("flag -%s=%q: %w", f.flagName(), f.shown(s), err))
 			}
 		}
 	}
 	return errors.Join(problems...)
 }
+
+// decodeFile reads an HCL file, if any, and returns every problem it has, each with its line.
+func decodeFile(path string, file any) []error {
+	if path == "" {
+		return nil
+	}
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return []error{fmt.Errorf("read configuration: %w", err)}
+	}
+	name := path
+	if filepath.Ext(name) != ".json" {
+		name = strings.TrimSuffix(name, ".hcl") + ".hcl" // hclsimple knows the syntax by this suffix only
+	}
+	var found hcl.Diagnostics
+	err = hclsimple.Decode(name, src, nil, file)
+	if err != nil && !errors.As(err, &found) {
+		return []error{fmt.Errorf("read configuration %s: %w", path, err)}
+	}
+	problems := make([]error, 0, len(found))
+	for _, d := range found {
+		line := 0
+		if d.Subject != nil {
+			line = d.Subject.Start.Line
+		}
+		problems = append(problems, fmt.Errorf("%s:%d: %s; %s", path, line, d.Summary, d.Detail))
+	}
+	return problems
+}
+
+// unresolved reports whether a scheduler could not fill in a value: Nomad leaves "${meta.x}" as it is on a node without x.
+func unresolved(s string) bool { return strings.HasPrefix(s, "${") && strings.HasSuffix(s, "}") }
 
 type configField struct {
 	key, help string
@@ -76,6 +105,14 @@ func configFields(file any) []configField {
 }
 
 func (f configField) flagName() string { return strings.ReplaceAll(f.key, "_", "-") }
+
+// shown is a value as people may see it: a secret that is set is redacted.
+func (f configField) shown(value string) string {
+	if strings.HasSuffix(f.key, "_secret") && value != "" {
+		return "REDACTED"
+	}
+	return value
+}
 
 func envName(role, key string) string {
 	return "WAVRY_" + strings.ToUpper(role) + "_" + strings.ToUpper(key)
@@ -135,10 +172,7 @@ func printConfig(env *environment, file any) {
 	for _, f := range configFields(file) {
 		switch v := f.value.Interface().(type) {
 		case string:
-			if strings.HasSuffix(f.key, "_secret") && v != "" {
-				v = "REDACTED"
-			}
-			fmt.Fprintf(env.stdout, "%s = %q\n", f.key, v)
+			fmt.Fprintf(env.stdout, "%s = %q\n", f.key, f.shown(v))
 		case []string:
 			fmt.Fprintf(env.stdout, "%s = [", f.key)
 			for i, s := range v {
@@ -152,4 +186,26 @@ func printConfig(env *environment, file any) {
 			fmt.Fprintf(env.stdout, "%s = %v\n", f.key, v)
 		}
 	}
+}
+
+// checkConfigHelp describes a flag that most roles have.
+var checkConfigHelp = [2]string{"check-config", "check and print the configuration, then exit"}
+
+// optionHelp lists a role's options with their defaults, which file holds. further describes the command's other flags.
+func optionHelp(role string, file any, further ...[2]string) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "Options (in the configuration file KEY = VALUE with _ for -, in the environment WAVRY_%s_KEY):\n\n", strings.ToUpper(role))
+	option := func(name, help string) { fmt.Fprintf(&text, "  -%s\n      %s\n", name, help) }
+	for _, f := range configFields(file) {
+		if f.value.IsZero() {
+			option(f.flagName(), f.help)
+		} else {
+			option(f.flagName(), fmt.Sprintf("%s (default %v)", f.help, f.value.Interface()))
+		}
+	}
+	option("config", "HCL configuration file")
+	for _, f := range further {
+		option(f[0], f[1])
+	}
+	return text.String()
 }

@@ -40,8 +40,9 @@ func (c *desktopRun) Help() string {
 Usage: wavry desktop run gnome|kde|sway [options]
 
   Starts a headless desktop with its own buses and PipeWire, restarts what dies, and ends with SIGTERM or SIGINT, leaving nothing
-  behind. As root it runs as an unprivileged user. -help lists the options; -app "COMMAND" may be repeated.
-`)
+  behind. As root it runs as an unprivileged user.
+`) + "\n\n" + optionHelp("desktop", &desktopConfig{Size: desktop.DefaultSize.String()},
+		[2]string{"app", "a command started inside, words separated by spaces; may be repeated"}, checkConfigHelp)
 }
 
 func (c *desktopRun) Run(args []string) int {

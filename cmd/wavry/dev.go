@@ -44,16 +44,22 @@ Usage: wavry dev [options]
   -size WxH         size of a desktop that is started
   -app "COMMAND"    what runs inside it, instead of a terminal
   -force-relay      stream through the relay only
-`)
+`) + "\n\n" + optionHelp("host", new(devConfig()))
 }
 
 func (c *devCommand) Run(args []string) int { return c.env.report("dev", c.run(args)) }
 
-func (c *devCommand) run(args []string) error {
+// devConfig is what a host has unless a person says otherwise.
+func devConfig() hostConfig {
 	cfg := defaultHostConfig()
 	cfg.ID = "dev"
 	cfg.StateDir = filepath.Join(cfg.StateDir, "dev")
 	cfg.HTTPAddr = "127.0.0.1:8080"
+	return cfg
+}
+
+func (c *devCommand) run(args []string) error {
+	cfg := devConfig()
 	flags := flag.NewFlagSet("dev", flag.ContinueOnError)
 	flags.SetOutput(c.env.stderr)
 	kind := flags.String("desktop", "auto", "desktop to stream: auto, running, sway, gnome, kde or test")

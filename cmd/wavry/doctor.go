@@ -52,7 +52,7 @@ Usage: wavry host doctor [options]
   -env-file FILE     look at the desktop whose environment is in FILE (KEY=VALUE lines, as wavry desktop run writes)
   -frames N          pictures of each trial (default 30; 0: only look)
   -joint             run the chosen capture and encoder together (default true)
-`)
+`) + "\n\n" + optionHelp("host", new(defaultHostConfig()))
 }
 
 // doctorOptions are the command's own flags.

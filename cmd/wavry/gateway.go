@@ -248,8 +248,8 @@ func (c *gatewayCommand) Help() string {
 Usage: wavry gateway [options]
 
   Signs people in, decides which desktops they may use, and tells their browsers how to reach them. At the first start it prints
-  a one-time link for the first admin. -check-config checks and prints the configuration; -help lists the options.
-`)
+  a one-time link for the first admin. -check-config checks and prints the configuration.
+`) + "\n\n" + optionHelp("gateway", new(defaultGatewayFile()), checkConfigHelp)
 }
 
 func (c *gatewayCommand) Run(args []string) int { return c.env.report("gateway", c.run(args)) }

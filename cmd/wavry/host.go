@@ -8,12 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/cli"
 
+	"github.com/wavry/fleet/hostruntime"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
 
@@ -94,7 +94,6 @@ type hostSettings struct {
 // settings parses and reports every problem at once.
 func (c *hostConfig) settings() (hostSettings, error) {
 	var problems []error
-	c.Capture, c.Encode = resolved(c.Capture), resolved(c.Encode)
 	s := hostSettings{grace: duration("grace", c.Grace, &problems)}
 	s.drain = duration("drain_timeout", c.DrainTimeout, &problems)
 	s.bind = addrPort("bind_addr", c.BindAddr, &problems)
@@ -118,12 +117,31 @@ func (c *hostConfig) settings() (hostSettings, error) {
 	if c.KeepaliveFPS <= 0 || c.KeepaliveFPS > float64(c.MaxFPS) {
 		problems = append(problems, fmt.Errorf("keepalive_fps = %g: must be above 0 and at most max_fps", c.KeepaliveFPS))
 	}
+	problems = append(problems, c.addressProblems(s)...)
+	if c.Slots < 1 || c.Slots > hostruntime.MaxSlots {
+		problems = append(problems, fmt.Errorf("slots = %d: must be 1 to %d", c.Slots, hostruntime.MaxSlots))
+	}
+	if s.grace < 0 || s.drain < 0 {
+		problems = append(problems, fmt.Errorf("grace = %q, drain_timeout = %q: must not be negative", c.Grace, c.DrainTimeout))
+	}
+	if _, err := parsePluginUser(c.PluginUser); err != nil {
+		problems = append(problems, fmt.Errorf("plugin_user: %w", err))
+	}
 	return s, errors.Join(problems...)
 }
 
-// resolved drops what a scheduler could not fill in: Nomad leaves "${meta.x}" as it is on a node without x.
-func resolved(list []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return strings.HasPrefix(s, "${") })
+// addressProblems says which addresses no viewer could reach.
+func (c *hostConfig) addressProblems(s hostSettings) []error {
+	var problems []error
+	if len(s.advertise) == 0 && s.bind.IsValid() && s.bind.Addr().IsUnspecified() {
+		problems = append(problems, fmt.Errorf("advertise_addrs: required when bind_addr is %s", c.BindAddr))
+	}
+	for i, a := range s.advertise {
+		if a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
+			problems = append(problems, fmt.Errorf("advertise_addrs = %q: must be an address at which viewers reach this host", c.AdvertiseAddrs[i]))
+		}
+	}
+	return problems
 }
 
 func addrPort(key, value string, problems *[]error) netip.AddrPort {
@@ -152,8 +170,9 @@ Usage: wavry host [options]
 
   Captures and encodes the desktop of this session (WAYLAND_DISPLAY, XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS) for the fleet's
   masters, which it finds at -master-addrs or in Consul. With -standalone it needs no fleet: it serves the web page itself and prints
-  a sign-in link. SIGTERM drains: no new sessions, viewers are told, and after drain_timeout the host leaves. -help lists the options.
-`)
+  a sign-in link. SIGTERM drains: no new sessions, viewers are told, and after drain_timeout the host leaves.
+`) + "\n\n" + optionHelp("host", new(defaultHostConfig()),
+		[2]string{"standalone", "serve the page and grant sessions without a control plane"}, checkConfigHelp)
 }
 
 func (c *hostCommand) Run(args []string) int { return c.env.report("host", c.run(args)) }

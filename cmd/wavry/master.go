@@ -186,8 +186,8 @@ func (c *masterCommand) Help() string {
 Usage: wavry master [options]
 
   Runs one of 1, 3 or 5 servers that agree through Raft on hosts, relays, sessions, leases and signing keys. docs/master.md is the
-  operator's page. -check-config checks and prints the configuration; -help lists the options.
-`)
+  operator's page. -check-config checks and prints the configuration.
+`) + "\n\n" + optionHelp("master", new(defaultMasterFile()), checkConfigHelp)
 }
 
 func (c *masterCommand) Run(args []string) int { return c.env.report("master", c.run(args)) }

@@ -93,16 +93,7 @@ func (c *relayCommand) Help() string {
   relay leaves. A second relay process with the same state_dir takes over sockets and
   circuits of the first, which then ends: sessions do not notice.
 
-` + flagHelp("relay", &relayConfig{})
-}
-
-// flagHelp lists the keys of a configuration with the flags they make.
-func flagHelp(_ string, file any) string {
-	text := "Options (also keys of the configuration file and environment variables):\n\n"
-	for _, f := range configFields(file) {
-		text += fmt.Sprintf("  -%s\n      %s\n", f.flagName(), f.help)
-	}
-	return text + "  -config\n      HCL configuration file\n  -check-config\n      check and print the effective configuration\n"
+` + optionHelp("relay", new(defaultRelayConfig()), checkConfigHelp)
 }
 
 // Run implements cli.Command.
