@@ -23,15 +23,20 @@ type legs struct {
 	mu     sync.Mutex // guards the following
 	byID   map[string]*leg
 	closed bool
+
+	running sync.WaitGroup // the goroutines of all legs, released ones too
 }
 
 // leg is one circuit at one relay.
 type leg struct {
 	client *relayclient.Client
+	ctx    context.Context // of the client
 	stop   context.CancelFunc
 	done   chan struct{}
-	bound  chan netip.AddrPort // gets the media address once
-	err    error               // set before done is closed
+	once   sync.Once      // closes bound
+	bound  chan struct{}  // closed when the relay has answered
+	media  netip.AddrPort // its answer, set before bound is closed
+	err    error          // set before done is closed
 }
 
 type legConfig struct {
@@ -60,8 +65,8 @@ func (l *legs) bind(ctx context.Context, c legConfig) (netip.AddrPort, error) {
 	timer := time.NewTimer(bindTimeout)
 	defer timer.Stop()
 	select {
-	case media := <-g.bound:
-		return media, nil
+	case <-g.bound:
+		return g.media, nil
 	case <-g.done:
 		return netip.AddrPort{}, g.err
 	case <-timer.C:
@@ -87,7 +92,7 @@ func (l *legs) start(c legConfig) (*leg, error) {
 		return nil, fmt.Errorf("relay's public key has %d bytes, want %d", len(c.publicKey), len(relaywire.PublicKey{}))
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	g := &leg{stop: stop, done: make(chan struct{}), bound: make(chan netip.AddrPort, 1)}
+	g := &leg{ctx: ctx, stop: stop, done: make(chan struct{}), bound: make(chan struct{})}
 	client, err := relayclient.New(relayclient.Config{
 		Relay: c.relay, PublicKey: relaywire.PublicKey(c.publicKey), Token: c.token, Identity: c.identity, Tag: c.tag, Send: c.send,
 		GiveUp: relaySilence, Notify: func(e relayclient.Event) { l.notify(c.lease, g, e) },
@@ -98,7 +103,8 @@ func (l *legs) start(c legConfig) (*leg, error) {
 	}
 	g.client = client
 	l.byID[c.lease] = g
-	go func() { // ends with release or closeAll, which wait for done
+	l.running.Go(func() { // ends with release or closeAll; closeAll waits for it
+		defer stop()
 		g.err = client.Run(ctx)
 		if g.err != nil && !errors.Is(g.err, relayclient.ErrReleased) {
 			l.log.Warn("circuit ended", "lease_id", c.lease, "cause", g.err)
@@ -109,17 +115,17 @@ func (l *legs) start(c legConfig) (*leg, error) {
 		}
 		l.mu.Unlock()
 		close(g.done)
-	}()
+	})
 	return g, nil
 }
 
 func (l *legs) notify(lease string, g *leg, e relayclient.Event) {
 	l.log.Info("circuit", "lease_id", lease, "event", e.Kind.String(), "remote", e.Media.String())
 	if e.Kind == relayclient.Bound {
-		select {
-		case g.bound <- e.Media:
-		default:
-		}
+		g.once.Do(func() {
+			g.media = e.Media
+			close(g.bound)
+		})
 	}
 }
 
@@ -174,14 +180,26 @@ func (l *legs) release(lease string) {
 	}
 }
 
+// releaseLater is release after legLinger.
+func (l *legs) releaseLater(lease string) {
+	l.mu.Lock()
+	g := l.byID[lease]
+	l.mu.Unlock()
+	if g == nil {
+		return
+	}
+	timer := time.AfterFunc(legLinger, func() { l.release(lease) })
+	context.AfterFunc(g.ctx, func() { timer.Stop() })
+}
+
 func (l *legs) closeAll() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
 	for _, g := range l.all() {
 		g.stop()
-		<-g.done
 	}
+	l.running.Wait()
 }
 
 // resolve takes HOST:PORT; a name is looked up.

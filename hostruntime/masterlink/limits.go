@@ -9,6 +9,8 @@ const (
 	renewRetry = 5 * time.Second
 	// bindTimeout for a relay to answer: a viewer waits for it. Three tries of the client fit.
 	bindTimeout = 2 * time.Second
+	// legLinger of a circuit whose lease has ended: a goodbye, or the first picture over another path, takes a few round trips.
+	legLinger = time.Second
 	// relaySilence after which a circuit is given up; its viewer has long asked for another path.
 	relaySilence = 10 * time.Second
 )

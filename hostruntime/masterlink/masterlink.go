@@ -72,7 +72,8 @@ type Link struct {
 
 	mu       sync.Mutex // guards the following
 	leases   map[string]*held
-	draining string // why; empty: not
+	draining string // why this host drains itself; empty: it does not
+	drained  bool   // the master told it to take no sessions
 }
 
 // held is a lease that this host serves.
@@ -81,6 +82,7 @@ type held struct {
 	expiry              time.Time
 	renewing            bool
 	retryAt             time.Time
+	over                bool // its session is told to end, and says so when it has
 }
 
 // New checks the configuration and opens nothing.
@@ -162,6 +164,9 @@ func (l *Link) hello() *masterapi.HostHello {
 	defer l.mu.Unlock()
 	sessions := map[string]*masterapi.HostSession{}
 	for _, h := range l.leases {
+		if h.over {
+			continue
+		}
 		s := sessions[h.session]
 		if s == nil {
 			s = &masterapi.HostSession{SessionId: h.session}
@@ -200,29 +205,72 @@ func (l *Link) command(c *masterapi.HostCommand) {
 	switch c := c.Command.(type) {
 	case *masterapi.HostCommand_Welcome:
 		l.setKeys(c.Welcome.GetKeySet())
-		l.cfg.Verifier.SetRevocations(c.Welcome.GetRevocations())
+		l.revoke(c.Welcome.GetRevocations())
+		l.follow(c.Welcome.GetState())
 		l.log.Info("linked to the master", "term", c.Welcome.GetTerm(), "state", c.Welcome.GetState())
 	case *masterapi.HostCommand_Prepare:
-		l.task(func(ctx context.Context) { l.prepare(ctx, c.Prepare) })
+		fresh := l.hold(c.Prepare)
+		l.task(func(ctx context.Context) { l.prepare(ctx, c.Prepare, fresh) })
 	case *masterapi.HostCommand_End:
+		l.markOver(c.End.GetSessionId())
 		l.host.End(c.End.GetSessionId(), endCode(c.End.GetReason()), sentence(c.End.GetReason(), c.End.GetMessage()))
 	case *masterapi.HostCommand_EndLease:
 		l.endLease(c.EndLease)
 	case *masterapi.HostCommand_Renewed:
 		l.renewed(c.Renewed.GetLeaseId(), c.Renewed.GetLeaseToken(), c.Renewed.GetExpiry().AsTime())
 	case *masterapi.HostCommand_Drain:
+		l.mu.Lock()
+		l.drained = true
+		l.mu.Unlock()
 		l.host.Drain(c.Drain.GetReason())
 	case *masterapi.HostCommand_Activate:
 		l.mu.Lock()
-		l.draining = ""
+		l.draining, l.drained = "", false
 		l.mu.Unlock()
 		l.host.Undrain()
 	case *masterapi.HostCommand_KeySet:
 		l.setKeys(c.KeySet)
 	case *masterapi.HostCommand_Revocations:
-		l.cfg.Verifier.SetRevocations(c.Revocations)
+		l.revoke(c.Revocations)
 	}
 }
+
+// revoke ends what is revoked: the master says so too, but not to a host that was not linked when it happened.
+func (l *Link) revoke(r *masterapi.Revocations) {
+	l.cfg.Verifier.SetRevocations(r)
+	l.mu.Lock()
+	var over []*held
+	for _, id := range r.GetLeaseIds() {
+		if h := l.leases[id]; h != nil {
+			over = append(over, h)
+		}
+	}
+	l.mu.Unlock()
+	for _, h := range over {
+		l.endLease(h.end(masterapi.Reason_REASON_LEASE_REVOKED))
+	}
+}
+
+// follow catches up with an operator who drained or activated this host while it was not linked.
+func (l *Link) follow(word string) {
+	l.mu.Lock()
+	drain, undrain := false, false
+	if l.draining == "" && word != "" {
+		drain = word != wordActive && !l.drained
+		undrain = word == wordActive && l.drained
+		l.drained = word != wordActive
+	}
+	l.mu.Unlock()
+	switch {
+	case drain:
+		l.host.Drain("this host is " + word)
+	case undrain:
+		l.host.Undrain()
+	}
+}
+
+// wordActive is the master's word for a host that takes sessions.
+const wordActive = "active"
 
 func (l *Link) setKeys(set *masterapi.KeySet) {
 	if err := l.cfg.Verifier.SetKeys(set); err != nil {
@@ -230,9 +278,28 @@ func (l *Link) setKeys(set *masterapi.KeySet) {
 	}
 }
 
-func (l *Link) prepare(ctx context.Context, p *masterapi.Prepare) {
+// hold notes a lease before its session is prepared, so that an end that comes meanwhile is not missed. It reports whether the
+// lease is new here.
+func (l *Link) hold(p *masterapi.Prepare) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	expiry := p.GetExpiry().AsTime()
+	if h := l.leases[p.GetLeaseId()]; h != nil {
+		if expiry.After(h.expiry) {
+			h.expiry = expiry
+		}
+		return false
+	}
+	l.leases[p.GetLeaseId()] = &held{id: p.GetLeaseId(), session: p.GetSessionId(), viewer: p.GetViewerId(), expiry: expiry}
+	return true
+}
+
+func (l *Link) prepare(ctx context.Context, p *masterapi.Prepare, fresh bool) {
 	report, err := l.prepared(ctx, p)
 	if err != nil {
+		if fresh {
+			l.forget(p.GetLeaseId())
+		}
 		l.log.Warn("session not prepared", "session_id", p.GetSessionId(), "lease_id", p.GetLeaseId(), "cause", err)
 		report = &masterapi.HostReport{Report: &masterapi.HostReport_PrepareFailed{PrepareFailed: &masterapi.PrepareFailed{
 			LeaseId: p.GetLeaseId(), Reason: masterapi.Reason_REASON_HOST_PREPARE_FAILED, Message: err.Error(),
@@ -241,16 +308,56 @@ func (l *Link) prepare(ctx context.Context, p *masterapi.Prepare) {
 	l.report(report)
 }
 
+// errLeaseOver is the answer when a lease ended while its session was prepared.
+var errLeaseOver = errors.New("the lease ended meanwhile")
+
 func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.HostReport, error) {
 	ready, err := l.host.Prepare(p.GetLeaseToken())
 	if err != nil {
 		return nil, err
 	}
+	// A viewer that moves has a new lease, and the session lives as long as that.
+	if err := l.host.Renew(p.GetLeaseToken()); err != nil {
+		return nil, err
+	}
+	report := l.offer(ctx, p, ready)
+	if !l.abandon(p) {
+		return report, nil
+	}
+	return nil, errLeaseOver
+}
+
+// abandon undoes what was prepared for a lease that has ended meanwhile, and reports whether that was so.
+func (l *Link) abandon(p *masterapi.Prepare) bool {
 	l.mu.Lock()
-	l.leases[p.GetLeaseId()] = &held{
-		id: p.GetLeaseId(), session: p.GetSessionId(), viewer: p.GetViewerId(), expiry: p.GetExpiry().AsTime(),
+	h := l.leases[p.GetLeaseId()]
+	gone, empty := h == nil || h.over, true
+	if gone {
+		delete(l.leases, p.GetLeaseId())
+	}
+	for _, h := range l.leases {
+		empty = empty && (h.over || h.session != p.GetSessionId())
 	}
 	l.mu.Unlock()
+	if gone {
+		l.legs.release(p.GetLeaseId())
+	}
+	if gone && empty {
+		l.host.End(p.GetSessionId(), streamwire.CodeEnded, errLeaseOver.Error())
+	}
+	return gone
+}
+
+// forget drops a lease that came to nothing.
+func (l *Link) forget(id string) {
+	l.mu.Lock()
+	delete(l.leases, id)
+	l.mu.Unlock()
+	l.legs.release(id)
+}
+
+// offer binds the relay and lists where the viewer may come.
+func (l *Link) offer(ctx context.Context, p *masterapi.Prepare, ready hostruntime.Prepared) *masterapi.HostReport {
 	answer := &masterapi.Prepared{
 		LeaseId: p.GetLeaseId(), SessionId: p.GetSessionId(), CertificateSha256: ready.Certificate.Hashes,
 		CertificateExpiry: timestamppb.New(ready.Certificate.Expiry), Signature: ready.Certificate.Signature,
@@ -266,7 +373,7 @@ func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.H
 			answer.RelayReject = rejectReason(err)
 		}
 	}
-	return &masterapi.HostReport{Report: &masterapi.HostReport_Prepared{Prepared: answer}}, nil
+	return &masterapi.HostReport{Report: &masterapi.HostReport_Prepared{Prepared: answer}}
 }
 
 func (l *Link) bindRelay(ctx context.Context, p *masterapi.Prepare, relay *masterapi.RelayEndpoint, answer *masterapi.Prepared) error {
@@ -288,7 +395,8 @@ func (l *Link) bindRelay(ctx context.Context, p *masterapi.Prepare, relay *maste
 	return nil
 }
 
-// endLease forgets a lease; its viewer leaves unless it holds another.
+// endLease forgets a lease; its viewer leaves unless it holds another. The circuit outlives that for a moment: it carries the goodbye,
+// or the last pictures until the viewer has decoded one that came another way.
 func (l *Link) endLease(e *masterapi.EndLease) {
 	l.mu.Lock()
 	delete(l.leases, e.GetLeaseId())
@@ -297,7 +405,7 @@ func (l *Link) endLease(e *masterapi.EndLease) {
 		other = other || h.session == e.GetSessionId() && h.viewer == e.GetViewerId()
 	}
 	l.mu.Unlock()
-	l.legs.release(e.GetLeaseId())
+	l.legs.releaseLater(e.GetLeaseId())
 	if !other {
 		l.host.Dismiss(e.GetSessionId(), e.GetViewerId(), endCode(e.GetReason()), sentence(e.GetReason(), ""))
 	}
@@ -319,6 +427,33 @@ func (l *Link) renewed(leaseID, token string, expiry time.Time) {
 	}
 }
 
+// markOver stops renewing a session that is about to end.
+func (l *Link) markOver(session string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.leases {
+		if h.session == session {
+			h.over = true
+		}
+	}
+}
+
+// forgetSession drops all leases of a session and their circuits.
+func (l *Link) forgetSession(id string) {
+	l.mu.Lock()
+	var ended []string
+	for leaseID, h := range l.leases {
+		if h.session == id {
+			ended = append(ended, leaseID)
+			delete(l.leases, leaseID)
+		}
+	}
+	l.mu.Unlock()
+	for _, leaseID := range ended {
+		l.legs.release(leaseID)
+	}
+}
+
 // housekeeping renews leases at half of their life and reports load.
 func (l *Link) housekeeping(ctx context.Context) {
 	ticker := time.NewTicker(loadInterval)
@@ -334,16 +469,24 @@ func (l *Link) housekeeping(ctx context.Context) {
 	}
 }
 
+// renewDue renews what is at half of its life and ends what nobody could renew in time.
 func (l *Link) renewDue() {
 	now := l.cfg.Now()
+	var over []*held
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, h := range l.leases {
-		if h.renewing || now.Before(h.retryAt) || h.expiry.Sub(now) > lease.Lifetime/2 {
-			continue
+		switch {
+		case h.over:
+		case now.After(h.expiry.Add(lease.Skew)):
+			over = append(over, h)
+		case !h.renewing && !now.Before(h.retryAt) && h.expiry.Sub(now) <= lease.Lifetime/2:
+			h.renewing = true
+			l.task(func(ctx context.Context) { l.renew(ctx, h) })
 		}
-		h.renewing = true
-		l.task(func(ctx context.Context) { l.renew(ctx, h) })
+	}
+	l.mu.Unlock()
+	for _, h := range over {
+		l.endLease(h.end(masterapi.Reason_REASON_LEASE_EXPIRED))
 	}
 }
 
@@ -354,7 +497,17 @@ func (l *Link) renew(ctx context.Context, h *held) {
 		return
 	}
 	l.log.Warn("lease not renewed", "lease_id", h.id, "cause", err)
+	switch reason, _ := masterapi.ReasonOf(err); reason {
+	case masterapi.Reason_REASON_LEASE_ENDED, masterapi.Reason_REASON_LEASE_UNKNOWN, masterapi.Reason_REASON_SESSION_ENDED:
+		l.endLease(h.end(masterapi.Reason_REASON_LEASE_EXPIRED)) // it ended while this host was not linked
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h.renewing, h.retryAt = false, l.cfg.Now().Add(renewRetry)
+}
+
+// end is the command that would end the lease.
+func (h *held) end(why masterapi.Reason) *masterapi.EndLease {
+	return &masterapi.EndLease{LeaseId: h.id, SessionId: h.session, ViewerId: h.viewer, Reason: why}
 }

@@ -51,23 +51,20 @@ func (l *Link) older(c lease.Claims) []string {
 	return ids
 }
 
-// ViewerLeft implements session.Observer. The viewer may come back within its grace time, so its lease stays.
-func (l *Link) ViewerLeft(lease.Claims) {}
+// ViewerLeft implements session.Observer. The viewer may come back within its grace time, so its lease stays; the circuit of a lease
+// that it has moved away from does not.
+func (l *Link) ViewerLeft(c lease.Claims) {
+	l.mu.Lock()
+	left := l.leases[c.Lease] == nil
+	l.mu.Unlock()
+	if left {
+		l.legs.release(c.Lease)
+	}
+}
 
 // SessionEnded implements session.Observer.
 func (l *Link) SessionEnded(id string, why *session.EndedError) {
-	l.mu.Lock()
-	var ended []string
-	for leaseID, h := range l.leases {
-		if h.session == id {
-			ended = append(ended, leaseID)
-			delete(l.leases, leaseID)
-		}
-	}
-	l.mu.Unlock()
-	for _, leaseID := range ended {
-		l.legs.release(leaseID)
-	}
+	l.forgetSession(id)
 	l.report(&masterapi.HostReport{Report: &masterapi.HostReport_SessionEnded{SessionEnded: &masterapi.HostSessionEnded{
 		SessionId: id, Reason: endReason(why.Code), Message: why.Text,
 	}}})
