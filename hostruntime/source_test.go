@@ -17,12 +17,13 @@ type source struct {
 	units chan media.AccessUnit
 	fail  chan error
 
-	mu        sync.Mutex
-	keyframes int
-	input     []*pluginpb.InputEvent
-	changed   chan struct{} // gets a token when anything above changed
-	sink      session.Sink
-	started   chan struct{}
+	mu          sync.Mutex
+	keyframes   int
+	adjustments int
+	input       []*pluginpb.InputEvent
+	changed     chan struct{} // gets a token when anything above changed
+	sink        session.Sink
+	started     chan struct{}
 }
 
 func newSource() *source {
@@ -55,7 +56,7 @@ func (f *source) Inject(_ context.Context, b *pluginpb.InputBatch) (media.Time, 
 
 func (f *source) Resize(context.Context, int, int) error { return errors.New("this fake has one size") }
 
-func (f *source) Adjust(int, float64) {}
+func (f *source) Adjust(int, float64) { f.note(func() { f.adjustments++ }) }
 
 func (f *source) RequestKeyframe() { f.note(func() { f.keyframes++ }) }
 
