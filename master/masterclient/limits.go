@@ -9,7 +9,9 @@ const (
 	attemptTimeout = 12 * time.Second
 	// firstBackoff and maxBackoff bound the pause between attempts and between links; jitter keeps a fleet from returning in step.
 	firstBackoff = 25 * time.Millisecond
-	maxBackoff   = 2 * time.Second
+	maxBackoff   = time.Second
+	// maxRetryPause bounds the pause between attempts of one call: an election takes well under a second, and nobody should sleep past its end.
+	maxRetryPause = 150 * time.Millisecond
 	// linkQueue is how many reports wait for a slow link; then Send refuses. A host with 1000 sessions renews and reports less per second.
 	linkQueue = 4096
 	// pingAfter and pingTimeout notice a server that vanished without closing its connections.

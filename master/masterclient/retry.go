@@ -19,7 +19,7 @@ type retrier struct{ client *Client }
 func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
 		deadline := time.Now().Add(r.client.cfg.RetryFor)
-		pause := backoff{}
+		pause := backoff{most: maxRetryPause}
 		for {
 			response, target, err := r.attempt(ctx, next, request)
 			if err == nil {
@@ -126,14 +126,18 @@ func At(ctx context.Context, address string) context.Context {
 	return context.WithValue(ctx, targetKey{}, address)
 }
 
-// backoff doubles from firstBackoff to maxBackoff with jitter between half and all of it.
-type backoff struct{ step time.Duration }
+// backoff doubles from firstBackoff to most (0: maxBackoff) with jitter between half and all of it.
+type backoff struct{ step, most time.Duration }
 
 func (b *backoff) next() time.Duration {
 	if b.step == 0 {
 		b.step = firstBackoff
 	} else {
-		b.step = min(2*b.step, maxBackoff)
+		most := b.most
+		if most == 0 {
+			most = maxBackoff
+		}
+		b.step = min(2*b.step, most)
 	}
 	return b.step/2 + rand.N(b.step/2)
 }
