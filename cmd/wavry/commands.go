@@ -12,9 +12,8 @@ func commands(env *environment) map[string]cli.CommandFactory {
 	for _, role := range []func(*environment) map[string]cli.CommandFactory{
 		desktopCommands, devCommands,
 		gatewayCommands,
-		hostCommands, hostOperatorCommands, doctorCommands,
-		keysCommands, leaseCommands, masterCommands, operatorCommands, sessionCommands, tlsCommands,
-		relayCommands, relayOperatorCommands,
+		hostCommands, doctorCommands,
+		masterCommands, operatorCommands, relayCommands,
 	} {
 		maps.Copy(all, role(env))
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/hashicorp/cli"
 	"golang.org/x/sync/errgroup"
@@ -186,7 +187,10 @@ func readablePlugins() (dir string, err error) {
 	return dir, nil
 }
 
+// copyExecutable holds off forks: a child that inherits the open copy would make its exec fail with ETXTBSY for a moment.
 func copyExecutable(from, to string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	in, err := os.Open(from)
 	if err != nil {
 		return fmt.Errorf("copy plugin: %w", err)

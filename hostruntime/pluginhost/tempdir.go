@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,8 +87,14 @@ func sweep(base string) {
 	}
 }
 
-// sweepOne leaves a directory alone that has no lock file: its owner may be about to make it.
+// sweepAge is how old a directory must be: its owner makes the lock file and locks it within moments, but not at once.
+const sweepAge = 10 * time.Second
+
+// sweepOne leaves a young directory alone, and one that has no lock file.
 func sweepOne(path string) {
+	if info, err := os.Stat(path); err != nil || time.Since(info.ModTime()) < sweepAge {
+		return
+	}
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return

@@ -91,7 +91,10 @@ func visibleProgram(t *testing.T) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	program, err := os.ReadFile("/proc/self/exe")
 	if err == nil {
+		// A child that is forked meanwhile would inherit the open copy, and its exec would fail with ETXTBSY.
+		syscall.ForkLock.RLock()
 		err = os.WriteFile(filepath.Join(dir, "plugin.test"), program, 0o755)
+		syscall.ForkLock.RUnlock()
 	}
 	if err := errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)

@@ -27,16 +27,17 @@ var lanes = []lane{
 	{"kde", "konsole --hide-menubar --nofork -e"},
 }
 
-// window fills a terminal with a colour, another one after the key k, and a third after a click.
+// window fills a terminal with a colour, another one after the key k, and a third after a click. The default background has the
+// same colour, for cells that a later resize adds.
 const window = `#!/bin/sh
-paint() { printf '\033[48;2;%sm\033[2J\033[H\033[?25l' "$1"; }
+paint() { printf '\033]11;rgb:%s\033\\\033[48;2;%sm\033[2J\033[H\033[?25l' "$2" "$1"; }
 stty raw -echo
 printf '\033[?1000h'
-paint '200;30;60'
+paint '200;30;60' 'c8/1e/3c'
 while c=$(dd bs=1 count=1 2>/dev/null; echo .); do
   case "${c%.}" in
-    k) paint '30;160;60' ;;
-    "$(printf '\033')") paint '40;70;200'; dd bs=1 count=5 >/dev/null 2>&1 ;;
+    k) paint '30;160;60' '1e/a0/3c' ;;
+    "$(printf '\033')") paint '40;70;200' '28/46/c8'; dd bs=1 count=5 >/dev/null 2>&1 ;;
     '') exit ;;
   esac
 done
