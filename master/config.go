@@ -89,7 +89,7 @@ func (c Config) registerer() prometheus.Registerer {
 // DefaultConfig is complete but for id, identity and the key-encryption key.
 func DefaultConfig() Config {
 	return Config{
-		Bind: "127.0.0.1:7401", BootstrapExpect: 1, Election: 300 * time.Millisecond, LeaseLifetime: lease.Lifetime,
+		Bind: "127.0.0.1:7401", BootstrapExpect: 1, Election: 250 * time.Millisecond, LeaseLifetime: lease.Lifetime,
 		KeyRotation: 7 * 24 * time.Hour, KeyPublishAhead: 10 * time.Second, Relays: choose.DefaultPolicy(), Version: "dev",
 	}
 }

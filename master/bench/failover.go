@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -11,7 +13,11 @@ import (
 
 // failover kills the leader again and again under a steady load and measures how long nothing was answered.
 func failover(ctx context.Context, o options, dir string) error {
-	m, err := startMasters(ctx, dir+"-failover", "")
+	dir = filepath.Join(dir, "failover")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	m, err := startMasters(ctx, dir, "")
 	if err != nil {
 		return err
 	}
