@@ -158,8 +158,14 @@ func readEnvFile(path string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the desktop's environment: %w", err)
 	}
-	environ := os.Environ()
-	for line := range strings.Lines(string(b)) {
+	lines, err := parseEnviron(path, string(b))
+	return append(os.Environ(), lines...), err
+}
+
+// parseEnviron reads KEY=VALUE lines; empty ones and comments are skipped.
+func parseEnviron(path, text string) ([]string, error) {
+	var environ []string
+	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue

@@ -203,16 +203,16 @@ func (c *hostCommand) run(args []string) error {
 	}
 	ctx, stop := signalContext()
 	defer stop()
+	environ, err := desktopEnviron(ctx, cfg.DesktopEnvFile)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
 	if *alone {
-		role, err := newStandalone(cfg, log, nil, owner)
+		role, err := newStandalone(cfg, log, environ, owner)
 		if err != nil {
 			return err
 		}
 		return serveStandalone(ctx, c.env, role)
-	}
-	environ, err := desktopEnviron(ctx, cfg.DesktopEnvFile)
-	if err != nil || ctx.Err() != nil {
-		return err
 	}
 	role, err := newFleetHost(cfg, log, environ, owner)
 	if err != nil {
@@ -265,7 +265,7 @@ func desktopEnviron(ctx context.Context, path string) ([]string, error) {
 	for {
 		text, err := os.ReadFile(path)
 		if err == nil {
-			return strings.Fields(string(text)), nil
+			return parseEnviron(path, string(text))
 		}
 		if !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("desktop_env_file: %w", err)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wavry/fleet/gateway/signalapi"
@@ -27,12 +29,14 @@ type standaloneHost struct {
 	page *standalone.Server
 }
 
-// Run serves until ctx ends. The page ends first, so that nobody is granted a session that is about to end.
+// Run serves until ctx ends or one of the two fails. The page ends first, so that nobody is granted a session that is about to end.
 func (r *standaloneHost) Run(ctx context.Context) error {
 	hostCtx, stopHost := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHost()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	g := new(errgroup.Group)
-	g.Go(func() error { return r.host.Run(hostCtx) })
+	g.Go(func() error { defer stop(); return r.host.Run(hostCtx) })
 	g.Go(func() error {
 		defer stopHost()
 		select {
@@ -70,7 +74,9 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		return nil, err
 	}
 	role := &standaloneHost{}
-	hostCfg, err := hostRuntimeConfig(cfg, settings, log, prometheus.NewRegistry())
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	hostCfg, err := hostRuntimeConfig(cfg, settings, log, registry)
 	if err != nil {
 		return nil, err
 	}
@@ -82,10 +88,21 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 	}
 	role.page, err = standalone.New(standalone.Config{
 		Bind: settings.http, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, Host: role.host, HostID: cfg.ID,
-		HostIdentity: role.host.Identity(), Signer: signer, Slots: cfg.Slots, Grace: settings.grace, Web: web.Handler(), Logger: log,
+		HostIdentity: role.host.Identity(), Signer: signer, Slots: cfg.Slots, Grace: settings.grace, Web: withOps(web.Handler(), registry), Logger: log,
 		Desktop: func() signalapi.Desktop { return signalapi.Desktop{Pool: cfg.Pool, Title: cfg.ID} },
 	})
 	return role, err
+}
+
+// withOps adds what operators and supervisors ask. The page is up only while the host takes sessions, so it is always ready.
+func withOps(page http.Handler, registry *prometheus.Registry) http.Handler {
+	ops := hostruntime.Ops(func() error { return nil }, func() any { return nil }, registry)
+	mux := http.NewServeMux()
+	mux.Handle("/", page)
+	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+		mux.Handle("GET "+path, ops)
+	}
+	return mux
 }
 
 // hostRuntimeConfig is what every host has, without Verify, Observer and NewSource.
