@@ -24,7 +24,7 @@ func (g *Gateway) listenPeople(ctx context.Context) (net.Listener, error) {
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.cfg.BindAddr)
 	if err != nil {
-		return nil, fmt.Errorf("listen for people: %w", err)
+		return nil, fmt.Errorf("open the people's port %s: %w; choose another address, or end the process that holds it", g.cfg.BindAddr, err)
 	}
 	if config == nil {
 		return l, nil

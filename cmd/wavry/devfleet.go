@@ -161,6 +161,9 @@ func (d *devFleet) Run(ctx context.Context) error {
 	var ends []func() error
 	var err error
 	for i, run := range roles {
+		if ctx.Err() != nil {
+			break // a role that came before has failed: starting the others would only bury its reason
+		}
 		roleCtx, stopRole := context.WithCancel(context.WithoutCancel(ctx))
 		g := new(errgroup.Group)
 		g.Go(func() error { defer stop(); return run(roleCtx) })
