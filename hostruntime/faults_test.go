@@ -105,7 +105,7 @@ func TestGarbageInsteadOfHello(t *testing.T) {
 func TestSessionsLeaveNothing(t *testing.T) {
 	sources := make(chan *source, 1)
 	r := newRig(t, func(c *hostruntime.Config) {
-		c.Grace = 50 * time.Millisecond
+		c.Grace = 2 * time.Second // also what a viewer has to arrive in the first place
 		c.NewSource = func(string) (session.Source, error) {
 			s := newSource()
 			sources <- s

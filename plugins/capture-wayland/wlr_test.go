@@ -323,8 +323,11 @@ func TestWlrProbe(t *testing.T) {
 // Every kind of input becomes the right requests, keys carry modifiers, nothing stays down, and what cannot be played is rejected.
 func TestWlrInput(t *testing.T) {
 	r := startWlr(t, &fakeWlr{}, &pluginpb.StartCaptureRequest{Options: map[string]string{optionLayout: "de(nodeadkeys)"}})
-	if !strings.Contains(r.fake.keymap, `"pc+de(nodeadkeys)+inet(evdev)"`) {
-		t.Errorf("keymap %q", r.fake.keymap)
+	r.fake.mu.Lock()
+	keymap := r.fake.keymap
+	r.fake.mu.Unlock()
+	if !strings.Contains(keymap, `"pc+de(nodeadkeys)+inet(evdev)"`) {
+		t.Errorf("keymap %q", keymap)
 	}
 	for _, c := range []struct {
 		name     string
