@@ -2,8 +2,8 @@
 // process of the same elements and the same pictures at the same rate: CPU time per picture and latency per picture.
 //
 // gst-launch reads its pictures from files, which costs CPU of its own; the same process with a fakesink instead of the elements is
-// measured too and taken off. The plugin's pictures are drawn by this process, which is not counted; what it takes beside that, to hand
-// them over and to receive the units, is: it stands for the capture plugin and the host runtime. Latency of the plugin is
+// measured too and taken off. The plugin's pictures lie drawn in the buffers of this process, whose CPU time to hand them over and to
+// receive the units is counted: it stands for the capture plugin and the host runtime. Latency of the plugin is
 // capture to unit made, with the hand-off between processes; gst-launch's is the time within its elements by GStreamer's tracer, in a
 // run of its own because tracing costs.
 //
@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 )
 
 // options of a comparison.
@@ -52,7 +54,7 @@ func main() {
 // result of one run: CPU time per picture, and latencies when they were measured.
 type result struct {
 	cpu       time.Duration
-	sender    time.Duration // of this process, without drawing: it hands the pictures over and receives the units
+	sender    time.Duration // of this process: it hands the pictures over and receives the units
 	latencies []time.Duration
 	handoffs  []time.Duration // the part of a latency before the plugin had the picture
 	pictures  int
@@ -148,8 +150,8 @@ func percentile(d []time.Duration, p int) time.Duration {
 	return s[min(len(s)*p/100, len(s)-1)]
 }
 
-// loop is how many different pictures there are.
-const loop = 60
+// loop is how many different pictures there are: as many as a frame socket takes buffers.
+const loop = framesource.MaxBuffers
 
 // drawPictures writes the pictures that both sides encode to files and returns their pattern.
 func drawPictures(dir string, o options) (string, error) {
