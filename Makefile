@@ -16,6 +16,15 @@ help: ## list the targets
 dev: packages-dev build ## start the whole system with a real desktop and print the sign-in link
 	@bin/wavry dev $(ARGS)
 
+.PHONY: fleet
+fleet: packages-test build ## start a real fleet with Consul and Nomad on this machine and print the sign-in link
+	@go run ./test/fleet/cmd -engines "$$(scripts/engines consul nomad)" $(ARGS)
+
+.PHONY: test-fleet
+test-fleet: packages-test build ## run the jobs on real Consul and Nomad, with faults
+	@scripts/engines consul nomad >/dev/null
+	$(INTEGRATION) ./test/fleet
+
 .PHONY: test
 test: packages-test build ## install what is missing, run all tests, with real compositors, servers and a browser
 	go test ./...

@@ -1,0 +1,253 @@
+//go:build integration
+
+package fleet_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	nomad "github.com/hashicorp/nomad/api"
+
+	"github.com/wavry/fleet/test/browser"
+	"github.com/wavry/fleet/test/fleet"
+	"github.com/wavry/fleet/test/rig"
+)
+
+// rigged is a fleet in a test.
+type rigged struct {
+	*fleet.Fleet
+	t *testing.T
+}
+
+func start(t *testing.T, desktops ...string) *rigged {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fleet.Start(t.Context(), fleet.Config{
+		Root: root, Engines: filepath.Dir(rig.Engine(t, "nomad")), Desktops: desktops, Size: "640x480", Gateway: []string{"force_relay=true"}, Log: t.Output(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error("end of the fleet:", err)
+		}
+	})
+	return &rigged{f, t}
+}
+
+func (r *rigged) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rigged) wait(what string, cond func() bool) {
+	r.t.Helper()
+	r.must(r.Wait(r.t.Context(), what, cond))
+}
+
+// running is the running allocation of a job on a node, nil without one.
+func (r *rigged) running(job, node string) *nomad.AllocationListStub {
+	list, _, err := r.Nomad.Jobs().Allocations(job, false, nil)
+	r.must(err)
+	for _, a := range list {
+		if a.ClientStatus == "running" && a.NodeName == node {
+			return a
+		}
+	}
+	return nil
+}
+
+// open signs somebody in at the gateway of node-gnome and waits for the desktop.
+func (r *rigged) open(name, pool string) *browser.Page {
+	r.t.Helper()
+	link, err := r.Invite(r.t.Context(), "node-gnome", name, "admin")
+	r.must(err)
+	p := browser.New(r.t, 640, 480)
+	p.Open(link + "&to=/desktop/" + pool)
+	p.Live()
+	return p
+}
+
+// One fleet of real Consul and Nomad serves a desktop from the node that has it, and keeps it through faults.
+func TestFleet(t *testing.T) {
+	r := start(t, "sway")
+	r.jobs()
+	p := r.open("alice", "sway")
+	t.Run("desktop", func(t *testing.T) {
+		p.Click(320, 240)
+		p.Type("echo hello from the fleet\r")
+		p.Until("input measured", "wavry.snapshot().inputToPresent")
+		p.Shot("sway")
+		if s := p.Snapshot(); s.Path != "relay" || s.Width != 640 || s.Height != 480 {
+			t.Errorf("%+v", s)
+		}
+		pixels := p.Pixels(0, 0, 640, 480)
+		seen := map[[3]uint8]bool{}
+		for i := 0; i+3 < len(pixels); i += 4 {
+			seen[[3]uint8(pixels[i:i+3])] = true
+		}
+		if len(seen) < 16 {
+			t.Errorf("a desktop with a terminal has more than %d colours", len(seen))
+		}
+	})
+	t.Run("node metadata", func(t *testing.T) {
+		r.wait("the host's findings are metadata of its node", func() bool {
+			n := r.node("node-sway")
+			return n.Meta["wavry.usable"] == "true" && n.Meta["wavry.capture"] == "capture-wayland" && n.Meta["wavry.encoder"] != "" && n.Meta["wavry.slots"] == "1"
+		})
+	})
+	t.Run("wrong metadata", func(t *testing.T) { r.wrongMetadata() })
+	t.Run("nomad client killed", func(t *testing.T) {
+		before := r.running("wavry-host-sway", "node-sway")
+		untouched(t, p, func() { r.Kill("node-sway") })
+		r.must(r.Restart("node-sway"))
+		untouched(t, p, func() {
+			r.wait("the agent has its tasks back", func() bool {
+				a := r.running("wavry-host-sway", "node-sway")
+				return r.node("node-sway").Status == "ready" && a != nil && a.ID == before.ID && a.TaskStates["host"].State == "running" && a.TaskStates["host"].Restarts == 0
+			})
+		})
+	})
+	t.Run("nomad server restarted", func(t *testing.T) {
+		untouched(t, p, func() { r.Kill("nomad"); r.must(r.Restart("nomad")) })
+		r.wait("nomad leads", func() bool { l, err := r.Nomad.Status().Leader(); return err == nil && l != "" })
+	})
+	t.Run("consul server lost", func(t *testing.T) {
+		untouched(t, p, func() { r.Kill("consul3") })
+		r.must(r.Restart("consul3"))
+	})
+	t.Run("gateway killed", func(t *testing.T) {
+		a := r.running("wavry-gateway", "node-gnome")
+		untouched(t, p, func() {
+			full, _, err := r.Nomad.Allocations().Info(a.ID, nil)
+			r.must(err)
+			r.must(r.Nomad.Allocations().Signal(full, nil, "gateway", "SIGKILL"))
+		})
+		untouched(t, p, func() {
+			p.Until("signaling is back", "wavry.log().findLast(l => /signal/i.test(l)).match(/open|back|resum/i)")
+		})
+	})
+	t.Run("relay stopped", func(t *testing.T) {
+		before := p.Snapshot()
+		a := r.running("wavry-relay", strings.TrimPrefix(before.Relay, "wavry-relay-"))
+		full, _, err := r.Nomad.Allocations().Info(a.ID, nil)
+		r.must(err)
+		_, err = r.Nomad.Allocations().Stop(full, nil)
+		r.must(err)
+		p.UntilGo("the session moved", func() bool { s := p.Snapshot(); return s.Moves > before.Moves && s.Relay != before.Relay })
+		if s := p.Snapshot(); s.Session != before.Session || s.Reconnects != before.Reconnects {
+			t.Errorf("the hand-over broke the session: %+v, before %+v", s, before)
+		}
+	})
+	t.Run("node lost", func(t *testing.T) {
+		id := p.Snapshot().Session
+		began := time.Now()
+		r.Lose("node-sway")
+		p.UntilGo("the person is told", func() bool {
+			return p.Snapshot().Session != id || strings.Contains(browser.Eval[string](p, "document.body.innerText"), "host")
+		})
+		t.Logf("told after %v: %q", time.Since(began).Round(100*time.Millisecond), browser.Eval[string](p, "document.body.innerText"))
+		r.wait("the node is down", func() bool { return r.node("node-sway").Status == "down" })
+	})
+}
+
+// The heavier desktops come from the nodes that have them. WAVRY_FLEET_DESKTOPS names those to try; two cores draw one at a time.
+func TestFleetDesktops(t *testing.T) {
+	wanted := os.Getenv("WAVRY_FLEET_DESKTOPS")
+	if wanted == "" {
+		t.Skip("set WAVRY_FLEET_DESKTOPS=gnome,kde: two software-rendered desktops need more than this test's share of two cores")
+	}
+	for kind := range strings.SplitSeq(wanted, ",") {
+		t.Run(kind, func(t *testing.T) {
+			r := start(t, kind)
+			p := r.open("alice", kind)
+			p.Shot(kind)
+			if r.running("wavry-host-"+kind, "node-"+kind) == nil {
+				t.Errorf("%s does not run on the node that has it", kind)
+			}
+		})
+	}
+}
+
+// node by name.
+func (r *rigged) node(name string) *nomad.Node {
+	list, _, err := r.Nomad.Nodes().List(nil)
+	if err != nil {
+		return &nomad.Node{} // the server may be starting
+	}
+	for _, stub := range list {
+		if stub.Name != name {
+			continue
+		}
+		if n, _, err := r.Nomad.Nodes().Info(stub.ID, nil); err == nil {
+			return n
+		}
+	}
+	return &nomad.Node{}
+}
+
+// jobs validates and plans every job file, with each driver it knows, and sees a bad variable refused before anything runs.
+func (r *rigged) jobs() {
+	r.t.Run("jobs", func(t *testing.T) {
+		ctx := t.Context()
+		for _, file := range []string{"master", "gateway", "relay", "host-wlroots", "host-gnome", "host-kde", "host-nvenc", "host-vaapi", "postgres", "prometheus", "backup"} {
+			for _, driver := range []string{"raw_exec", "docker"} {
+				if _, err := r.Validate(ctx, file, "driver="+driver); err != nil {
+					t.Error(err)
+				}
+				if _, err := r.Plan(ctx, file, "driver="+driver); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		for _, bad := range [][2]string{{"master", "servers=2"}, {"relay", "media_ports=0"}, {"host-nvenc", "desktop=xfce"}, {"gateway", "no_such=1"}} {
+			out, err := r.Validate(ctx, bad[0], bad[1])
+			name, _, _ := strings.Cut(bad[1], "=")
+			if err == nil || !strings.Contains(out, name) && !strings.Contains(out, "Invalid value for variable") {
+				t.Errorf("%s with %s: %v", bad[0], bad[1], err)
+			}
+		}
+	})
+}
+
+// wrongMetadata runs a job that no node fits: it waits, and Nomad says for what.
+func (r *rigged) wrongMetadata() {
+	r.must(r.Run(context.Background(), "host-vaapi"))
+	r.wait("the job waits with a reason", func() bool {
+		evals, _, err := r.Nomad.Jobs().Evaluations("wavry-host-vaapi", nil)
+		r.must(err)
+		for _, e := range evals {
+			for _, m := range e.FailedTGAllocs {
+				if strings.Contains(fmt.Sprint(m.ConstraintFiltered), "wavry_gpu") {
+					return true
+				}
+			}
+		}
+		return false
+	})
+	_, _, err := r.Nomad.Jobs().Deregister("wavry-host-vaapi", true, nil)
+	r.must(err)
+}
+
+// untouched does something and checks that pictures kept coming over the same connection.
+func untouched(t *testing.T, p *browser.Page, do func()) {
+	t.Helper()
+	before := p.Snapshot()
+	do()
+	presented := p.Snapshot().Presented
+	p.UntilGo("more pictures", func() bool { return p.Snapshot().Presented > presented+2 }) // an idle desktop sends one a second
+	if after := p.Snapshot(); after.Reconnects != before.Reconnects || after.Moves != before.Moves || after.State != "live" {
+		t.Errorf("the stream was touched: %+v, before %+v", after, before)
+	}
+}
