@@ -6,8 +6,9 @@ import (
 	"github.com/wavry/fleet/hostruntime/media"
 )
 
-// pace limits a rate in the long run and lets a picture through that comes up to half an interval early, so that a source
-// that runs at the limit with some jitter loses nothing (the generic cell rate algorithm).
+// pace limits a rate in the long run and lets a picture through that comes up to a whole interval early (the generic cell rate
+// algorithm). A source that runs at the limit with some jitter loses nothing, and a picture that went late makes none after it wait:
+// with less than an interval each of those would, for as long as the source runs at the limit, by what the late one exceeded.
 type pace struct {
 	interval time.Duration // 0: no limit
 	due      media.Time    // when the next picture would come at the exact rate
@@ -24,7 +25,7 @@ func (p *pace) set(fps float64) {
 }
 
 // at is the earliest time for the next picture.
-func (p *pace) at() media.Time { return p.due.Add(-p.interval / 2) }
+func (p *pace) at() media.Time { return p.due.Add(-p.interval) }
 
 // sent notes that a picture went at now.
 func (p *pace) sent(now media.Time) {

@@ -18,7 +18,7 @@ const ms = time.Millisecond
 
 // Each state of the run has one next action.
 func TestPlannerNext(t *testing.T) {
-	paced := pace{interval: 20 * ms, due: t0.Add(20 * ms)} // next at +10 ms
+	paced := pace{interval: 20 * ms, due: t0.Add(30 * ms)} // next at +10 ms
 	for name, c := range map[string]struct {
 		p    planner
 		now  media.Time
@@ -55,7 +55,7 @@ func TestPace(t *testing.T) {
 		least    int
 		most     int
 	}{
-		"at the limit with jitter": {20 * ms, 8 * ms, 500, 500},
+		"at the limit with jitter": {20 * ms, 18 * ms, 500, 500},
 		"twice the limit":          {10 * ms, 0, 249, 251},
 		"half the limit":           {40 * ms, 0, 500, 500},
 	} {
@@ -77,6 +77,23 @@ func TestPace(t *testing.T) {
 				t.Fatalf("%d of 500 pictures went, want %d..%d", sent, c.least, c.most)
 			}
 		})
+	}
+}
+
+// A source at the limit is in time again right after a picture that went late.
+func TestPaceAfterStall(t *testing.T) {
+	for _, late := range []time.Duration{5 * ms, 15 * ms, 19 * ms} {
+		var p pace
+		p.set(50)
+		p.sent(t0)
+		p.sent(t0.Add(20*ms + late))
+		for i := 2; i < 100; i++ {
+			now := t0.Add(time.Duration(i) * 20 * ms)
+			if p.at() > now {
+				t.Fatalf("%v after a picture that was %v late, the next waits %v", now.Sub(t0), late, p.at().Sub(now))
+			}
+			p.sent(now)
+		}
 	}
 }
 
