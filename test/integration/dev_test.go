@@ -30,9 +30,15 @@ func TestDev(t *testing.T) {
 	p.Type("echo hello from the browser\r")
 	p.Until("input measured", "wavry.snapshot().inputToPresent")
 	p.Shot("typed")
-	if s := p.Snapshot(); s.Path != "direct" {
-		t.Errorf("path %q, want direct", s.Path)
-	}
+	// With more work than cores the direct path can lose its head start; it wins when the page tries again.
+	p.UntilGo("a direct path", func() bool {
+		if p.Snapshot().Path == "direct" {
+			return true
+		}
+		browser.Eval[bool](p, "(wavry.drop(), true)")
+		p.Live()
+		return false
+	})
 }
 
 // The same through the relay, and only through it.
