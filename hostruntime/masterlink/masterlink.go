@@ -312,7 +312,7 @@ func (l *Link) prepare(ctx context.Context, p *masterapi.Prepare, fresh bool) {
 var errLeaseOver = errors.New("the lease ended meanwhile")
 
 func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.HostReport, error) {
-	ready, err := l.host.Prepare(p.GetLeaseToken())
+	ready, err := l.prepareHost(ctx, p.GetLeaseToken())
 	if err != nil {
 		return nil, err
 	}
@@ -325,6 +325,28 @@ func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.H
 		return report, nil
 	}
 	return nil, errLeaseOver
+}
+
+// prepareHost waits for a slot whose session is about to end: the master gives it away as soon as it has said so, and the session
+// still says goodbye and stops its plugins.
+func (l *Link) prepareHost(ctx context.Context, token string) (hostruntime.Prepared, error) {
+	deadline := time.NewTimer(slotTimeout)
+	defer deadline.Stop()
+	tick := time.NewTicker(slotPoll)
+	defer tick.Stop()
+	for {
+		ready, err := l.host.Prepare(token)
+		if !errors.Is(err, hostruntime.ErrFull) {
+			return ready, err
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return ready, err
+		case <-ctx.Done():
+			return ready, err
+		}
+	}
 }
 
 // abandon undoes what was prepared for a lease that has ended meanwhile, and reports whether that was so.

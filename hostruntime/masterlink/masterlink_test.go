@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/wavry/fleet/hostruntime"
 	"github.com/wavry/fleet/hostruntime/session"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/master/lease"
@@ -93,6 +94,21 @@ func TestFailedPrepareIsNotKept(t *testing.T) {
 	}
 	f.host.with(func() { f.host.fail = nil })
 	f.holds(f.admit("2", false).GetLeaseId())
+}
+
+// A slot that is given away while its old session still says goodbye is waited for; one that stays taken is a refusal.
+func TestWaitsForTheSlot(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, lease.Lifetime)
+	f.host.with(func() { f.host.fail = hostruntime.ErrFull })
+	free := time.AfterFunc(300*time.Millisecond, func() { f.host.with(func() { f.host.fail = nil }) })
+	defer free.Stop()
+	f.holds(f.admit("1", false).GetLeaseId())
+	f.host.with(func() { f.host.fail = hostruntime.ErrFull })
+	_, err := f.client("gateway").Sessions().Admit(t.Context(), &masterapi.AdmitRequest{RequestId: "2", Login: "bob"})
+	if reason, _ := masterapi.ReasonOf(err); reason != masterapi.Reason_REASON_HOST_PREPARE_FAILED {
+		t.Errorf("admitted: %v", err)
+	}
 }
 
 // A drained relay's viewer gets a lease for another one; the old circuit ends only after the new one has shown a picture.
