@@ -4,8 +4,10 @@ package browser
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,21 +27,55 @@ type Page struct {
 	ctx context.Context
 }
 
-// New starts a Chromium whose page is width x height. It ends with the test, which fails if the page threw anything.
+// Launch starts a Chromium with an empty profile in dir. stop ends it.
+func Launch(dir string) (chromium context.Context, stop func(), err error) {
+	path, err := find()
+	if err != nil {
+		return nil, nil, err
+	}
+	alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(),
+		chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("headless", "new"), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("mute-audio", true), chromedp.WindowSize(1280, 807))
+	ctx, cancel := chromedp.NewContext(alloc)
+	stop = func() {
+		cancel()
+		stopAlloc()
+	}
+	if err := chromedp.Do(ctx); err != nil {
+		stop()
+		return nil, nil, fmt.Errorf("start Chromium: %w", err)
+	}
+	return ctx, stop, nil
+}
+
+func find() (string, error) {
+	for _, name := range []string{"chromium", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("no Chromium: install the package chromium")
+}
+
+// New starts a Chromium of its own for one page of width x height. It ends with the test, which fails if the page threw anything.
 func New(t testing.TB, width, height int) *Page {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:0:0],
-		chromedp.ExecPath(find(t)), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("headless", "new"), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true), chromedp.Flag("mute-audio", true), chromedp.WindowSize(width, height+87))
-	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(func() {
-		cancel()
-		stop()
-	})
+	chromium, stop, err := Launch(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return NewIn(t, chromium, width, height)
+}
+
+// NewIn is New in a Chromium that several pages share; each has cookies and storage of its own.
+func NewIn(t testing.TB, chromium context.Context, width, height int) *Page {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(chromium, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancel)
 	p := &Page{t: t, ctx: ctx}
-	p.do()
+	p.Do(chromedp.EmulateViewport(int64(width), int64(height)))
 	err := chromedp.Listen(ctx, func(e any) {
 		if thrown, ok := e.(*runtime.EventExceptionThrown); ok {
 			t.Errorf("the page threw: %+v", thrown.ExceptionDetails)
@@ -48,22 +84,11 @@ func New(t testing.TB, width, height int) *Page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.do(chromedp.EmulateViewport(int64(width), int64(height)))
 	return p
 }
 
-func find(t testing.TB) string {
-	t.Helper()
-	for _, name := range []string{"/usr/bin/chromium", "/usr/bin/google-chrome"} {
-		if _, err := os.Stat(name); err == nil {
-			return name
-		}
-	}
-	t.Fatal("no Chromium: install the package chromium")
-	return ""
-}
-
-func (p *Page) do(actions ...chromedp.Action[chromedp.Void]) {
+// Do runs actions in the page.
+func (p *Page) Do(actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
 	if err := chromedp.Do(p.ctx, actions...); err != nil {
 		p.t.Fatalf("browser: %v", err)
@@ -73,7 +98,7 @@ func (p *Page) do(actions ...chromedp.Action[chromedp.Void]) {
 // Open navigates to url.
 func (p *Page) Open(url string) {
 	p.t.Helper()
-	p.do(chromedp.Navigate(url))
+	p.Do(chromedp.Navigate(url))
 }
 
 // Eval evaluates a JavaScript expression to a T.
@@ -148,19 +173,19 @@ func (p *Page) Pixels(x, y, width, height int) []uint8 {
 // Type presses and releases the keys that make text on a US keyboard, as a person would.
 func (p *Page) Type(text string) {
 	p.t.Helper()
-	p.do(chromedp.KeyEvent(text))
+	p.Do(chromedp.KeyEvent(text))
 }
 
 // Click presses and releases the left button at a place of the page.
 func (p *Page) Click(x, y float64) {
 	p.t.Helper()
-	p.do(chromedp.MouseClickXY(x, y))
+	p.Do(chromedp.MouseClickXY(x, y))
 }
 
 // Move moves the pointer to a place of the page.
 func (p *Page) Move(x, y float64) {
 	p.t.Helper()
-	p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, x, y))
+	p.Do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, x, y))
 }
 
 // Snapshot is what window.wavry.snapshot() reports; docs/viewer.md describes it.

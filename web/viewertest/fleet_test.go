@@ -17,7 +17,7 @@ import (
 func (p *page) refused() {
 	p.t.Helper()
 	if text := js[string](p, `document.querySelector(".toast.bad")?.innerText ?? ""`); text != "" {
-		p.shot("refused")
+		p.Shot("refused")
 		p.t.Errorf("the page was refused: %s", text)
 	}
 }
@@ -27,21 +27,21 @@ func (p *page) refused() {
 func TestFleet(t *testing.T) {
 	dev := rig.Start(t, nil, "dev", "-desktop", "test", "-http-addr", "127.0.0.1:0", "-state-dir", t.TempDir())
 	p := newPage(t, 1280, 800)
-	p.open(dev.SignIn())
-	p.until("in", `document.querySelector("header.top") || window.wavry?.state === "live"`)
+	p.Open(dev.SignIn())
+	p.Until("in", `document.querySelector("header.top") || window.wavry?.state === "live"`)
 	origin := js[string](p, "location.origin")
 	js[bool](p, `fetch("/v1/me").then((r) => r.json()).then((m) => { window.myName = m.name }), true`)
-	p.until("a name", "window.myName")
+	p.Until("a name", "window.myName")
 	name := js[string](p, "myName")
 
 	js[bool](p, `location.hash = "#/account", true`)
 	p.fill("new", "correct horse battery")
 	p.press("Set password")
-	p.until("set", `document.querySelector("[name=old]")`)
+	p.Until("set", `document.querySelector("[name=old]")`)
 	p.press("Set up")
-	p.until("the QR code", `document.querySelector(".qr")?.naturalWidth > 50`)
+	p.Until("the QR code", `document.querySelector(".qr")?.naturalWidth > 50`)
 	js[bool](p, `document.querySelector("dialog details").open = true`)
-	p.shot("totp")
+	p.Shot("totp")
 	secret := strings.ReplaceAll(js[string](p, `document.querySelector("dialog details .mono").innerText`), " ", "")
 	code, err := totp.GenerateCode(secret, time.Now())
 	if err != nil {
@@ -49,11 +49,11 @@ func TestFleet(t *testing.T) {
 	}
 	p.fill("code", code)
 	p.press("Turn on")
-	p.until("recovery codes", `document.querySelectorAll(".codes li").length > 4`)
+	p.Until("recovery codes", `document.querySelectorAll(".codes li").length > 4`)
 	recovery := js[string](p, `document.querySelector(".codes li").innerText`)
 	p.press("Done")
 	p.says("New recovery codes")
-	p.shot("account")
+	p.Shot("account")
 
 	js[bool](p, `document.querySelector("[aria-label='Sign out']").click(), true`)
 	p.fill("name", name)
@@ -62,7 +62,7 @@ func TestFleet(t *testing.T) {
 	p.fill("totp", recovery)
 	p.press("Continue")
 	p.says("Desktops")
-	p.shot("desktops")
+	p.Shot("desktops")
 
 	for _, tab := range []struct{ name, shows string }{
 		{"users", name}, {"hosts", "passing"}, {"relays", "passing"}, {"keys", "signing"}, {"bans", "Nobody is banned"}, {"access", "Who may use what"},
@@ -71,13 +71,13 @@ func TestFleet(t *testing.T) {
 		js[bool](p, `location.hash = "#/admin/`+tab.name+`", true`)
 		p.says(tab.shows)
 		p.refused()
-		p.shot(tab.name)
+		p.Shot(tab.name)
 	}
 	js[bool](p, `location.hash = "#/admin/users", true`)
 	p.press("Invite")
 	p.fill("name", "bert")
 	js[bool](p, `[...document.querySelectorAll("dialog button")].at(-1).click(), true`)
-	p.until("the link", `document.querySelector("dialog .mono")?.innerText.includes("#link=")`)
+	p.Until("the link", `document.querySelector("dialog .mono")?.innerText.includes("#link=")`)
 	link := js[string](p, `document.querySelector("dialog .mono").innerText`)
 	if !strings.HasPrefix(link, origin) {
 		t.Errorf("the link %s does not begin with %s", link, origin)
@@ -86,18 +86,18 @@ func TestFleet(t *testing.T) {
 	p.press("Done")
 
 	guest := newPage(t, 1280, 800)
-	guest.open(link)
+	guest.Open(link)
 	guest.says("You have none yet.")
 	if js[bool](guest, `document.body.innerText.includes("Admin")`) {
 		t.Error("a viewer is offered the admin page")
 	}
-	guest.do(chromedp.Navigate("about:blank"))
+	guest.Do(chromedp.Navigate("about:blank"))
 
 	js[bool](p, `location.hash = "#/", true`)
-	p.until("a desktop", `document.querySelector("a.desktop")`)
-	p.do(chromedp.Click("a.desktop"))
-	p.until("live", `wavry.state === "live" && wavry.snapshot().presented > 10`)
-	p.shot("live")
+	p.Until("a desktop", `document.querySelector("a.desktop")`)
+	p.Do(chromedp.Click("a.desktop"))
+	p.Until("live", `wavry.state === "live" && wavry.snapshot().presented > 10`)
+	p.Shot("live")
 	js[bool](p, `document.querySelector("[aria-label=Leave]").click(), true`)
 	p.says("Desktops")
 }

@@ -24,15 +24,15 @@ func accounts(t *testing.T, answers map[string]any) (*gateway, *page) {
 		gw.answers[call] = v
 	}
 	p := newPage(t, 1280, 800)
-	p.open(gw.link())
-	p.until("signed in", `document.querySelector("header.top")`)
+	p.Open(gw.link())
+	p.Until("signed in", `document.querySelector("header.top")`)
 	return gw, p
 }
 
 // called waits until the page has made a call.
 func (p *page) called(gw *gateway, call string) {
 	p.t.Helper()
-	p.untilGo(call, func() bool {
+	p.UntilGo(call, func() bool {
 		gw.mu.Lock()
 		defer gw.mu.Unlock()
 		return slices.Contains(gw.calls, call)
@@ -43,20 +43,20 @@ func (p *page) called(gw *gateway, call string) {
 func (p *page) press(text string) {
 	p.t.Helper()
 	q, _ := json.Marshal(text)
-	p.until("a button "+text, `((b) => b && (b.click(), true))([...document.querySelectorAll("button")].filter((b) => b.innerText === `+string(q)+` && b.offsetParent).at(-1))`)
+	p.Until("a button "+text, `((b) => b && (b.click(), true))([...document.querySelectorAll("button")].filter((b) => b.innerText === `+string(q)+` && b.offsetParent).at(-1))`)
 }
 
 // fill types into the named field that is shown.
 func (p *page) fill(name, value string) {
 	p.t.Helper()
-	p.until("the field "+name, `document.querySelector("[name=`+name+`]")`)
-	p.do(chromedp.SendKeys("[name="+name+"]", value))
+	p.Until("the field "+name, `document.querySelector("[name=`+name+`]")`)
+	p.Do(chromedp.SendKeys("[name="+name+"]", value))
 }
 
 func (p *page) says(text string) {
 	p.t.Helper()
 	q, _ := json.Marshal(text)
-	p.until(text, `document.body.innerText.includes(`+string(q)+`)`)
+	p.Until(text, `document.body.innerText.includes(`+string(q)+`)`)
 }
 
 // Name and password, then the code, lead to the desktops; wrong ones are told; sign-out leads back.
@@ -64,17 +64,17 @@ func TestSignInWithCode(t *testing.T) {
 	gw := newGateway(t, newHost(t, 640, 360))
 	gw.accounts = true
 	p := newPage(t, 1280, 800)
-	p.open(gw.server.URL)
+	p.Open(gw.server.URL)
 	p.says("Continue with Example")
-	p.shot("signin")
+	p.Shot("signin")
 	p.fill("name", "anna")
 	p.fill("password", "wrong")
 	p.press("Sign in")
 	p.says("Name or password is wrong.")
-	p.do(chromedp.SetValue("[name=password]", "correct horse"))
+	p.Do(chromedp.SetValue("[name=password]", "correct horse"))
 	p.press("Sign in")
 	p.says("Code of your authenticator")
-	p.shot("code")
+	p.Shot("code")
 	p.fill("totp", "123456")
 	p.press("Continue")
 	p.says("Test desktop")
@@ -86,12 +86,12 @@ func TestSignInWithCode(t *testing.T) {
 func TestUsedLink(t *testing.T) {
 	gw := newGateway(t, newHost(t, 640, 360))
 	p := newPage(t, 1280, 800)
-	p.open(gw.server.URL + "/#link=old")
+	p.Open(gw.server.URL + "/#link=old")
 	p.says("This link has been used. Ask for a new one.")
 	if hash := js[string](p, "location.hash"); hash != "" {
 		t.Errorf("the address still holds %s", hash)
 	}
-	p.open(gw.server.URL + "/#oidc_error=the+provider+said+no")
+	p.Open(gw.server.URL + "/#oidc_error=the+provider+said+no")
 	js[bool](p, "location.reload(), true")
 }
 
@@ -100,7 +100,7 @@ func TestProviderRefuses(t *testing.T) {
 	gw := newGateway(t, newHost(t, 640, 360))
 	gw.accounts = true
 	p := newPage(t, 1280, 800)
-	p.open(gw.server.URL + "/#oidc_error=the%20provider%20said%20no")
+	p.Open(gw.server.URL + "/#oidc_error=the%20provider%20said%20no")
 	p.says("The provider said no.")
 }
 
@@ -112,9 +112,9 @@ func TestDesktops(t *testing.T) {
 		{Pool: "games", Title: "Games", Compositor: "sway", Encoder: "nvenc", Slots: 6, Reason: "all 6 are taken; try again in a few minutes"},
 	}})
 	p.says("All 6 are taken; try again in a few minutes.")
-	p.shot("desktops")
-	p.do(chromedp.Click("a.desktop"))
-	p.until("live", `wavry.state === "live"`)
+	p.Shot("desktops")
+	p.Do(chromedp.Click("a.desktop"))
+	p.Until("live", `wavry.state === "live"`)
 	if title := js[string](p, "document.title"); !strings.HasPrefix(title, "Design workstation") {
 		t.Errorf("title %q", title)
 	}
@@ -136,19 +136,19 @@ func TestAccount(t *testing.T) {
 	})
 	js[bool](p, `location.hash = "#/account", true`)
 	p.says("Chrome on macOS")
-	p.shot("account")
+	p.Shot("account")
 	p.fill("old", "correct horse")
 	p.fill("new", "battery staple now")
 	p.press("Change password")
 	p.says("Password changed. Other browsers are signed out.")
-	p.until("an empty form", `document.querySelector("[name=old]")?.value === ""`)
+	p.Until("an empty form", `document.querySelector("[name=old]")?.value === ""`)
 	p.press("Set up")
 	p.says("Scan this with your authenticator")
-	p.shot("totp")
+	p.Shot("totp")
 	p.fill("code", "123456")
 	p.press("Turn on")
 	p.says("9xma-77qd")
-	p.shot("recovery")
+	p.Shot("recovery")
 	p.press("Done")
 	p.press("Sign out")
 	p.called(gw, "DELETE "+signalapi.PathLogins+"/2")
@@ -200,12 +200,12 @@ func TestAdmin(t *testing.T) {
 	tab := func(name, says string) {
 		js[bool](p, `location.hash = "#/admin/`+name+`", true`)
 		p.says(says)
-		p.shot(name)
+		p.Shot(name)
 	}
 	tab("sessions", "relay relay-fra-1")
 	p.press("End")
 	p.fill("reason", "maintenance")
-	p.shot("end-dialog")
+	p.Shot("end-dialog")
 	p.press("End session")
 	p.called(gw, "POST "+signalapi.PathAdminSessions+"/ses-01j9x9a77p/end")
 	tab("users", "carla")
@@ -213,7 +213,7 @@ func TestAdmin(t *testing.T) {
 	p.fill("name", "dora")
 	js[bool](p, `[...document.querySelectorAll("dialog button")].at(-1).click(), true`)
 	p.says("https://wavry.example/#link=abc")
-	p.shot("invite-dialog")
+	p.Shot("invite-dialog")
 	p.press("Done")
 	tab("hosts", "kernel update")
 	tab("relays", "loss above 3 %")
@@ -237,10 +237,10 @@ func TestAdmin(t *testing.T) {
 // On a phone the lists become cards and nothing is cut off.
 func TestNarrow(t *testing.T) {
 	_, p := accounts(t, adminAnswers())
-	p.do(chromedp.EmulateViewport(390, 800))
+	p.Do(chromedp.EmulateViewport(390, 800))
 	js[bool](p, `location.hash = "#/admin/relays", true`)
 	p.says("relay-nyc-1")
-	p.shot("relays")
+	p.Shot("relays")
 	if js[bool](p, "document.documentElement.scrollWidth > 390") {
 		t.Error("the page is wider than the phone")
 	}
@@ -259,7 +259,7 @@ func TestInvitedPersonChoosesPassword(t *testing.T) {
 	gw := newGateway(t, newHost(t, 640, 360))
 	gw.accounts, gw.noPassword = true, true
 	p := newPage(t, 1280, 800)
-	p.open(gw.link())
+	p.Open(gw.link())
 	p.says("You have none yet.")
 	p.fill("new", "battery staple now")
 	p.press("Set password")

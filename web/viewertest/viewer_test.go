@@ -24,8 +24,8 @@ func live(t *testing.T, change ...func(*host, *gateway)) (*host, *gateway, *page
 		f(h, g)
 	}
 	p := newPage(t, 1280, 720)
-	p.open(g.link())
-	p.until("live", `window.wavry && wavry.state === "live"`)
+	p.Open(g.link())
+	p.Until("live", `window.wavry && wavry.state === "live"`)
 	return h, g, p
 }
 
@@ -33,10 +33,10 @@ func live(t *testing.T, change ...func(*host, *gateway)) (*host, *gateway, *page
 func TestLinkToPictureToInput(t *testing.T) {
 	h, _, p := live(t)
 	p.colour("the first film", blue)
-	p.shot("live")
-	p.do(chromedp.KeyEvent(" "))
+	p.Shot("live")
+	p.Do(chromedp.KeyEvent(" "))
 	p.colour("a key's effect", red)
-	p.do(chromedp.MouseClickXY(640, 360))
+	p.Do(chromedp.MouseClickXY(640, 360))
 	p.colour("a click's effect", blue)
 	keys := got[*streamwire.Key](h)
 	if len(keys) != 2 || keys[0].Code != 57 || !keys[0].Down || keys[1].Down {
@@ -46,8 +46,8 @@ func TestLinkToPictureToInput(t *testing.T) {
 	if len(buttons) != 2 || buttons[0].Code != 0x110 || !buttons[0].Placed || buttons[0].X < 32000 || buttons[0].X > 33500 {
 		t.Errorf("buttons: %+v", buttons)
 	}
-	p.until("input-to-present", "wavry.snapshot().inputToPresent?.count >= 4")
-	s := p.snapshot()
+	p.Until("input-to-present", "wavry.snapshot().inputToPresent?.count >= 4")
+	s := p.Snapshot()
 	if s.Lost != 0 || s.Path != "direct" || s.Role != "control" || s.SetupMS <= 0 || s.SetupMS > 1000 {
 		t.Errorf("snapshot: %+v", s)
 	}
@@ -81,8 +81,8 @@ func (h *host) idsWithoutGaps() {
 // Units that overtake each other on the way are decoded in order, without asking for anything.
 func TestUnitsOutOfOrder(t *testing.T) {
 	_, _, p := live(t, func(h *host, _ *gateway) { h.swap = func(s uint32) bool { return s%5 == 3 } })
-	p.until("a hundred pictures", "wavry.snapshot().presented > 100")
-	if s := p.snapshot(); s.Lost != 0 || s.KeyframeRequests != 0 || s.Late != 0 {
+	p.Until("a hundred pictures", "wavry.snapshot().presented > 100")
+	if s := p.Snapshot(); s.Lost != 0 || s.KeyframeRequests != 0 || s.Late != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -90,10 +90,10 @@ func TestUnitsOutOfOrder(t *testing.T) {
 // A unit that never comes is counted, a keyframe is asked for, and the picture goes on with it.
 func TestLostUnit(t *testing.T) {
 	h, _, p := live(t, func(h *host, _ *gateway) { h.lossy = func(s uint32) bool { return s == 30 } })
-	p.until("lost", "wavry.snapshot().lost > 0")
-	before := p.snapshot().Presented
-	p.untilGo("the picture goes on", func() bool { return p.snapshot().Presented > before+30 })
-	s := p.snapshot()
+	p.Until("lost", "wavry.snapshot().lost > 0")
+	before := p.Snapshot().Presented
+	p.UntilGo("the picture goes on", func() bool { return p.Snapshot().Presented > before+30 })
+	s := p.Snapshot()
 	if n := h.last().requests.Load(); n < 1 || n > 3 || s.State != "live" {
 		t.Errorf("%d keyframe requests, %+v", n, s)
 	}
@@ -107,8 +107,8 @@ func TestLostUnit(t *testing.T) {
 // Feedback leaves at least every 50 ms, says when each unit came, was decoded and presented, and how long inputs took.
 func TestFeedback(t *testing.T) {
 	h, _, p := live(t)
-	p.do(chromedp.KeyEvent("a"))
-	p.until("a hundred pictures", "wavry.snapshot().presented > 100")
+	p.Do(chromedp.KeyEvent("a"))
+	p.Until("a hundred pictures", "wavry.snapshot().presented > 100")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var gaps []time.Duration
@@ -144,8 +144,8 @@ func TestReconnects(t *testing.T) {
 	h, gw, p := live(t)
 	js[bool](p, `window.seen = [], window.timer = setInterval(() => seen.push(wavry.state), 1), true`)
 	js[bool](p, "wavry.drop(), true")
-	p.until("back", `seen.includes("reconnecting") && wavry.state === "live" && wavry.snapshot().reconnects === 1`)
-	p.do(chromedp.KeyEvent(" "))
+	p.Until("back", `seen.includes("reconnecting") && wavry.state === "live" && wavry.snapshot().reconnects === 1`)
+	p.Do(chromedp.KeyEvent(" "))
 	p.colour("input over the new connection", red)
 	if n := len(h.viewers()); n != 2 {
 		t.Errorf("%d connections", n)
@@ -167,13 +167,13 @@ func TestSilentPathIsReplaced(t *testing.T) {
 	})
 	start := time.Now()
 	h.direct.frozen.Store(true)
-	p.until("over the relay", `wavry.state === "live" && wavry.snapshot().path === "relay"`)
+	p.Until("over the relay", `wavry.state === "live" && wavry.snapshot().path === "relay"`)
 	took := time.Since(start)
 	if took > 3*time.Second {
 		t.Errorf("took %v", took)
 	}
 	t.Logf("back after %v", took.Round(time.Millisecond))
-	if s := p.snapshot(); s.Relay != "relay-7" || s.Reconnects != 1 {
+	if s := p.Snapshot(); s.Relay != "relay-7" || s.Reconnects != 1 {
 		t.Errorf("%+v", s)
 	}
 	if len(gw.asked(signalapi.TypeMove)) == 0 {
@@ -185,11 +185,11 @@ func TestSilentPathIsReplaced(t *testing.T) {
 func TestShortSilenceIsSurvived(t *testing.T) {
 	h, _, p := live(t)
 	h.direct.frozen.Store(true)
-	p.until("noticed", `wavry.state === "reconnecting"`)
-	p.shot("reconnecting")
+	p.Until("noticed", `wavry.state === "reconnecting"`)
+	p.Shot("reconnecting")
 	h.direct.frozen.Store(false)
-	p.until("back", `wavry.state === "live"`)
-	if s := p.snapshot(); s.State != "live" {
+	p.Until("back", `wavry.state === "live"`)
+	if s := p.Snapshot(); s.State != "live" {
 		t.Errorf("%+v", s)
 	}
 }
@@ -206,12 +206,12 @@ func TestHandOver(t *testing.T) {
 	for name, move := range ways {
 		t.Run(name, func(t *testing.T) {
 			h, gw, p := live(t)
-			p.until("thirty pictures", "wavry.snapshot().presented > 30")
+			p.Until("thirty pictures", "wavry.snapshot().presented > 30")
 			js[bool](p, `wavry.clear(), window.seen = [], window.timer = setInterval(() => seen.push(wavry.state), 1), true`)
 			move(h, gw)
-			p.until("moved", `wavry.snapshot().moves === 1 && wavry.snapshot().path === "relay"`)
-			p.until("pictures over the new path", "wavry.snapshot().gaps?.count > 60")
-			p.untilGo("a bye on the old path", func() bool {
+			p.Until("moved", `wavry.snapshot().moves === 1 && wavry.snapshot().path === "relay"`)
+			p.Until("pictures over the new path", "wavry.snapshot().gaps?.count > 60")
+			p.UntilGo("a bye on the old path", func() bool {
 				for _, b := range got[*streamwire.Bye](h) {
 					if b.Code == streamwire.CodeMoved {
 						return true
@@ -222,7 +222,7 @@ func TestHandOver(t *testing.T) {
 			if js[bool](p, `seen.some((s) => s !== "live")`) {
 				t.Error("the person was told of a hand-over that lost nothing")
 			}
-			p.do(chromedp.KeyEvent(" "))
+			p.Do(chromedp.KeyEvent(" "))
 			p.colour("input over the new path", red)
 			t.Logf("longest gap between pictures %v us", js[[]float64](p, `[Math.max(...wavry.samples("gaps"))]`))
 		})
@@ -233,8 +233,8 @@ func TestHandOver(t *testing.T) {
 func TestHandOverToNowhere(t *testing.T) {
 	h, _, p := live(t)
 	h.last().send(&streamwire.Move{URL: h.url(h.relay, "stolen")})
-	p.until("refused", `wavry.log().some((l) => l.includes("hand-over failed"))`)
-	if s := p.snapshot(); s.State != "live" || s.Path != "direct" || s.Moves != 0 {
+	p.Until("refused", `wavry.log().some((l) => l.includes("hand-over failed"))`)
+	if s := p.Snapshot(); s.State != "live" || s.Path != "direct" || s.Moves != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -250,13 +250,13 @@ func TestByes(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			h, _, p := live(t)
 			h.last().send(&streamwire.Bye{Code: code, Text: "because of a test"})
-			p.until(want, `document.querySelector(".ending")?.innerText.includes("`+want+`")`)
+			p.Until(want, `document.querySelector(".ending")?.innerText.includes("`+want+`")`)
 			state := "ended"
 			if code == streamwire.CodeReplaced {
 				state = "moved"
 			}
-			p.until(state, `wavry.state === "`+state+`"`)
-			p.shot("bye")
+			p.Until(state, `wavry.state === "`+state+`"`)
+			p.Shot("bye")
 		})
 	}
 }
@@ -272,9 +272,9 @@ func TestTakeBack(t *testing.T) {
 		}
 	})
 	h.last().send(&streamwire.Bye{Code: streamwire.CodeReplaced})
-	p.until("told", `document.querySelector(".ending button.primary")`)
-	p.do(chromedp.Click(".ending button.primary"))
-	p.until("live again", `wavry.state === "live"`)
+	p.Until("told", `document.querySelector(".ending button.primary")`)
+	p.Do(chromedp.Click(".ending button.primary"))
+	p.Until("live again", `wavry.state === "live"`)
 	if n := len(gw.asked(signalapi.TypeConnect)); n != 1 {
 		t.Errorf("%d desktops were asked for", n)
 	}
@@ -284,8 +284,8 @@ func TestTakeBack(t *testing.T) {
 func TestGarbageFromTheHost(t *testing.T) {
 	h, _, p := live(t)
 	h.last().raw([]byte{0xee, 0, 0, 1, 7})
-	p.until("ended", `wavry.state === "ended" && document.body.innerText.includes("do not understand")`)
-	p.untilGo("a bye", func() bool {
+	p.Until("ended", `wavry.state === "ended" && document.body.innerText.includes("do not understand")`)
+	p.UntilGo("a bye", func() bool {
 		byes := got[*streamwire.Bye](h)
 		return len(byes) > 0 && byes[0].Code == streamwire.CodeProtocol
 	})
@@ -297,8 +297,8 @@ func TestOtherVersion(t *testing.T) {
 	h.version = 99
 	gw := newGateway(t, h)
 	p := newPage(t, 1280, 720)
-	p.open(gw.link())
-	p.until("advice", `document.body.innerText.includes("out of date")`)
+	p.Open(gw.link())
+	p.Until("advice", `document.body.innerText.includes("out of date")`)
 }
 
 // A grant that the host did not sign is not used: no connection is tried.
@@ -311,8 +311,8 @@ func TestForgedGrant(t *testing.T) {
 		return grant, nil, r.Type == signalapi.TypeConnect
 	}
 	p := newPage(t, 1280, 720)
-	p.open(gw.link())
-	p.until("told", `document.body.innerText.includes("could not prove who it is")`)
+	p.Open(gw.link())
+	p.Until("told", `document.body.innerText.includes("could not prove who it is")`)
 	if n := len(h.viewers()); n != 0 {
 		t.Errorf("%d connections", n)
 	}
@@ -330,10 +330,10 @@ func TestUnreachable(t *testing.T) {
 		return grant, nil, r.Type == signalapi.TypeConnect || r.Type == signalapi.TypeMove
 	}
 	p := newPage(t, 1280, 720)
-	p.open(gw.link())
-	p.until("told", `document.body.innerText.includes("cannot be reached")`)
-	p.shot("unreachable")
-	p.untilGo("reported", func() bool {
+	p.Open(gw.link())
+	p.Until("told", `document.body.innerText.includes("cannot be reached")`)
+	p.Shot("unreachable")
+	p.UntilGo("reported", func() bool {
 		r := gw.asked(signalapi.TypeReport)
 		return len(r) > 0 && strings.Contains(string(r[0].Data), signalapi.OutcomeFailed)
 	})
@@ -358,21 +358,21 @@ func TestAdmissionRefused(t *testing.T) {
 		return nil, nil, false
 	}
 	p := newPage(t, 1280, 720)
-	p.open(gw.link())
-	p.until("waits", `document.body.innerText.includes("electing a leader")`)
-	p.until("told", `document.body.innerText.includes("Every desktop is taken.")`)
-	p.shot("refused")
-	p.do(chromedp.Click(".ending button.primary"))
-	p.until("live", `wavry.state === "live"`)
+	p.Open(gw.link())
+	p.Until("waits", `document.body.innerText.includes("electing a leader")`)
+	p.Until("told", `document.body.innerText.includes("Every desktop is taken.")`)
+	p.Shot("refused")
+	p.Do(chromedp.Click(".ending button.primary"))
+	p.Until("live", `wavry.state === "live"`)
 }
 
 // The stream goes on while the gateway is away; signaling comes back and resumes the session.
 func TestGatewayRestart(t *testing.T) {
 	_, gw, p := live(t)
-	before := p.snapshot().Presented
+	before := p.Snapshot().Presented
 	gw.cutSignaling()
-	p.untilGo("resumed", func() bool { return len(gw.asked(signalapi.TypeResume)) > 0 })
-	if s := p.snapshot(); s.State != "live" || s.Reconnects != 0 || s.Presented <= before {
+	p.UntilGo("resumed", func() bool { return len(gw.asked(signalapi.TypeResume)) > 0 })
+	if s := p.Snapshot(); s.State != "live" || s.Reconnects != 0 || s.Presented <= before {
 		t.Errorf("%+v", s)
 	}
 	if data := string(gw.asked(signalapi.TypeResume)[0].Data); !strings.Contains(data, "session-1") {
@@ -389,9 +389,9 @@ func TestRenews(t *testing.T) {
 			return grant, nil, r.Type == signalapi.TypeConnect
 		}
 	})
-	p.untilGo("renewed", func() bool { return len(gw.asked(signalapi.TypeRenew)) == 1 })
+	p.UntilGo("renewed", func() bool { return len(gw.asked(signalapi.TypeRenew)) == 1 })
 	js[bool](p, "wavry.drop(), true")
-	p.until("back", `wavry.state === "live" && wavry.snapshot().reconnects === 1`)
+	p.Until("back", `wavry.state === "live" && wavry.snapshot().reconnects === 1`)
 	if url := js[string](p, "wavry.snapshot().url"); !strings.HasSuffix(url, "lease-direct-renewed") {
 		t.Errorf("came back with %s", url)
 	}
@@ -401,23 +401,23 @@ func TestRenews(t *testing.T) {
 func TestGatewayEvents(t *testing.T) {
 	_, gw, p := live(t)
 	gw.event(signalapi.Event{Kind: signalapi.EventWarning, Session: "session-1", Message: "this host restarts at noon"})
-	p.until("warned", `document.querySelector(".notice").innerText === "This host restarts at noon."`)
+	p.Until("warned", `document.querySelector(".notice").innerText === "This host restarts at noon."`)
 	gw.event(signalapi.Event{Kind: signalapi.EventEnded, Session: "session-9", Message: "not ours"})
 	gw.event(signalapi.Event{Kind: signalapi.EventOffer, Session: "session-1", Message: "the host was lost", Pool: "default"})
-	p.until("offered", `document.querySelector(".ending")?.innerText.includes("The host was lost")`)
+	p.Until("offered", `document.querySelector(".ending")?.innerText.includes("The host was lost")`)
 }
 
 // Leaving says goodbye to the host and ends the session at the gateway; so does closing the page.
 func TestLeaves(t *testing.T) {
 	ways := map[string]func(*page){
 		"button": func(p *page) { js[bool](p, `document.querySelector("[aria-label=Leave]").click(), true`) },
-		"page":   func(p *page) { p.open("about:blank") },
+		"page":   func(p *page) { p.Open("about:blank") },
 	}
 	for name, leave := range ways {
 		t.Run(name, func(t *testing.T) {
 			h, gw, p := live(t)
 			leave(p)
-			p.untilGo("goodbye", func() bool {
+			p.UntilGo("goodbye", func() bool {
 				byes := got[*streamwire.Bye](h)
 				return len(byes) > 0 && byes[0].Code == streamwire.CodeEnded && len(gw.asked(signalapi.TypeEnd)) == 1
 			})
@@ -428,8 +428,8 @@ func TestLeaves(t *testing.T) {
 // Pointer motion follows the pointer, the wheel turns in notches, a lost focus lifts everything.
 func TestPointerWheelFocus(t *testing.T) {
 	h, _, p := live(t)
-	p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 320, 180), chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 960, 540))
-	p.untilGo("motion", func() bool {
+	p.Do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 320, 180), chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 960, 540))
+	p.UntilGo("motion", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if len(h.moves) == 0 {
@@ -438,23 +438,23 @@ func TestPointerWheelFocus(t *testing.T) {
 		last := h.moves[len(h.moves)-1]
 		return last.X > 48800 && last.X < 49500 && last.Y > 48800 && last.Y < 49500
 	})
-	p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseWheel, 960, 540, func(e *input.DispatchMouseEventParams) {
+	p.Do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseWheel, 960, 540, func(e *input.DispatchMouseEventParams) {
 		e.DeltaX, e.DeltaY = 0.001, 120 // a zero would be left out, and Chromium insists on both
 	}))
-	p.untilGo("scroll", func() bool { return len(got[*streamwire.Scroll](h)) > 0 })
+	p.UntilGo("scroll", func() bool { return len(got[*streamwire.Scroll](h)) > 0 })
 	if s := got[*streamwire.Scroll](h)[0]; s.DY <= 0 || s.NotchY <= 0 || s.DX != 0 {
 		t.Errorf("scroll: %+v", s)
 	}
 	js[bool](p, `document.querySelector(".stage").dispatchEvent(new KeyboardEvent("keydown", {code: "ShiftLeft", key: "Shift"})), true`)
 	js[bool](p, `window.dispatchEvent(new Event("blur")), true`)
-	p.untilGo("release", func() bool { return len(got[*streamwire.ReleaseAll](h)) == 1 })
+	p.UntilGo("release", func() bool { return len(got[*streamwire.ReleaseAll](h)) == 1 })
 }
 
 // The desktop is asked to follow the window once its size has settled.
 func TestResize(t *testing.T) {
 	h, _, p := live(t)
-	p.do(chromedp.EmulateViewport(1001, 601))
-	p.untilGo("resize", func() bool {
+	p.Do(chromedp.EmulateViewport(1001, 601))
+	p.UntilGo("resize", func() bool {
 		r := got[*streamwire.Resize](h)
 		return len(r) > 0 && r[len(r)-1].Width == 1000 && r[len(r)-1].Height == 600
 	})
@@ -468,19 +468,19 @@ func TestCursor(t *testing.T) {
 		rgba[i] = 0xff
 	}
 	h.last().send(&streamwire.Cursor{Visible: true, HotspotX: 3, HotspotY: 4, Width: 16, Height: 16, RGBA: rgba})
-	p.until("the cursor", `/^url\("data:image\/png.*6 8, default$/.test(document.querySelector(".stage").style.cursor)`)
+	p.Until("the cursor", `/^url\("data:image\/png.*6 8, default$/.test(document.querySelector(".stage").style.cursor)`)
 	h.last().send(&streamwire.Cursor{})
-	p.until("no cursor", `document.querySelector(".stage").style.cursor === "none"`)
+	p.Until("no cursor", `document.querySelector(".stage").style.cursor === "none"`)
 	h.last().send(&streamwire.Cursor{Visible: true, X: 5, Y: 5, HotspotX: 3, HotspotY: 4})
-	p.until("the same cursor", `document.querySelector(".stage").style.cursor.startsWith("url")`)
+	p.Until("the same cursor", `document.querySelector(".stage").style.cursor.startsWith("url")`)
 }
 
 // Those who watch send no input, and see the pointer where it is.
 func TestWatching(t *testing.T) {
 	h, _, p := live(t, func(h *host, _ *gateway) { h.role = streamwire.RoleWatch })
-	p.do(chromedp.KeyEvent("a"), chromedp.MouseClickXY(300, 300))
+	p.Do(chromedp.KeyEvent("a"), chromedp.MouseClickXY(300, 300))
 	h.last().send(&streamwire.Cursor{Visible: true, X: 32768, Y: 32768, Width: 8, Height: 8, RGBA: make([]byte, 8*8*4)})
-	p.until("the pointer over the picture", `!document.querySelector(".cursor").hidden && document.querySelector(".cursor").style.transform.includes("640")`)
+	p.Until("the pointer over the picture", `!document.querySelector(".cursor").hidden && document.querySelector(".cursor").style.transform.includes("640")`)
 	if n := len(got[*streamwire.Key](h)) + len(got[*streamwire.Button](h)); n != 0 {
 		t.Errorf("%d inputs were sent", n)
 	}
@@ -490,30 +490,30 @@ func TestWatching(t *testing.T) {
 func TestHostRecovers(t *testing.T) {
 	h, _, p := live(t)
 	h.last().send(&streamwire.StateChange{State: streamwire.StateRecovering, Text: "the encoder is being restarted"})
-	p.until("told", `document.querySelector(".notice").innerText === "The encoder is being restarted."`)
+	p.Until("told", `document.querySelector(".notice").innerText === "The encoder is being restarted."`)
 	h.last().send(&streamwire.StateChange{State: streamwire.StateLive})
-	p.until("over", `document.querySelector(".notice").hidden`)
+	p.Until("over", `document.querySelector(".notice").hidden`)
 }
 
 // Statistics show what is measured.
 func TestStatistics(t *testing.T) {
 	_, _, p := live(t)
-	p.do(chromedp.KeyEvent("a"))
-	p.until("measured", "wavry.snapshot().host && wavry.snapshot().inputToPresent && wavry.snapshot().presented > 60")
+	p.Do(chromedp.KeyEvent("a"))
+	p.Until("measured", "wavry.snapshot().host && wavry.snapshot().inputToPresent && wavry.snapshot().presented > 60")
 	js[bool](p, `document.querySelector("button[aria-label^=Statistics]").click(), true`)
-	p.until("shown", `["software (x264)", "direct", "fps", "Input to picture"].every((w) => document.querySelector(".stats").innerText.includes(w))`)
-	p.shot("stats")
+	p.Until("shown", `["software (x264)", "direct", "fps", "Input to picture"].every((w) => document.querySelector(".stats").innerText.includes(w))`)
+	p.Shot("stats")
 }
 
 // A browser without WebTransport is told what it lacks.
 func TestLackingBrowser(t *testing.T) {
 	gw := newGateway(t, newHost(t, 640, 360))
 	p := newPage(t, 1280, 720)
-	p.open(gw.server.URL + "/logo.svg")
+	p.Open(gw.server.URL + "/logo.svg")
 	p.onNewDocument("delete window.WebTransport")
-	p.open(gw.link())
-	p.until("told", `document.body.innerText.includes("WebTransport, which carries the picture")`)
-	p.shot("lacking")
+	p.Open(gw.link())
+	p.Until("told", `document.body.innerText.includes("WebTransport, which carries the picture")`)
+	p.Shot("lacking")
 }
 
 // Events for another viewer of the session are not ours; a fresher token of the gateway is used for the next connection.
@@ -521,9 +521,9 @@ func TestEventsForOneViewer(t *testing.T) {
 	_, gw, p := live(t)
 	gw.event(signalapi.Event{Kind: signalapi.EventEnded, Session: "session-1", Viewer: "viewer-2", Message: "not for us"})
 	gw.event(signalapi.Event{Kind: signalapi.EventRenewed, Session: "session-1", Viewer: "viewer-1", Renewed: &signalapi.Renewed{Token: "lease-direct-3", LeaseExpiry: time.Now().Add(time.Hour)}})
-	p.until("renewed", `wavry.log().some((l) => l.includes("lease renewed"))`)
+	p.Until("renewed", `wavry.log().some((l) => l.includes("lease renewed"))`)
 	js[bool](p, "wavry.drop(), true")
-	p.until("back", `wavry.state === "live" && wavry.snapshot().url.endsWith("lease-direct-3")`)
+	p.Until("back", `wavry.state === "live" && wavry.snapshot().url.endsWith("lease-direct-3")`)
 }
 
 // A page in the background asks for fewer pictures, and for all of them when it is seen again.
@@ -533,21 +533,21 @@ func TestBackground(t *testing.T) {
 		js[bool](p, `Object.defineProperty(document, "hidden", {value: `+hidden+`, configurable: true}), document.dispatchEvent(new Event("visibilitychange")), true`)
 	}
 	hide("true")
-	p.untilGo("fewer", func() bool { l := got[*streamwire.Limits](h); return len(l) == 1 && l[0].MaxFPS == 5 })
+	p.UntilGo("fewer", func() bool { l := got[*streamwire.Limits](h); return len(l) == 1 && l[0].MaxFPS == 5 })
 	hide("false")
-	p.untilGo("all", func() bool { l := got[*streamwire.Limits](h); return len(l) == 2 && l[1].MaxFPS == 0 })
+	p.UntilGo("all", func() bool { l := got[*streamwire.Limits](h); return len(l) == 2 && l[1].MaxFPS == 0 })
 }
 
 // With the pointer captured, motion is told as the sum of all motion, so that a lost datagram loses none.
 func TestPointerLock(t *testing.T) {
 	h, _, p := live(t)
-	p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 640, 300))
-	p.do(chromedp.Click("[data-tool=pointer]"))
-	p.until("captured", "document.pointerLockElement")
+	p.Do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 640, 300))
+	p.Do(chromedp.Click("[data-tool=pointer]"))
+	p.Until("captured", "document.pointerLockElement")
 	for i := range 5 {
-		p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 640+float64(10*(i+1)), 300))
+		p.Do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 640+float64(10*(i+1)), 300))
 	}
-	p.untilGo("relative motion", func() bool {
+	p.UntilGo("relative motion", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return len(h.turns) > 0 && h.turns[len(h.turns)-1].DX >= 40*256
@@ -557,8 +557,8 @@ func TestPointerLock(t *testing.T) {
 // A finger goes down and up where it touched, with a number of its own.
 func TestTouch(t *testing.T) {
 	h, _, p := live(t)
-	p.do(chromedp.TapXY(960, 180))
-	p.untilGo("down and up", func() bool { return len(got[*streamwire.Touch](h)) >= 2 })
+	p.Do(chromedp.TapXY(960, 180))
+	p.UntilGo("down and up", func() bool { return len(got[*streamwire.Touch](h)) >= 2 })
 	touches := got[*streamwire.Touch](h)
 	first, last := touches[0], touches[len(touches)-1]
 	if first.Phase != streamwire.TouchDown || last.Phase != streamwire.TouchUp || first.Finger != 0 || first.X < 48800 || first.X > 49500 || first.Y < 16100 || first.Y > 16700 {
@@ -573,7 +573,7 @@ func TestTouch(t *testing.T) {
 func TestOnScreenKeyboard(t *testing.T) {
 	h, _, p := live(t)
 	js[bool](p, `((e) => { e.value = "A?"; e.dispatchEvent(new InputEvent("input")); return true })(document.querySelector(".typing"))`)
-	p.untilGo("eight strokes", func() bool { return len(got[*streamwire.Key](h)) == 8 })
+	p.UntilGo("eight strokes", func() bool { return len(got[*streamwire.Key](h)) == 8 })
 	var codes []uint16
 	for _, k := range got[*streamwire.Key](h) {
 		codes = append(codes, k.Code)
