@@ -110,8 +110,8 @@ func (f *Fleet) unmount() error {
 	return err
 }
 
-// showLogs tells what failed: the last lines of each agent, and of tasks that did not succeed.
-func (f *Fleet) showLogs() {
+// ShowLogs tells what failed: the last lines of each agent, and of each task.
+func (f *Fleet) ShowLogs() {
 	logs, err := filepath.Glob(filepath.Join(f.dir, "logs", "*.log"))
 	if err != nil {
 		panic(err) // the pattern is a constant

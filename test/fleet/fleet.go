@@ -48,7 +48,7 @@ func Start(ctx context.Context, cfg Config) (f *Fleet, err error) {
 	f = &Fleet{cfg: cfg, dir: dir, servers: map[string]*server{}}
 	defer func() {
 		if err != nil {
-			f.showLogs()
+			f.ShowLogs()
 			err = errors.Join(err, f.Close())
 		}
 	}()

@@ -37,6 +37,9 @@ func start(t *testing.T, desktops ...string) *rigged {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			f.ShowLogs()
+		}
 		if err := f.Close(); err != nil {
 			t.Error("end of the fleet:", err)
 		}
@@ -104,7 +107,7 @@ func TestFleet(t *testing.T) {
 	t.Run("node metadata", func(t *testing.T) {
 		r.wait("the host's findings are metadata of its node", func() bool {
 			n := r.node("node-sway")
-			return n.Meta["wavry.usable"] == "true" && n.Meta["wavry.capture"] == "capture-wayland" && n.Meta["wavry.encoder"] != "" && n.Meta["wavry.slots"] == "1"
+			return n.Meta["wavry.usable"] == "true" && n.Meta["wavry.capture"] == "capture-wayland/wlr-screencopy" && n.Meta["wavry.encoder"] != "" && n.Meta["wavry.slots"] == "1"
 		})
 	})
 	t.Run("wrong metadata", func(t *testing.T) { r.wrongMetadata() })
@@ -211,11 +214,13 @@ func (r *rigged) jobs() {
 				}
 			}
 		}
-		for _, bad := range [][2]string{{"master", "servers=2"}, {"relay", "media_ports=0"}, {"host-nvenc", "desktop=xfce"}, {"gateway", "no_such=1"}} {
+		for _, bad := range [][3]string{
+			{"master", "servers=2", "Raft needs 1, 3 or 5 servers"}, {"relay", "media_ports=0", "1 to 1024 media ports"},
+			{"host-nvenc", "desktop=xfce", "must be sway, gnome or kde"}, {"gateway", "no_such=1", "no_such"},
+		} {
 			out, err := r.Validate(ctx, bad[0], bad[1])
-			name, _, _ := strings.Cut(bad[1], "=")
-			if err == nil || !strings.Contains(out, name) && !strings.Contains(out, "Invalid value for variable") {
-				t.Errorf("%s with %s: %v", bad[0], bad[1], err)
+			if err == nil || !strings.Contains(out, bad[2]) {
+				t.Errorf("%s with %s, want %q: %v", bad[0], bad[1], bad[2], err)
 			}
 		}
 	})

@@ -24,7 +24,7 @@ var Nodes = []string{"node-sway", "node-gnome", "node-kde"}
 
 const (
 	// startLimit is how long one part may take to answer: three desktops start at once on two cores.
-	startLimit = 120 * time.Second
+	startLimit = 60 * time.Second
 	// poll is how often something is looked for.
 	poll = 100 * time.Millisecond
 	// stopLimit is how long a server may take to end in order.
