@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/cli"
 
+	"github.com/wavry/fleet/hostruntime/nomadmeta"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/master/state"
@@ -17,7 +18,10 @@ func hostOperatorCommands(env *environment) map[string]cli.CommandFactory {
 	to := func(s masterapi.HostStateWord) func(*toolCall) error {
 		return func(c *toolCall) error { return setHost(c, s) }
 	}
-	pool := func(f *flag.FlagSet) { f.String("pool", "", "only this pool") }
+	pool := func(f *flag.FlagSet) {
+		f.String("pool", "", "only this pool")
+		f.Bool("why", false, "also the Nomad nodes that took themselves out, with reasons (asks NOMAD_ADDR)")
+	}
 	return masterTools(env,
 		&masterTool{name: "host list", synopsis: "List the hosts", flags: pool, run: listHosts},
 		&masterTool{name: "host show", synopsis: "Show one host with its history", arg: "HOST", suggest: suggestHosts, run: showHost},
@@ -40,7 +44,24 @@ func listHosts(c *toolCall) error {
 			dash(m.GetCapabilities().GetCompositor()), dash(m.GetCapabilities().GetEncoderPlugin()), ago(m.GetSince()), dash(m.GetReason()),
 		})
 	}
-	return c.show(r, "HOST\tPOOL\tREGION\tSTATE\tHEALTH\tSLOTS\tCOMPOSITOR\tENCODER\tSINCE\tREASON", rows)
+	if err := c.show(r, "HOST\tPOOL\tREGION\tSTATE\tHEALTH\tSLOTS\tCOMPOSITOR\tENCODER\tSINCE\tREASON", rows); err != nil || c.json || !c.isSet("why") {
+		return err
+	}
+	return showUnusable(c)
+}
+
+// showUnusable lists the nodes whose host never came to the master because nothing works there.
+func showUnusable(c *toolCall) error {
+	nodes, err := nomadmeta.ListUnusable(c.ctx, nomadmeta.Config{})
+	if err != nil {
+		return fmt.Errorf("-why: %w", err)
+	}
+	for _, n := range nodes {
+		if _, err := fmt.Fprintf(c.env.stdout, "\nNode %s takes no sessions: %s\n", n.Node, n.Reason); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func showHost(c *toolCall) error {

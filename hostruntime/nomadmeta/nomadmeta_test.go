@@ -61,3 +61,20 @@ func next(t *testing.T, from <-chan map[string]*string) map[string]*string {
 		return nil
 	}
 }
+
+// Only nodes that took themselves out are listed, with their reasons.
+func TestListUnusable(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte(map[string]string{
+			"/v1/nodes":  `[{"ID":"a","Name":"n1"},{"ID":"b","Name":"n2"},{"ID":"c","Name":"n3"}]`,
+			"/v1/node/a": `{"Name":"n1","Meta":{"wavry.usable":"true"}}`,
+			"/v1/node/b": `{"Name":"n2","Meta":{"wavry.usable":"false","wavry.reason":"no display"}}`,
+			"/v1/node/c": `{"Name":"n3"}`,
+		}[r.URL.Path]))
+	}))
+	defer server.Close()
+	list, err := ListUnusable(t.Context(), Config{Address: server.URL})
+	if err != nil || len(list) != 1 || list[0] != (Unusable{Node: "n2", Reason: "no display"}) {
+		t.Errorf("%v, %v", list, err)
+	}
+}
