@@ -44,23 +44,14 @@ func groupOf(comm string) string {
 	return ""
 }
 
-// usageNow reads the CPU time of all processes that live. One that ended since is missing from the difference.
+// usageNow reads the CPU time of the machine and of all processes that this one started and that live. One that ended since is missing from
+// the difference.
 func usageNow(t *testing.T) usage {
 	t.Helper()
 	u := usage{groups: map[string]float64{}, at: time.Now(), processors: runtime.NumCPU()}
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range stats {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			continue // the process ended meanwhile
-		}
-		open, shut := strings.IndexByte(string(raw), '('), strings.LastIndexByte(string(raw), ')')
-		f := strings.Fields(string(raw[shut+1:]))
-		if group := groupOf(string(raw[open+1 : shut])); group != "" {
-			u.groups[group] += number(f[11]) + number(f[12])
+	for _, p := range family(t) {
+		if group := groupOf(p.comm); group != "" {
+			u.groups[group] += p.ticks
 		}
 	}
 	raw, err := os.ReadFile("/proc/stat")
@@ -75,6 +66,44 @@ func usageNow(t *testing.T) usage {
 		}
 	}
 	return u
+}
+
+// process is what /proc tells of one.
+type process struct {
+	pid, parent string
+	comm        string
+	ticks       float64
+}
+
+// family lists the living processes that descend from this one.
+func family(t *testing.T) []process {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]process{}
+	for _, path := range stats {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue // the process ended meanwhile
+		}
+		open, shut := strings.IndexByte(string(raw), '('), strings.LastIndexByte(string(raw), ')')
+		f := strings.Fields(string(raw[shut+1:]))
+		p := process{pid: filepath.Base(filepath.Dir(path)), parent: f[1], comm: string(raw[open+1 : shut]), ticks: number(f[11]) + number(f[12])}
+		all[p.pid] = p
+	}
+	var out []process
+	self := strconv.Itoa(os.Getpid())
+	for _, p := range all {
+		for up, ok := p, true; ok; up, ok = all[up.parent] {
+			if up.pid == self {
+				out = append(out, p)
+				break
+			}
+		}
+	}
+	return out
 }
 
 func number(s string) float64 {
