@@ -189,6 +189,9 @@ func (c *Cluster) Passing(service, id string, want bool) {
 // Process is a member by id: m1 to m3, g1, g2, r1, r2, h1, h2.
 func (c *Cluster) Process(id string) *Process { return c.members[id].process }
 
+// URL is where a gateway serves people.
+func (c *Cluster) URL(gateway string) string { return "http://" + c.members[gateway].http }
+
 // Restart starts a member that was killed.
 func (c *Cluster) Restart(id string) {
 	c.t.Helper()
