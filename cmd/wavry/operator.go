@@ -396,6 +396,9 @@ func saveSnapshot(c *toolCall) (err error) {
 	if err := os.Rename(file.Name(), c.arg); err != nil {
 		return err
 	}
+	if c.json {
+		return c.env.printJSON(info)
+	}
 	fmt.Fprintf(c.env.stdout, "saved index %d to %s: %d relays, %d hosts, %d sessions, %d leases\n", info.Index, c.arg, info.Relays, info.Hosts, info.Sessions, info.Leases)
 	return nil
 }
@@ -412,6 +415,9 @@ func restoreSnapshot(c *toolCall) error {
 	index, err := c.client.RestoreSnapshot(c.ctx, file)
 	if err != nil {
 		return err
+	}
+	if c.json {
+		return c.env.printJSON(map[string]uint64{"Index": index})
 	}
 	fmt.Fprintf(c.env.stdout, "restored; the cluster is at index %d\n", index)
 	return nil
