@@ -71,10 +71,16 @@ func (f *Fleet) stop(name string) {
 }
 
 // sweep kills what is left of the fleet and returns how many processes that were.
-func (f *Fleet) sweep() int { return f.killAll(f.dir) }
+func (f *Fleet) sweep() int {
+	killed := killAll(f.dir)
+	for _, words := range killed {
+		f.say("killed %s", words)
+	}
+	return len(killed)
+}
 
-// killAll kills every process that was started with a folder in its arguments or environment.
-func (f *Fleet) killAll(folder string) (killed int) {
+// killAll kills every process that was started with a folder in its arguments or environment, and returns their arguments.
+func killAll(folder string) (killed []string) {
 	list, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		panic(err) // the pattern is a constant
@@ -89,8 +95,7 @@ func (f *Fleet) killAll(folder string) (killed int) {
 		environ, _ := os.ReadFile(filepath.Join(p, "environ"))
 		if bytes.Contains(words, mark) || bytes.Contains(environ, mark) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // likewise
-			f.say("killed %d: %s", pid, bytes.ReplaceAll(words, []byte{0}, []byte{' '}))
-			killed++
+			killed = append(killed, string(bytes.ReplaceAll(words, []byte{0}, []byte{' '})))
 		}
 	}
 	return killed
@@ -136,5 +141,5 @@ const logTail = 8
 // Lose ends a node at once: its agent and every task on it.
 func (f *Fleet) Lose(node string) {
 	f.Kill(node)
-	f.killAll(filepath.Join(f.dir, node))
+	killAll(filepath.Join(f.dir, node))
 }
