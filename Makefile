@@ -22,8 +22,7 @@ fleet: packages-test build ## start a real fleet with Consul and Nomad on this m
 
 .PHONY: test-fleet
 test-fleet: packages-test build ## run the jobs on real Consul and Nomad, with faults
-	@scripts/engines consul nomad >/dev/null
-	$(INTEGRATION) ./test/fleet
+	PATH=$$(scripts/engines consul nomad):$$PATH go test -tags integration -count=1 -timeout 10m -v ./test/fleet
 
 .PHONY: test
 test: packages-test build ## install what is missing, run all tests, with real compositors, servers and a browser

@@ -5,7 +5,6 @@ package fleet_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	nomad "github.com/hashicorp/nomad/api"
 
+	"github.com/wavry/fleet/hostruntime/nomadmeta"
 	"github.com/wavry/fleet/test/browser"
 	"github.com/wavry/fleet/test/fleet"
 	"github.com/wavry/fleet/test/rig"
@@ -110,6 +110,18 @@ func TestFleet(t *testing.T) {
 			return n.Meta["wavry.usable"] == "true" && n.Meta["wavry.capture"] == "capture-wayland/wlr-screencopy" && n.Meta["wavry.encoder"] != "" && n.Meta["wavry.slots"] == "1"
 		})
 	})
+	t.Run("host list says why", func(t *testing.T) {
+		no, why := "false", "encode-vaapi: no render node"
+		_, err := r.Nomad.Nodes().Meta().Apply(&nomad.NodeMetaApplyRequest{
+			NodeID: r.node("node-kde").ID, Meta: map[string]*string{nomadmeta.Usable: &no, nomadmeta.Reason: &why},
+		}, nil)
+		r.must(err)
+		r.wait("the reason is listed", func() bool {
+			out, err := r.Operator(t.Context(), "host", "list", "-why")
+			r.must(err)
+			return strings.Contains(out, "wavry-host-sway-node-sway") && strings.Contains(out, "node-kde takes no sessions: "+why)
+		})
+	})
 	t.Run("wrong metadata", func(t *testing.T) { r.wrongMetadata() })
 	t.Run("nomad client killed", func(t *testing.T) {
 		before := r.running("wavry-host-sway", "node-sway")
@@ -165,19 +177,18 @@ func TestFleet(t *testing.T) {
 	})
 }
 
-// The heavier desktops come from the nodes that have them. WAVRY_FLEET_DESKTOPS names those to try; two cores draw one at a time.
+// GNOME and KDE come from the nodes that have them. A fleet of its own for each: two cores draw one at a time.
 func TestFleetDesktops(t *testing.T) {
-	wanted := os.Getenv("WAVRY_FLEET_DESKTOPS")
-	if wanted == "" {
-		t.Skip("set WAVRY_FLEET_DESKTOPS=gnome,kde: two software-rendered desktops need more than this test's share of two cores")
-	}
-	for kind := range strings.SplitSeq(wanted, ",") {
+	for _, kind := range []string{"gnome", "kde"} {
 		t.Run(kind, func(t *testing.T) {
 			r := start(t, kind)
 			p := r.open("alice", kind)
 			p.Shot(kind)
 			if r.running("wavry-host-"+kind, "node-"+kind) == nil {
 				t.Errorf("%s does not run on the node that has it", kind)
+			}
+			if s := p.Snapshot(); s.Width != 640 || s.Height != 480 {
+				t.Errorf("%+v", s)
 			}
 		})
 	}
