@@ -5,6 +5,8 @@
 const BEHIND = 6;
 /** How long it must stay so before fewer pictures are asked for. */
 const PATIENCE = 150;
+/** A session's first pictures say nothing (ms): the decoder starts, scripts are compiled, and a rate cannot be told yet. */
+const START = 2_000;
 /** Between two changes: the host's answer must be seen first. */
 const COOLDOWN = 1_000;
 /** Calm for this long, more is tried. */
@@ -16,6 +18,7 @@ const LEAST = 10;
 export class Pace {
   /** Pictures a second that were asked for; 0: as the host likes. */
   limit = 0;
+  private firstAt: number | null = null;
   private behindSince: number | null = null;
   private changedAt = -Infinity;
   private calmSince = 0;
@@ -23,6 +26,8 @@ export class Pace {
 
   /** Takes how many units wait and how many were presented in the last second. Returns a new limit, or null. */
   update(now: number, waiting: number, fps: number): number | null {
+    this.firstAt ??= now;
+    if (now - this.firstAt < START) return null;
     if (waiting >= BEHIND) {
       this.behindSince ??= now;
       this.calmSince = now;

@@ -357,6 +357,7 @@ test("words", () => {
 
 test("a viewer that falls behind asks for fewer pictures, and for more again when it is calm", () => {
   const p = new Pace();
+  p.update(-2_000, 0, 0); // the first picture was long ago
   assert.equal(p.update(0, 5, 60), null); // jitter
   assert.equal(p.update(100, 8, 60), null); // not for long enough
   assert.equal(p.update(260, 8, 60), 42);
@@ -367,6 +368,13 @@ test("a viewer that falls behind asks for fewer pictures, and for more again whe
   assert.equal(p.update(13_500, 0, 38), 50);
   assert.equal(p.update(19_600, 0, 50), 0); // as before
   assert.equal(p.update(40_000, 0, 60), null);
+});
+
+test("a viewer's first two seconds do not count as falling behind", () => {
+  const p = new Pace();
+  for (let t = 0; t < 2_000; t += 50) assert.equal(p.update(t, 12, 5), null);
+  assert.equal(p.update(2_050, 12, 40), null);
+  assert.equal(p.update(2_200, 12, 40), 28);
 });
 
 test("a viewer never asks for less than ten pictures a second", () => {
