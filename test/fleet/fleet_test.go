@@ -5,6 +5,7 @@ package fleet_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -123,6 +124,31 @@ func TestFleet(t *testing.T) {
 		})
 	})
 	t.Run("wrong metadata", func(t *testing.T) { r.wrongMetadata() })
+	t.Run("backup", func(t *testing.T) {
+		r.must(r.Run(t.Context(), "backup"))
+		_, _, err := r.Nomad.Jobs().PeriodicForce("wavry-backup", nil)
+		r.must(err)
+		r.wait("a backup is complete", func() bool {
+			list, _, err := r.Nomad.Allocations().List(nil)
+			r.must(err)
+			for _, a := range list {
+				if strings.HasPrefix(a.JobID, "wavry-backup/") && a.ClientStatus == "failed" {
+					t.Fatal("the backup failed")
+				}
+				if strings.HasPrefix(a.JobID, "wavry-backup/") && a.ClientStatus == "complete" {
+					return true
+				}
+			}
+			return false
+		})
+		for _, kind := range []string{"master", "accounts"} {
+			files, err := os.ReadDir(filepath.Join(r.Backups(), kind))
+			r.must(err)
+			if len(files) == 0 {
+				t.Errorf("no backup of %s", kind)
+			}
+		}
+	})
 	t.Run("nomad client killed", func(t *testing.T) {
 		before := r.running("wavry-host-sway", "node-sway")
 		untouched(t, p, func() { r.Kill("node-sway") })

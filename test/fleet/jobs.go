@@ -131,5 +131,5 @@ func (f *Fleet) Operator(ctx context.Context, args ...string) (string, error) {
 	return f.wavry(ctx, environ, args...)
 }
 
-// Bin is the folder of the binaries that the fleet runs.
-func (f *Fleet) Bin() string { return filepath.Join(f.dir, "bin") }
+// Backups is the folder that the backup job writes to.
+func (f *Fleet) Backups() string { return filepath.Join(f.dir, "backup") }
