@@ -245,6 +245,12 @@ func (h *Host) End(sessionID string, code streamwire.Code, text string) {
 	}
 }
 
+// Ending says whether a session is on its way out: it still holds its slot and takes no viewers.
+func (h *Host) Ending(sessionID string) bool {
+	s := h.session(sessionID)
+	return s != nil && s.Ending()
+}
+
 // Dismiss ends one viewer's connections; a no-op when it has none.
 func (h *Host) Dismiss(sessionID, viewerID string, code streamwire.Code, text string) {
 	if s := h.session(sessionID); s != nil {

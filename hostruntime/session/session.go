@@ -87,6 +87,7 @@ type Session struct {
 	log  *slog.Logger
 	loop *loop
 	in   *injector
+	over chan struct{} // closed by finish
 
 	// Owned by the loop's goroutine.
 	viewers   map[*viewer]struct{}
@@ -109,7 +110,7 @@ func New(cfg Config) (*Session, error) {
 	}
 	cfg.setDefaults()
 	s := &Session{
-		cfg: cfg, log: cfg.Logger.With("session_id", cfg.ID), loop: newLoop(),
+		cfg: cfg, log: cfg.Logger.With("session_id", cfg.ID), loop: newLoop(), over: make(chan struct{}),
 		viewers: map[*viewer]struct{}{}, expiry: cfg.Expiry,
 		state:     streamwire.StateChange{State: streamwire.StateStarting, Text: "Starting the desktop"},
 		aloneFrom: media.Now(),
@@ -166,12 +167,23 @@ func (s *Session) End(code streamwire.Code, text string) {
 	s.loop.do(func() { s.finish(code, text) })
 }
 
+// Ending says whether the session takes no viewers any more, though it may still say goodbye and stop its source.
+func (s *Session) Ending() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
+	}
+}
+
 // finish is End on the loop's goroutine.
 func (s *Session) finish(code streamwire.Code, text string) {
 	if s.end != nil {
 		return
 	}
 	s.end = &EndedError{Code: code, Text: text}
+	close(s.over)
 	for v := range s.viewers {
 		v.bye(code, text)
 	}

@@ -3,6 +3,10 @@ package standalone
 import "time"
 
 const (
+	// endTimeout is how long a page waits for its last session to be gone: stopping plugins takes a fraction of it.
+	endTimeout = 3 * time.Second
+	// endPoll is how often it looks.
+	endPoll = 20 * time.Millisecond
 	// maxBody of a request: the largest is a sign-in.
 	maxBody = 4 << 10
 	// maxMessage on the signaling WebSocket.

@@ -100,9 +100,7 @@ func badRequest(message string) *signalapi.Refusal {
 // connect grants the login its running session again, or a new one. One login has one session, so that a page that was reloaded
 // comes back to its desktop; the viewer is the login, so that the newer page takes over from the older.
 func (s *Server) connect(login string) (any, *signalapi.Refusal) {
-	s.mu.Lock()
-	session := s.sessions[login]
-	s.mu.Unlock()
+	session := s.running(login)
 	if session == "" {
 		session = rand.Text()
 	}
@@ -118,6 +116,27 @@ func (s *Server) connect(login string) (any, *signalapi.Refusal) {
 	s.sessions[login] = session
 	s.mu.Unlock()
 	return s.grant(token, claims, prepared), nil
+}
+
+// running is the login's session, "" for none. One that is on its way out is waited for: it takes no viewers and holds the slot.
+func (s *Server) running(login string) string {
+	deadline := time.NewTimer(endTimeout)
+	defer deadline.Stop()
+	tick := time.NewTicker(endPoll)
+	defer tick.Stop()
+	for {
+		s.mu.Lock()
+		session := s.sessions[login]
+		s.mu.Unlock()
+		if session == "" || !s.cfg.Host.Ending(session) {
+			return session
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return session
+		}
+	}
 }
 
 func (s *Server) sign(session, login string) (string, lease.Claims, error) {

@@ -28,6 +28,7 @@ type Host interface {
 	Prepare(token string) (hostruntime.Prepared, error)
 	Renew(token string) error
 	End(session string, code streamwire.Code, text string)
+	Ending(session string) bool
 	FreeSlots() int
 }
 

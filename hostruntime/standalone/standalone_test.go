@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,8 @@ type host struct {
 	mu    sync.Mutex
 	held  string
 	ended chan string
+
+	ending atomic.Bool
 }
 
 func (h *host) Prepare(token string) (hostruntime.Prepared, error) {
@@ -52,6 +55,8 @@ func (h *host) Prepare(token string) (hostruntime.Prepared, error) {
 }
 
 func (h *host) Renew(token string) error { _, err := h.keys.Verify(token, time.Now()); return err }
+
+func (h *host) Ending(string) bool { return h.ending.Load() }
 
 func (h *host) End(session string, _ streamwire.Code, _ string) { h.ended <- session }
 
@@ -267,6 +272,25 @@ func TestConnect(t *testing.T) {
 	ask[struct{}](r, ws, signalapi.TypeEnd, signalapi.SessionRef{Session: grant.Session})
 	if ended := <-r.host.ended; ended != grant.Session {
 		t.Errorf("ended %s", ended)
+	}
+}
+
+// A page that asks again while its last session says goodbye gets a new one, as soon as that is gone.
+func TestConnectAfterTheEnd(t *testing.T) {
+	r := newRig(t)
+	ws := r.socket(r.browser())
+	first, _ := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{})
+	r.host.ending.Store(true)
+	gone := time.AfterFunc(100*time.Millisecond, func() {
+		r.host.mu.Lock()
+		r.host.held = ""
+		r.host.mu.Unlock()
+		r.s.SessionEnded(first.Session, &session.EndedError{Code: streamwire.CodeEnded})
+	})
+	defer gone.Stop()
+	second, got := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{})
+	if got.Type != signalapi.TypeReply || second.Session == first.Session {
+		t.Errorf("%s, session %s after %s", got.Type, second.Session, first.Session)
 	}
 }
 

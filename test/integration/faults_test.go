@@ -110,7 +110,7 @@ func (c *client) metric(name string) float64 {
 // memory behind while the host lives; and nothing at all when it has ended.
 func TestSessionsLeaveNothing(t *testing.T) {
 	temp := tempDir(t)
-	host := standalone(t, temp, nil, "-capture", "capture-test", "-encode", "encode-software", "-grace", "100ms")
+	host := standalone(t, temp, nil, "-capture", "capture-test", "-encode", "encode-software", "-grace", "3s") // the first viewer must come within it too
 	c := signIn(t, host.SignIn())
 	kill := func(name string) func(*visit) {
 		return func(v *visit) {
@@ -128,7 +128,9 @@ func TestSessionsLeaveNothing(t *testing.T) {
 		kill("wavry-capture-test"),
 		(*visit).leave,
 	}
-	over := func() bool { return len(marked(t, temp)) == 1 && len(files(t, temp)) == 0 }
+	over := func() bool {
+		return len(marked(t, temp)) == 1 && len(files(t, temp)) == 0 && strings.Contains(c.get("/v1/desktops"), `"free":1`)
+	}
 	run := func() {
 		for i, end := range ends {
 			v := c.connect()
