@@ -18,7 +18,8 @@ dev: packages-dev build ## start the whole system with a real desktop and print 
 
 .PHONY: fleet
 fleet: packages-test build ## start a real fleet with Consul and Nomad on this machine and print the sign-in link
-	@go run ./test/fleet/cmd -engines "$$(scripts/engines consul nomad)" $(ARGS)
+	@go build -o bin/fleet ./test/fleet/cmd
+	@bin/fleet -engines "$$(scripts/engines consul nomad)" $(ARGS)
 
 .PHONY: test-fleet
 test-fleet: packages-test build ## run the jobs on real Consul and Nomad, with faults
