@@ -133,7 +133,7 @@ func TestRolesAreEnforced(t *testing.T) {
 	c.leader()
 	ctx := testContext(t)
 	for name, err := range map[string]error{
-		"gateway rotates keys": second(c.client("t-gateway").Keys().Rotate(ctx, &masterapi.RotateKeyRequest{})),
+		"relay rotates keys":   second(c.client("t-relay").Keys().Rotate(ctx, &masterapi.RotateKeyRequest{})),
 		"host admits":          second(c.client("t-host").Sessions().Admit(ctx, request("x"))),
 		"relay drains":         second(c.client("t-relay").Fleet().SetRelayState(ctx, &masterapi.SetRelayStateRequest{})),
 		"operator joins":       second(c.client("t-operator").Operator().Join(ctx, &masterapi.JoinRequest{})),
