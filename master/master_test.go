@@ -133,10 +133,10 @@ func TestRolesAreEnforced(t *testing.T) {
 	c.leader()
 	ctx := testContext(t)
 	for name, err := range map[string]error{
-		"relay rotates keys":   second(c.client("t-relay").Keys().Rotate(ctx, &masterapi.RotateKeyRequest{})),
-		"host admits":          second(c.client("t-host").Sessions().Admit(ctx, request("x"))),
-		"relay drains":         second(c.client("t-relay").Fleet().SetRelayState(ctx, &masterapi.SetRelayStateRequest{})),
-		"operator joins":       second(c.client("t-operator").Operator().Join(ctx, &masterapi.JoinRequest{})),
+		"relay rotates keys": second(c.client("t-relay").Keys().Rotate(ctx, &masterapi.RotateKeyRequest{})),
+		"host admits":        second(c.client("t-host").Sessions().Admit(ctx, request("x"))),
+		"relay drains":       second(c.client("t-relay").Fleet().SetRelayState(ctx, &masterapi.SetRelayStateRequest{})),
+		"operator joins":     second(c.client("t-operator").Operator().Join(ctx, &masterapi.JoinRequest{})),
 	} {
 		if !isReason(err, masterapi.Reason_REASON_PERMISSION_DENIED) {
 			t.Errorf("%s: %v", name, err)
