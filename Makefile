@@ -27,8 +27,8 @@ test-fleet: packages-test build ## run the jobs on real Consul and Nomad, with f
 
 .PHONY: test
 test: packages-test build ## install what is missing, run all tests, with real compositors, servers and a browser
-	go test ./...
-	PATH=$$(scripts/engines consul nomad):$$PATH go test -tags integration -p 1 -count=1 -timeout 25m $(INTEGRATION)
+	scripts/gotest ./...
+	PATH=$$(scripts/engines consul nomad):$$PATH scripts/gotest -tags integration -p 1 -count=1 -timeout 25m $(INTEGRATION)
 
 .PHONY: build
 build: packages-build ## build bin/wavry and the plugins
@@ -39,7 +39,7 @@ build: packages-build ## build bin/wavry and the plugins
 
 .PHONY: race
 race: packages-build ## run the unit tests under the race detector
-	WAVRY_CI_RACE=1 go test -race -shuffle on ./...
+	WAVRY_CI_RACE=1 scripts/gotest -race -shuffle on ./...
 
 .PHONY: lint
 lint: packages-build ## gofmt, go vet, staticcheck, module files, web sources
