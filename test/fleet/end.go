@@ -70,16 +70,20 @@ func (f *Fleet) stop(name string) {
 	}
 }
 
-// sweep kills what is left of the fleet and returns how many processes that were.
-func (f *Fleet) sweep() int {
-	killed := killAll(f.dir)
-	for _, words := range killed {
+// sweep kills what is left of the fleet and returns how many processes that were. The log collectors of an agent that was killed
+// outlive it by Nomad's design, so that a restarted agent finds them again; nobody else ends them.
+func (f *Fleet) sweep() (left int) {
+	for _, words := range killAll(f.dir) {
+		if strings.HasSuffix(strings.TrimSpace(words), " logmon") {
+			continue
+		}
 		f.say("killed %s", words)
+		left++
 	}
-	return len(killed)
+	return left
 }
 
-// killAll kills every process that was started with a folder in its arguments or environment, and returns their arguments.
+// killAll kills every process that was started in a folder, or with it in its arguments or environment, and returns their arguments.
 func killAll(folder string) (killed []string) {
 	list, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -93,7 +97,8 @@ func killAll(folder string) (killed []string) {
 		}
 		words, _ := os.ReadFile(filepath.Join(p, "cmdline")) //nolint:errcheck // it may have ended
 		environ, _ := os.ReadFile(filepath.Join(p, "environ"))
-		if bytes.Contains(words, mark) || bytes.Contains(environ, mark) {
+		cwd, _ := os.Readlink(filepath.Join(p, "cwd"))
+		if bytes.Contains(words, mark) || bytes.Contains(environ, mark) || cwd == folder {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // likewise
 			killed = append(killed, string(bytes.ReplaceAll(words, []byte{0}, []byte{' '})))
 		}
