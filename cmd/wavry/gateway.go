@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -168,30 +167,14 @@ func (f gatewayFile) consul() *gateway.Consul {
 
 // master is a client that finds masters by address or in Consul, and shows them a certificate or a token.
 func (f gatewayFile) master() (*masterclient.Client, error) {
-	c := masterclient.Config{Addresses: f.MasterAddrs}
+	access := masterAccess{
+		addresses: f.MasterAddrs, tokenFile: f.MasterTokenFile,
+		files: identity.Files{Authority: f.MasterCAFile, Certificate: f.MasterCertFile, Key: f.MasterKeyFile},
+	}
 	if f.Consul {
-		c.Resolve = f.resolveMasters
+		access.resolve = f.resolveMasters
 	}
-	files := identity.Files{Authority: f.MasterCAFile, Certificate: f.MasterCertFile, Key: f.MasterKeyFile}
-	if !files.Empty() {
-		source, err := files.Load()
-		if err != nil {
-			return nil, fmt.Errorf("master_ca_file, master_cert_file and master_key_file: %w", err)
-		}
-		c.TLS = source.Client(identity.RoleMaster)
-		c.TLS.MinVersion = tls.VersionTLS13
-	}
-	if f.MasterTokenFile != "" {
-		c.Token = func() (string, error) {
-			text, err := os.ReadFile(f.MasterTokenFile)
-			return strings.TrimSpace(string(text)), err
-		}
-	}
-	client, err := masterclient.New(c)
-	if err != nil {
-		return nil, fmt.Errorf("master_addrs: %w", err)
-	}
-	return client, nil
+	return access.client(nil)
 }
 
 // resolveMasters asks Consul for healthy masters.

@@ -47,6 +47,7 @@ type fleetHost struct {
 }
 
 func newFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) (*fleetHost, error) {
+	var cat catalog.Catalog // nil: not registered
 	access := masterAccess{
 		addresses: cfg.MasterAddrs, tokenFile: cfg.MasterTokenFile,
 		files: identity.Files{Authority: cfg.MasterCAFile, Certificate: cfg.MasterCertFile, Key: cfg.MasterKeyFile},
@@ -56,16 +57,16 @@ func newFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *plu
 		if err != nil {
 			return nil, err
 		}
-		access.catalog = c
+		cat, access.resolve = c, mastersIn(c)
 	}
-	if len(cfg.MasterAddrs) == 0 && access.catalog == nil {
+	if len(cfg.MasterAddrs) == 0 && cat == nil {
 		return nil, errors.New("master_addrs: empty, and without -consul there is no way to find the master; or use -standalone")
 	}
 	client, err := access.client(log)
 	if err != nil {
 		return nil, err
 	}
-	return wireFleetHost(cfg, log, environ, owner, client, access.catalog)
+	return wireFleetHost(cfg, log, environ, owner, client, cat)
 }
 
 // wireFleetHost wires a host to a master that is reached through client.

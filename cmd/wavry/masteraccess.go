@@ -17,8 +17,8 @@ import (
 type masterAccess struct {
 	addresses []string
 	files     identity.Files
-	tokenFile string          // read for each request, so that a workload identity may be renewed
-	catalog   catalog.Catalog // nil: addresses only
+	tokenFile string                                      // read for each request, so that a workload identity may be renewed
+	resolve   func(ctx context.Context) ([]string, error) // finds further addresses; nil: addresses only
 }
 
 // tokenFrom reads a bearer token from a file for each request, so that it may be renewed.
@@ -30,7 +30,7 @@ func tokenFrom(path string) func() (string, error) {
 }
 
 func (a masterAccess) client(log *slog.Logger) (*masterclient.Client, error) {
-	cfg := masterclient.Config{Addresses: a.addresses, Logger: log}
+	cfg := masterclient.Config{Addresses: a.addresses, Resolve: a.resolve, Logger: log}
 	if !a.files.Empty() {
 		source, err := a.files.Load()
 		if err != nil {
@@ -42,22 +42,24 @@ func (a masterAccess) client(log *slog.Logger) (*masterclient.Client, error) {
 	if a.tokenFile != "" {
 		cfg.Token = tokenFrom(a.tokenFile)
 	}
-	if a.catalog != nil {
-		cfg.Resolve = func(ctx context.Context) ([]string, error) {
-			instances, err := a.catalog.Instances(ctx, catalog.ServiceMaster)
-			if err != nil {
-				return nil, fmt.Errorf("look for masters in the catalog: %w", err)
-			}
-			var addresses []string
-			for _, i := range instances {
-				addresses = append(addresses, i.Address)
-			}
-			return addresses, nil
-		}
-	}
 	client, err := masterclient.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("master_addrs: %w", err)
 	}
 	return client, nil
+}
+
+// mastersIn looks for masters in a catalog.
+func mastersIn(c catalog.Catalog) func(ctx context.Context) ([]string, error) {
+	return func(ctx context.Context) ([]string, error) {
+		instances, err := c.Instances(ctx, catalog.ServiceMaster)
+		if err != nil {
+			return nil, fmt.Errorf("look for masters in the catalog: %w", err)
+		}
+		var addresses []string
+		for _, i := range instances {
+			addresses = append(addresses, i.Address)
+		}
+		return addresses, nil
+	}
 }
