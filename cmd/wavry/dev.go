@@ -45,6 +45,8 @@ Usage: wavry dev [options]
   -size WxH         size of a desktop that is started
   -app "COMMAND"    what runs inside it, instead of a terminal
   -force-relay      stream through the relay only
+
+  It prints warnings only; WAVRY_LOG_LEVEL=info shows what each role does.
 `) + "\n\n" + optionHelp("host", new(devConfig()))
 }
 
@@ -74,7 +76,7 @@ func (c *devCommand) run(args []string) error {
 	if err := loadConfig("host", &cfg, flags, args); err != nil {
 		return err
 	}
-	log, err := c.env.logger()
+	log, err := c.env.loggerFrom(slog.LevelWarn) // four roles in one terminal: a person looks for the link
 	if err != nil {
 		return err
 	}
@@ -124,6 +126,7 @@ func (c *devCommand) withDesktop(ctx context.Context, cfg hostConfig, log *slog.
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(c.env.stdout, "Starting a %s desktop, %s, and everything that streams it.\n", wish.Kind, size)
 	desktopCtx, stopDesktop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDesktop()
 	ctx, cancel := context.WithCancel(ctx)

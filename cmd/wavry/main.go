@@ -41,9 +41,12 @@ type environment struct {
 	stdout, stderr io.Writer
 }
 
-// logger writes to stderr: text for people, JSON when WAVRY_LOG_FORMAT=json. WAVRY_LOG_LEVEL is debug, info, warn or error.
-func (e *environment) logger() (*slog.Logger, error) {
-	var level slog.Level
+// logger writes to stderr: text for people, JSON when WAVRY_LOG_FORMAT=json. WAVRY_LOG_LEVEL is debug, info (the default), warn or
+// error.
+func (e *environment) logger() (*slog.Logger, error) { return e.loggerFrom(slog.LevelInfo) }
+
+// loggerFrom is logger with another default level.
+func (e *environment) loggerFrom(level slog.Level) (*slog.Logger, error) {
 	if s := os.Getenv("WAVRY_LOG_LEVEL"); s != "" {
 		if err := level.UnmarshalText([]byte(s)); err != nil {
 			return nil, fmt.Errorf("WAVRY_LOG_LEVEL %q: use debug, info, warn or error", s)

@@ -167,15 +167,26 @@ func poll(ctx context.Context, within time.Duration, what string, ask func(conte
 	}
 }
 
-// isFinal recognises the portal without a backend: it looks for one only when it starts.
+// isFinal recognises the portal without a backend, for which it looks only when it starts, and the portal that is not installed.
 func isFinal(err error) bool {
 	var refused dbus.Error
-	return errors.As(err, &refused) && refused.Name == "org.freedesktop.DBus.Error.UnknownInterface"
+	return isMissing(err) || errors.As(err, &refused) && refused.Name == "org.freedesktop.DBus.Error.UnknownInterface"
+}
+
+// isMissing recognises a service that is not installed.
+func isMissing(err error) bool {
+	var refused dbus.Error
+	return errors.As(err, &refused) && refused.Name == "org.freedesktop.DBus.Error.ServiceUnknown"
 }
 
 // blemish waits for something that a desktop is poorer without.
 func (s *stack) blemish(ctx context.Context, what string, ask func(context.Context) error) {
-	if err := poll(ctx, portalTimeout, what, ask); err != nil && ctx.Err() == nil {
+	err := poll(ctx, portalTimeout, what, ask)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case isMissing(err):
+		s.d.log.Info("desktop is up without its "+what+", which is not installed", "err", err)
+	default:
 		s.d.log.Warn("desktop is up without its "+what, "err", err)
 	}
 }
