@@ -108,7 +108,7 @@ func healthWord(h *masterapi.Health) string {
 func hostOf(h *masterapi.Host) signalapi.HostInfo {
 	c := h.GetCapabilities()
 	return signalapi.HostInfo{ID: h.GetHostId(), Pool: h.GetPool(), Region: h.GetRegion(), State: word(h.GetState().String(), "HOST_STATE_"),
-		Health: healthWord(h.GetHealth()), Reason: h.GetReason(), Compositor: c.GetCompositor(), Capture: c.GetCapturePlugin(),
+		Health: healthWord(h.GetHealth()), Reason: h.Why(), Compositor: c.GetCompositor(), Capture: c.GetCapturePlugin(),
 		Encoder: c.GetEncoderPlugin(), Slots: int(h.GetSlots()), Used: int(h.GetSlotsUsed()), Since: instant(h.GetSince())}
 }
 

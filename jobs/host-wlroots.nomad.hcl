@@ -69,6 +69,18 @@ variable "run_dir" {
   default     = "/run/wavry"
 }
 
+variable "capture" {
+  type        = string
+  description = "capture plugins in order of preference, with commas; empty: every one that works"
+  default     = ""
+}
+
+variable "encode" {
+  type        = string
+  description = "encoder plugins in order of preference, with commas; empty: every one that works, hardware first"
+  default     = ""
+}
+
 variable "slots" {
   type    = number
   default = 1 # one desktop, one person; others join as viewers
@@ -236,8 +248,8 @@ job "wavry-host-sway" {
         WAVRY_HOST_DESKTOP_ENV_FILE  = "${NOMAD_ALLOC_DIR}/desktop.env"
         WAVRY_HOST_BIND_ADDR         = "${NOMAD_ADDR_quic}"
         WAVRY_HOST_HTTP_ADDR         = "${NOMAD_ADDR_http}"
-        WAVRY_HOST_CAPTURE           = "${meta.wavry_capture}" # the node's order of preference, when it has one
-        WAVRY_HOST_ENCODE            = "${meta.wavry_encode}"
+        WAVRY_HOST_CAPTURE           = var.capture # the node's wavry_capture and wavry_encode go over these,
+        WAVRY_HOST_ENCODE            = var.encode  # and may change while sessions run
         WAVRY_HOST_PLUGIN_DIRS       = var.bin_dir
         WAVRY_HOST_PLUGIN_USER       = var.user
         WAVRY_HOST_DRAIN_TIMEOUT     = var.drain_timeout

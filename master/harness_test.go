@@ -29,7 +29,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var tokens = identity.Tokens{
 	"t-master": {Role: identity.RoleMaster, Name: "*"}, "t-gateway": {Role: identity.RoleGateway, Name: "gw1"},
 	"t-host": {Role: identity.RoleHost, Name: "*"}, "t-relay": {Role: identity.RoleRelay, Name: "*"}, "t-operator": {Role: identity.RoleOperator, Name: "ada"},
-	"t-host1": {Role: identity.RoleHost, Name: "h1"},
+	"t-host1":  {Role: identity.RoleHost, Name: "h1"},
+	"t-alloc1": {Role: identity.RoleHost, Name: "h*", Instance: "alloc1"}, "t-alloc2": {Role: identity.RoleHost, Name: "h*", Instance: "alloc2"},
 }
 
 func testLogger(t testing.TB) *slog.Logger {

@@ -35,11 +35,17 @@ func (a *linkAPI) HostLink(ctx context.Context, stream *hostStream) error {
 	if err := speaks(ctx, identity.RoleHost, host.ID); err != nil {
 		return apiError(err)
 	}
+	link := newHostLink(host.ID)
+	caller, _ := identity.FromContext(ctx)
+	link.instance = caller.Instance
+	if err := l.fleet.mayHold(link); err != nil {
+		return apiError(err)
+	}
 	before, err := l.registerHost(ctx, host, hello)
 	if err != nil {
 		return apiError(err)
 	}
-	return apiError(l.serveHost(ctx, host, hello, before, stream))
+	return apiError(l.serveHost(ctx, link, hello, before, stream))
 }
 
 // hostOf checks a hello and makes the record of it.
@@ -75,7 +81,7 @@ func hostOf(h *masterapi.HostHello) (*state.Host, error) {
 	if n := len(c.GetAttributes()); n > masterapi.MaxAttributes {
 		return nil, bad("%d attributes, at most %d", n, masterapi.MaxAttributes)
 	}
-	const mostCodecs, mostText = 16, 256
+	const mostCodecs, mostText = 16, masterapi.MaxAttributeLen
 	if len(c.GetCodecs()) > mostCodecs {
 		return nil, bad("%d codecs, at most %d", len(c.GetCodecs()), mostCodecs)
 	}
@@ -127,22 +133,23 @@ func (l *leader) selfDrainHost(id, reason string) {
 	l.later(&state.SetHostState{ID: id, To: masterapi.HostStateWord_HOST_STATE_DRAINING, Reason: reason, Actor: state.SelfActor})
 }
 
-func (l *leader) serveHost(ctx context.Context, host *state.Host, hello *masterapi.HostHello, before *state.Host, stream *hostStream) error {
-	link := newHostLink(host.ID)
+func (l *leader) serveHost(ctx context.Context, link *hostLink, hello *masterapi.HostHello, before *state.Host, stream *hostStream) error {
 	link.send(&masterapi.HostCommand{Command: &masterapi.HostCommand_Welcome{Welcome: l.welcome(func(s *state.State) string {
-		if h := s.Host(host.ID); h != nil {
+		if h := s.Host(link.id); h != nil {
 			return state.HostWord(h.State)
 		}
 		return ""
 	})}})
 	l.reconcile(link, hello, before)
-	l.attachHost(host.ID, hello.GetConsulNode(), link)
-	defer l.detachHost(host.ID, link)
-	l.log.Info("host linked", "host_id", host.ID, "sessions", len(hello.GetSessions()))
+	if err := l.attachHost(hello, link); err != nil {
+		return err
+	}
+	defer l.detachHost(link.id, link)
+	l.log.Info("host linked", "host_id", link.id, "sessions", len(hello.GetSessions()))
 	ctx, cancel := merge(ctx, l.ctx)
 	defer cancel()
 	err := link.serve(ctx, stream, func(r *masterapi.HostReport) { l.hostReport(link, r) })
-	l.log.Info("host unlinked", "host_id", host.ID, "cause", err)
+	l.log.Info("host unlinked", "host_id", link.id, "cause", err)
 	return err
 }
 
@@ -162,19 +169,40 @@ func (l *leader) welcome(word func(*state.State) string) *masterapi.Welcome {
 	return w
 }
 
-func (l *leader) attachHost(id, node string, link *hostLink) {
+// mayHold refuses an instance of a job that speaks for a host which another instance is now: the hosts of one job share the right to
+// its names. When the other is gone its link is too, and the name is free.
+func (f *fleet) mayHold(link *hostLink) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mayHoldLocked(link)
+}
+
+func (f *fleet) mayHoldLocked(link *hostLink) error {
+	h := f.hosts[link.id]
+	if h == nil || h.link == nil || h.link.instance == link.instance || link.instance == "" || h.link.instance == "" {
+		return nil
+	}
+	return masterapi.Refuse(masterapi.Reason_REASON_PERMISSION_DENIED, "host %s is linked by allocation %s; %s may not take its place", link.id, h.link.instance, link.instance)
+}
+
+func (l *leader) attachHost(hello *masterapi.HostHello, link *hostLink) error {
 	l.fleet.mu.Lock()
 	defer l.fleet.mu.Unlock()
-	h := l.fleet.hostLocked(id)
+	if err := l.fleet.mayHoldLocked(link); err != nil {
+		return err
+	}
+	h := l.fleet.hostLocked(link.id)
 	if h.link != nil {
 		h.link.end(errLinkReplaced)
 	}
 	h.link, h.load = link, nil
-	if node != "" {
+	if node := hello.GetConsulNode(); node != "" {
 		h.node = node
 	}
 	h.health.SetLink(true, l.m.cfg.Now())
+	h.health.Unusable = unusable(hello)
 	l.fleet.wakeLocked()
+	return nil
 }
 
 func (l *leader) detachHost(id string, link *hostLink) {
@@ -234,6 +262,8 @@ func started(s *state.State, session *state.Session) bool {
 
 func (l *leader) hostReport(link *hostLink, r *masterapi.HostReport) {
 	switch report := r.GetReport().(type) {
+	case *masterapi.HostReport_Hello:
+		l.hostChangedItself(link, report.Hello)
 	case *masterapi.HostReport_Load:
 		l.fleet.mu.Lock()
 		if h := l.fleet.hosts[link.id]; h != nil && h.link == link {
@@ -255,6 +285,34 @@ func (l *leader) hostReport(link *hostLink, r *masterapi.HostReport) {
 			l.later(&state.SetHostState{ID: link.id, To: masterapi.HostStateWord_HOST_STATE_ACTIVE, Reason: short(report.State.GetReason()), Actor: state.SelfActor})
 		}
 	}
+}
+
+// hostChangedItself takes a hello on a standing link: what works on the host is another than before.
+func (l *leader) hostChangedItself(link *hostLink, hello *masterapi.HostHello) {
+	host, err := hostOf(hello)
+	if err == nil && host.ID != link.id {
+		err = masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "host hello: host %s cannot become %s", link.id, host.ID)
+	}
+	if err != nil {
+		l.log.Warn("change of a host not taken", "host_id", link.id, "err", err)
+		return
+	}
+	var before *state.Host
+	l.m.read(func(s *state.State) { before = s.Host(host.ID) })
+	if before != nil && !sameHost(before, host) {
+		l.later(&state.PutHost{Host: *host})
+	}
+	l.fleet.mu.Lock()
+	defer l.fleet.mu.Unlock()
+	if h := l.fleet.hosts[link.id]; h != nil && h.link == link {
+		h.health.Unusable = unusable(hello)
+		l.fleet.wakeLocked()
+	}
+}
+
+// unusable reports whether a host says that no session can run on it.
+func unusable(hello *masterapi.HostHello) bool {
+	return hello.GetCapabilities().GetAttributes()[masterapi.AttributeUnusable] != ""
 }
 
 // short cuts text of a machine to what a person reads.

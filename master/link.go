@@ -88,6 +88,8 @@ func (l *link[R, C]) serve(ctx context.Context, stream *connect.BidiStream[R, C]
 type hostLink struct {
 	*link[masterapi.HostReport, masterapi.HostCommand]
 
+	instance string // of the caller's identity; empty: not known
+
 	mu      sync.Mutex // guards the following
 	waiting map[string][]chan prepareAnswer
 }

@@ -350,8 +350,9 @@ func (m *Master) keepRegistered(ctx context.Context) error {
 		}
 		url = scheme + "://" + m.address + "/readyz"
 	}
+	meta := map[string]string{catalog.MetaID: m.cfg.ID, "version": m.cfg.Version}
 	return m.cfg.Catalog.Keep(ctx, catalog.Registration{
 		Name: catalog.ServiceMaster, ID: m.cfg.ID, Address: m.address, CheckURL: url, TLSSkipVerify: m.cfg.Identity != nil,
-		Meta: map[string]string{catalog.MetaID: m.cfg.ID, "version": m.cfg.Version},
+		Meta: func() map[string]string { return meta },
 	})
 }

@@ -148,6 +148,17 @@ func (f configField) set(s string) error {
 	return nil
 }
 
+// changedKeys lists the keys whose values differ between two configurations of one role.
+func changedKeys(before, after any) (keys []string) {
+	old := configFields(before)
+	for i, f := range configFields(after) {
+		if !reflect.DeepEqual(old[i].value.Interface(), f.value.Interface()) {
+			keys = append(keys, f.key)
+		}
+	}
+	return keys
+}
+
 func splitList(s string) []string {
 	var list []string
 	for item := range strings.SplitSeq(s, ",") {

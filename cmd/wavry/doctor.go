@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -135,7 +134,8 @@ func (c *doctorCommand) fingerprint(ctx context.Context, cfg hostConfig, o docto
 	if err != nil {
 		return nil, err
 	}
-	binaries, err := pluginhost.Discover(append(slices.Clone(cfg.PluginDirs), pluginhost.DefaultDirs()...)...)
+	dirs := cfg.pluginDirs()
+	binaries, err := pluginhost.Discover(dirs...)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (c *doctorCommand) fingerprint(ctx context.Context, cfg hostConfig, o docto
 		frames = -1
 	}
 	return fingerprint.Run(ctx, fingerprint.Config{
-		Binaries: binaries, Captures: cfg.Capture, Encoders: cfg.Encode, Frames: frames, FPS: float64(cfg.MaxFPS),
+		Binaries: binaries, Dirs: dirs, Order: cfg.order(), Frames: frames, FPS: float64(cfg.MaxFPS),
 		Joint: o.joint && o.frames > 0, Env: environ, Owner: owner, Version: version, Logger: log,
 	})
 }
@@ -260,6 +260,9 @@ func proof(m fingerprint.Method) string {
 
 func (m *matrix) choice(r *fingerprint.Result) {
 	m.printf("\nCHOICE\n")
+	if err := r.Check(r.Order); err != nil {
+		m.line(fingerprint.Warn, "order", err.Error(), "correct the order; what it names and is not there is passed over")
+	}
 	for _, role := range []struct {
 		name string
 		list []fingerprint.Choice

@@ -7,13 +7,17 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/cli"
 
 	"github.com/wavry/fleet/hostruntime"
+	"github.com/wavry/fleet/hostruntime/fingerprint"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
 
@@ -70,6 +74,22 @@ func defaultHostConfig() hostConfig {
 		Pool: "default", Region: "default", StateDir: defaultStateDir(), BindAddr: "127.0.0.1:0", Slots: 1,
 		MaxKbps: 20_000, MaxFPS: 60, KeepaliveFPS: 1, Grace: "30s", HTTPAddr: "127.0.0.1:0", DrainTimeout: "60s",
 	}
+}
+
+// order is the configuration's order of plugins.
+func (c *hostConfig) order() fingerprint.Order {
+	return fingerprint.Order{Captures: c.Capture, Encoders: c.Encode}
+}
+
+// pluginDirs is where plugins are looked for.
+func (c *hostConfig) pluginDirs() []string {
+	dirs := slices.Clone(c.PluginDirs)
+	for _, d := range pluginhost.DefaultDirs() {
+		if !slices.Contains(dirs, d) {
+			dirs = append(dirs, d)
+		}
+	}
+	return dirs
 }
 
 // defaultStateDir is where state lives for a person; jobs set their own.
@@ -170,26 +190,36 @@ Usage: wavry host [options]
 
   Captures and encodes the desktop of this session (WAYLAND_DISPLAY, XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS) for the fleet's
   masters, which it finds at -master-addrs or in Consul. With -standalone it needs no fleet: it serves the web page itself and prints
-  a sign-in link. SIGTERM drains: no new sessions, viewers are told, and after drain_timeout the host leaves.
+  a sign-in link. SIGTERM drains: no new sessions, viewers are told, and after drain_timeout the host leaves. SIGHUP reads the
+  configuration again and applies capture and encode to new sessions; what else changed needs a restart, and the log says so.
 `) + "\n\n" + optionHelp("host", new(defaultHostConfig()),
 		[2]string{"standalone", "serve the page and grant sessions without a control plane"}, checkConfigHelp)
 }
 
 func (c *hostCommand) Run(args []string) int { return c.env.report("host", c.run(args)) }
 
-func (c *hostCommand) run(args []string) error {
-	cfg := defaultHostConfig()
+// hostMode is what the command does with its configuration.
+type hostMode struct{ alone, check bool }
+
+// parse reads the configuration and checks it.
+func (c *hostCommand) parse(args []string) (cfg hostConfig, mode hostMode, err error) {
+	cfg = defaultHostConfig()
 	flags := flag.NewFlagSet("host", flag.ContinueOnError)
 	flags.SetOutput(c.env.stderr)
-	alone := flags.Bool("standalone", false, "serve the page and grant sessions without a control plane")
-	check := flags.Bool("check-config", false, "check and print the configuration, then exit")
-	if err := loadConfig("host", &cfg, flags, args); err != nil {
+	flags.BoolVar(&mode.alone, "standalone", false, "serve the page and grant sessions without a control plane")
+	flags.BoolVar(&mode.check, "check-config", false, "check and print the configuration, then exit")
+	if err = loadConfig("host", &cfg, flags, args); err == nil {
+		_, err = cfg.settings()
+	}
+	return cfg, mode, err
+}
+
+func (c *hostCommand) run(args []string) error {
+	cfg, mode, err := c.parse(args)
+	if err != nil {
 		return err
 	}
-	if _, err := cfg.settings(); err != nil {
-		return err
-	}
-	if *check {
+	if mode.check {
 		printConfig(c.env, &cfg)
 		return nil
 	}
@@ -207,7 +237,7 @@ func (c *hostCommand) run(args []string) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	if *alone {
+	if mode.alone {
 		role, err := newStandalone(cfg, log, environ, owner)
 		if err != nil {
 			return err
@@ -218,7 +248,24 @@ func (c *hostCommand) run(args []string) error {
 	if err != nil {
 		return err
 	}
+	defer onHangup(func() {
+		cfg, _, err := c.parse(args)
+		role.reload(cfg, err)
+	})()
 	return role.Run(ctx)
+}
+
+// onHangup calls f at each SIGHUP until the result is called.
+func onHangup(f func()) (stop func()) {
+	hangups, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() { // ends when hangups is closed
+		defer close(done)
+		for range hangups {
+			f()
+		}
+	}()
+	return func() { signal.Stop(hangups); close(hangups); <-done }
 }
 
 // serveStandalone runs the role and prints the sign-in link when the page is up.

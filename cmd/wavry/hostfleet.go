@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +23,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/nomadmeta"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 	"github.com/wavry/fleet/hostruntime/session"
+	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/consul"
 	"github.com/wavry/fleet/master/identity"
@@ -30,7 +31,7 @@ import (
 	"github.com/wavry/fleet/master/masterclient"
 )
 
-// fleetHost is a host of a fleet: it fingerprints its node, then offers it to the master and to Consul.
+// fleetHost is a host of a fleet: it keeps the fingerprint of its node, and offers what works to the master, to Consul and to Nomad.
 type fleetHost struct {
 	cfg      hostConfig
 	settings hostSettings
@@ -39,11 +40,14 @@ type fleetHost struct {
 	link     *masterlink.Link
 	catalog  catalog.Catalog // nil: not registered
 	registry *prometheus.Registry
-	probe    func(context.Context) (*fingerprint.Result, error)
+	keeper   *fingerprint.Keeper
 	node     *nomadmeta.Node // nil: nothing is published in Nomad
 
-	result   atomic.Pointer[fingerprint.Result] // nil until the node is fingerprinted
+	tried    chan struct{} // closed when the node is fingerprinted
+	usable   chan struct{} // closed when a session could run for the first time
 	draining atomic.Bool
+
+	triedOnce, usableOnce sync.Once
 }
 
 func newFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) (*fleetHost, error) {
@@ -75,7 +79,9 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 	if err != nil {
 		return nil, err
 	}
-	f := &fleetHost{cfg: cfg, settings: settings, log: log, catalog: cat, registry: prometheus.NewRegistry()}
+	f := &fleetHost{
+		cfg: cfg, settings: settings, log: log, catalog: cat, registry: prometheus.NewRegistry(), tried: make(chan struct{}), usable: make(chan struct{}),
+	}
 	f.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	hostCfg, err := hostRuntimeConfig(cfg, settings, log, f.registry)
 	if err != nil {
@@ -93,12 +99,16 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		return nil, err
 	}
 	newSource := sources(cfg, log, environ, owner, f.registry)
-	hostCfg.Verify, hostCfg.Observer, hostCfg.Control, hostCfg.Relayed = f.link.Verify, f.link, f.link.Control, f.link.Relayed
+	hostCfg.Verify, hostCfg.Observer, hostCfg.Control, hostCfg.Relayed = f.link.Verify, doubter{f.link, f}, f.link.Control, f.link.Relayed
 	hostCfg.NewSource = func(sessionID string) (session.Source, error) {
-		r := f.result.Load()
+		r := f.keeper.Result()
 		if r == nil {
 			return nil, errors.New("the node is still being fingerprinted")
 		}
+		if why := r.Unusable(); why != "" {
+			return nil, errors.New(why)
+		}
+		f.keeper.Yield()
 		return newSource(sessionID, plugins{captures: r.CaptureCandidates(), encoders: r.EncoderCandidates()})
 	}
 	if f.host, err = hostruntime.New(hostCfg); err != nil {
@@ -110,28 +120,17 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 			return nil, err
 		}
 	}
-	f.probe = func(ctx context.Context) (*fingerprint.Result, error) {
-		return takeFingerprint(ctx, cfg, log, environ, owner)
-	}
+	f.keeper = fingerprint.NewKeeper(fingerprint.Config{
+		Dirs: cfg.pluginDirs(), Order: cfg.order(), Frames: probeFrames, FPS: float64(cfg.MaxFPS), Env: environ, Owner: owner, Version: version, Logger: log,
+	}, func() bool { return len(f.host.Sessions()) > 0 }, f.found)
 	return f, nil
 }
 
-func takeFingerprint(ctx context.Context, cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) (*fingerprint.Result, error) {
-	binaries, err := pluginhost.Discover(append(slices.Clone(cfg.PluginDirs), pluginhost.DefaultDirs()...)...)
-	if err != nil {
-		return nil, err
-	}
-	return fingerprint.Run(ctx, fingerprint.Config{
-		Binaries: binaries, Captures: cfg.Capture, Encoders: cfg.Encode, Frames: probeFrames, FPS: float64(cfg.MaxFPS),
-		Env: environ, Owner: owner, Version: version, Logger: log,
-	})
-}
-
 const (
-	// probeFrames of each trial at the start: enough to tell a picture from a still one, in a fraction of a second.
+	// probeFrames of each trial: enough to tell a picture from a still one, in a fraction of a second.
 	probeFrames = 10
-	// probeRetry is how soon a node on which nothing works is looked at again: its desktop may still be starting.
-	probeRetry = 5 * time.Second
+	// preferenceWait is how long the first trial waits for the order that the node's agent has; without, the configuration's holds.
+	preferenceWait = 5 * time.Second
 )
 
 // Run serves until ctx ends, then drains: no new sessions, the running ones may go on for drain_timeout. The order of the end: out
@@ -149,14 +148,13 @@ func (f *fleetHost) Run(ctx context.Context) error {
 	g.Go(func() error { defer stop(); return f.serveOps(hostCtx) })
 	g.Go(func() error { defer stop(); defer stopLink(); return f.host.Run(hostCtx) })
 	g.Go(func() error { f.node.Run(ctx); return nil })
+	g.Go(func() error { f.keepFingerprint(ctx); return nil })
+	g.Go(func() error { return f.keepRegistered(ctx) })
 	g.Go(func() error {
-		if err := f.waitUsable(ctx); err != nil {
-			return nil // ctx ended before the node was of any use
+		if !opened(ctx, f.tried) {
+			return nil
 		}
-		keep := make(chan error, 1)
-		go func() { keep <- f.keepRegistered(ctx) }() // waited for below
-		err := f.link.Run(linkCtx)
-		return errors.Join(err, <-keep)
+		return f.link.Run(linkCtx) // a host on which nothing works says so
 	})
 	<-ctx.Done()
 	f.drain(hostCtx)
@@ -165,28 +163,72 @@ func (f *fleetHost) Run(ctx context.Context) error {
 	return err
 }
 
-// waitUsable fingerprints the node until a session can run on it.
-func (f *fleetHost) waitUsable(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
+// opened waits for c, and reports false when ctx ended before.
+func opened(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// keepFingerprint fingerprints the node again and again, by the order of its metadata when it has one.
+func (f *fleetHost) keepFingerprint(ctx context.Context) {
+	if f.node != nil {
+		var told sync.Once
+		first := make(chan struct{})
+		followed := make(chan struct{})
+		go func() { // waited for below
+			defer close(followed)
+			f.node.Follow(ctx, func(p nomadmeta.Preference) {
+				f.keeper.Prefer(fingerprint.Order{Captures: splitList(p.Capture), Encoders: splitList(p.Encode)})
+				told.Do(func() { close(first) })
+			})
+		}()
+		defer func() { <-followed }()
+		wait, stop := context.WithTimeout(ctx, preferenceWait)
+		opened(wait, first)
+		stop()
+	}
+	f.keeper.Run(ctx)
+}
+
+// found tells Nomad what works on the node now; Consul and the master ask.
+func (f *fleetHost) found(r *fingerprint.Result) {
+	f.node.Set(nodeMeta(f.cfg, r))
+	f.triedOnce.Do(func() { close(f.tried) })
+	if r.Usable() {
+		f.usableOnce.Do(func() { close(f.usable) })
+	}
+}
+
+// reload takes over what may change while sessions run, of a configuration that was read again.
+func (f *fleetHost) reload(cfg hostConfig, err error) {
+	if err != nil {
+		f.log.Warn("configuration not read again; the old one holds", "err", err)
+		return
+	}
+	for _, key := range changedKeys(&f.cfg, &cfg) {
+		if key != "capture" && key != "encode" {
+			f.log.Warn("configuration changed; restart the host to apply it", "key", key)
 		}
-		r, err := f.probe(ctx)
-		if err != nil {
-			return err
-		}
-		f.result.Store(r)
-		f.node.Set(nodeMeta(f.cfg, r))
-		if r.Usable() {
-			f.log.Info("node fingerprinted", "capture", r.Captures[0].Plugin, "encoder", r.Encoders[0].Plugin, "took", time.Since(r.Time).String())
-			return nil
-		}
-		f.log.Warn("no session can run on this node; wavry host doctor says why", "cause", unusable(r))
-		timer.Reset(probeRetry)
+	}
+	f.log.Info("configuration read again", "capture", cfg.Capture, "encode", cfg.Encode)
+	f.keeper.Configure(cfg.order())
+}
+
+// doubter lets the node be looked at again when a session found nothing that works.
+type doubter struct {
+	session.Observer
+	host *fleetHost
+}
+
+// SessionEnded implements session.Observer.
+func (d doubter) SessionEnded(id string, why *session.EndedError) {
+	d.Observer.SessionEnded(id, why)
+	if why.Code == streamwire.CodeHost {
+		d.host.keeper.Doubt()
 	}
 }
 
@@ -197,28 +239,16 @@ func nodeMeta(cfg hostConfig, r *fingerprint.Result) map[string]string {
 		nomadmeta.Capture: meta["capture"], nomadmeta.Encoder: meta["encoder"], nomadmeta.Codecs: meta["codecs"],
 		nomadmeta.Slots: fmt.Sprint(cfg.Slots), nomadmeta.Version: version, nomadmeta.Usable: fmt.Sprint(r.Usable()),
 	}
-	if !r.Usable() {
-		published[nomadmeta.Reason] = unusable(r)
+	for key, why := range map[string]string{nomadmeta.Reason: r.Unusable(), nomadmeta.Refused: r.Refused} {
+		if why != "" {
+			published[key] = why
+		}
 	}
 	return published
 }
 
-// unusable is the first reason of each kind of plugin that does not work.
-func unusable(r *fingerprint.Result) string {
-	var reasons []error
-	for _, p := range r.Plugins {
-		if p.Verdict == fingerprint.Fail {
-			reasons = append(reasons, fmt.Errorf("%s: %s", p.Name, p.Reason))
-		}
-	}
-	if len(reasons) == 0 {
-		return "no plugin is installed"
-	}
-	return errors.Join(reasons...).Error()
-}
-
 func (f *fleetHost) capabilities() *masterapi.HostCapabilities {
-	r := f.result.Load()
+	r := f.keeper.Result()
 	if r == nil {
 		return nil
 	}
@@ -229,14 +259,14 @@ func (f *fleetHost) capabilities() *masterapi.HostCapabilities {
 }
 
 func (f *fleetHost) ready() error {
-	r := f.result.Load()
+	r := f.keeper.Result()
 	switch {
 	case f.draining.Load():
 		return hostruntime.ErrDraining
 	case r == nil:
 		return errors.New("the node is still being fingerprinted")
 	case !r.Usable():
-		return errors.New(unusable(r))
+		return errors.New(r.Unusable())
 	case !f.link.Linked():
 		return errors.New("the master does not know this host yet")
 	}
@@ -258,22 +288,28 @@ func (f *fleetHost) serveOps(ctx context.Context) error {
 }
 
 func (f *fleetHost) fingerprint() any {
-	if r := f.result.Load(); r != nil {
+	if r := f.keeper.Result(); r != nil {
 		return r
 	}
 	return nil
 }
 
+// keepRegistered offers this host in the catalog from the moment when a session can run on it; later its check says whether one can.
 func (f *fleetHost) keepRegistered(ctx context.Context) error {
-	if f.catalog == nil {
+	if f.catalog == nil || !opened(ctx, f.host.Ready()) || !opened(ctx, f.usable) {
 		return nil
 	}
-	meta := f.result.Load().Meta()
+	return f.catalog.Keep(ctx, catalog.Registration{
+		Name: catalog.ServiceHost, ID: catalog.ServiceHost + "-" + f.cfg.ID, Address: f.host.Addresses()[0].String(), Meta: f.serviceMeta, CheckURL: f.checkURL(),
+	})
+}
+
+// serviceMeta is what Consul tells of this host.
+func (f *fleetHost) serviceMeta() map[string]string {
+	meta := f.keeper.Result().Meta()
 	meta[catalog.MetaID], meta["pool"], meta["region"], meta["version"] = f.cfg.ID, f.cfg.Pool, f.cfg.Region, version
 	meta["slots"] = fmt.Sprint(f.cfg.Slots)
-	return f.catalog.Keep(ctx, catalog.Registration{
-		Name: catalog.ServiceHost, ID: catalog.ServiceHost + "-" + f.cfg.ID, Address: f.host.Addresses()[0].String(), Meta: meta, CheckURL: f.checkURL(),
-	})
+	return meta
 }
 
 // checkURL is where the Consul agent of this node asks whether the host is ready.

@@ -20,7 +20,7 @@ func hostOperatorCommands(env *environment) map[string]cli.CommandFactory {
 	}
 	pool := func(f *flag.FlagSet) {
 		f.String("pool", "", "only this pool")
-		f.Bool("why", false, "also the Nomad nodes that took themselves out, with reasons (asks NOMAD_ADDR)")
+		f.Bool("why", false, "also the Nomad nodes that took themselves out or refuse their order of plugins, with reasons (asks NOMAD_ADDR)")
 	}
 	return masterTools(env,
 		&masterTool{name: "host list", synopsis: "List the hosts", flags: pool, run: listHosts},
@@ -41,27 +41,32 @@ func listHosts(c *toolCall) error {
 	for _, m := range r.GetHosts() {
 		rows = append(rows, []string{
 			m.GetHostId(), m.GetPool(), dash(m.GetRegion()), state.HostWord(m.GetState()), healthText(m.GetHealth()), fmt.Sprintf("%d/%d", m.GetSlotsUsed(), m.GetSlots()),
-			dash(m.GetCapabilities().GetCompositor()), dash(m.GetCapabilities().GetEncoderPlugin()), ago(m.GetSince()), dash(m.GetReason()),
+			dash(m.GetCapabilities().GetCompositor()), dash(m.GetCapabilities().GetEncoderPlugin()), ago(m.GetSince()), dash(m.Why()),
 		})
 	}
 	if err := c.show(r, "HOST\tPOOL\tREGION\tSTATE\tHEALTH\tSLOTS\tCOMPOSITOR\tENCODER\tSINCE\tREASON", rows); err != nil || c.json || !c.isSet("why") {
 		return err
 	}
-	return showUnusable(c)
+	return showTroubles(c)
 }
 
-// showUnusable lists the nodes whose host never came to the master because nothing works there.
-func showUnusable(c *toolCall) error {
-	nodes, err := nomadmeta.ListUnusable(c.ctx, nomadmeta.Config{})
+// showTroubles lists what Nomad's nodes say themselves, also when no master heard it.
+func showTroubles(c *toolCall) error {
+	nodes, err := nomadmeta.ListTroubles(c.ctx, nomadmeta.Config{})
 	if err != nil {
 		return fmt.Errorf("-why: %w", err)
 	}
+	var text strings.Builder
 	for _, n := range nodes {
-		if _, err := fmt.Fprintf(c.env.stdout, "\nNode %s takes no sessions: %s\n", n.Node, n.Reason); err != nil {
-			return err
+		if n.Unusable {
+			fmt.Fprintf(&text, "\nNode %s takes no sessions: %s\n", n.Node, n.Reason)
+		}
+		if n.Refused != "" {
+			fmt.Fprintf(&text, "\nNode %s keeps its last good order of plugins: %s\n", n.Node, n.Refused)
 		}
 	}
-	return nil
+	_, err = fmt.Fprint(c.env.stdout, text.String())
+	return err
 }
 
 func showHost(c *toolCall) error {
@@ -70,12 +75,19 @@ func showHost(c *toolCall) error {
 		return err
 	}
 	caps := m.GetCapabilities()
+	said := caps.GetAttributes()
 	rows := [][]string{
 		{"Host", m.GetHostId()}, {"Pool", m.GetPool()}, {"Region", dash(m.GetRegion())}, {"Version", dash(m.GetVersion())},
 		{"State", state.HostWord(m.GetState()) + " " + ago(m.GetSince()) + " by " + dash(m.GetActor()) + ": " + dash(m.GetReason())},
 		{"Health", healthText(m.GetHealth())}, {"Slots", fmt.Sprintf("%d of %d used", m.GetSlotsUsed(), m.GetSlots())},
 		{"Direct addresses", dash(strings.Join(m.GetDirectAddresses(), " "))}, {"Compositor", dash(caps.GetCompositor())},
 		{"Capture", dash(caps.GetCapturePlugin())}, {"Encoder", dash(caps.GetEncoderPlugin())}, {"Codecs", dash(strings.Join(caps.GetCodecs(), " "))}, {"GPU", dash(caps.GetGpu())},
+	}
+	if why := said[masterapi.AttributeUnusable]; why != "" {
+		rows = append(rows, []string{"Takes nobody", why})
+	}
+	if why := said[masterapi.AttributeRefused]; why != "" {
+		rows = append(rows, []string{"Order refused", why})
 	}
 	return c.show(m, "", append(rows, historyRows(m.GetHistory())...))
 }

@@ -22,7 +22,7 @@ type plugins struct {
 
 // findPlugins turns the operator's preference into candidates that exist on disk.
 func findPlugins(cfg hostConfig) (plugins, error) {
-	binaries, err := pluginhost.Discover(append(slices.Clone(cfg.PluginDirs), pluginhost.DefaultDirs()...)...)
+	binaries, err := pluginhost.Discover(cfg.pluginDirs()...)
 	if err != nil {
 		return plugins{}, err
 	}

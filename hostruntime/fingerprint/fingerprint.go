@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -19,9 +20,12 @@ import (
 type Config struct {
 	// Binaries are the plugins, as pluginhost.Discover lists them.
 	Binaries []pluginhost.Binary
-	// Captures and Encoders are the operator's order, each PLUGIN or PLUGIN/METHOD; empty: every plugin found, hardware first, the
-	// test pattern never. Plugins not named are looked at but not chosen.
-	Captures, Encoders []string
+	// Dirs is where they were looked for; a reason names them.
+	Dirs []string
+	// Order is the operator's. Plugins not named are looked at but not chosen.
+	Order
+	// Beside is the last result when sessions run beside this one; nil: nothing runs. See try.
+	Beside *Result
 	// Frames of each functional trial; 0: defaultFrames, negative: only look.
 	Frames int
 	// Width, Height and FPS of an encoder's trial; 0: 1280x720 at 60.
@@ -73,19 +77,44 @@ func (c *Config) launch(ctx context.Context, b pluginhost.Binary) (pipeline.Proc
 // latency. What does not work is in the Result; the error is ctx's.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
 	cfg.setDefaults()
-	r := &Result{Time: time.Now().UTC(), Version: cfg.Version, Versions: map[string]string{}}
-	newNode(cfg.Env, cfg.Owner).check(ctx, r)
+	r := &Result{Time: time.Now().UTC(), Version: cfg.Version, Versions: map[string]string{}, Dirs: cfg.Dirs}
+	if cfg.Beside == nil {
+		newNode(cfg.Env, cfg.Owner).check(ctx, r)
+	} else {
+		r.Checks, r.Versions = cfg.Beside.Checks, maps.Clone(cfg.Beside.Versions)
+	}
 	for _, b := range cfg.Binaries {
-		p := cfg.probe(ctx, b)
+		p := cfg.try(ctx, b)
 		r.Plugins = append(r.Plugins, p)
 		r.addVersions(p)
 	}
-	r.Captures = choose(r.Plugins, pluginhost.RoleCapture, cfg.Captures)
-	r.Encoders = choose(r.Plugins, pluginhost.RoleEncode, cfg.Encoders)
+	r.Choose(cfg.Order)
 	if cfg.Joint && len(r.Captures) > 0 && len(r.Encoders) > 0 {
 		r.Joint = cfg.joint(ctx, r)
 	}
 	return r, ctx.Err()
+}
+
+// try tries one plugin. Beside running sessions nothing that was proven is tried again: a trial takes processor time and perhaps the
+// last encoder of a GPU, and would fail for that reason alone. A capture plugin is not tried at all: some let in one client only,
+// and some ask the person at the desktop.
+func (c *Config) try(ctx context.Context, b pluginhost.Binary) Plugin {
+	mark := markOf(b.Path)
+	if c.Beside != nil {
+		old := c.Beside.plugin(b.Role, b.Name)
+		switch {
+		case old != nil && old.mark == mark && (old.Verdict == OK || b.Role == pluginhost.RoleCapture):
+			return *old
+		case b.Role == pluginhost.RoleCapture:
+			return Plugin{
+				Name: b.Name, Role: b.Role, Path: b.Path, Verdict: Fail, mark: mark,
+				Reason: "its file is new, and a session has the desktop", Remedy: "it is tried when the session is over",
+			}
+		}
+	}
+	p := c.probe(ctx, b)
+	p.mark = mark
+	return p
 }
 
 // probe runs one plugin's functional probe.

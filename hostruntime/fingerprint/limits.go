@@ -15,6 +15,9 @@ const (
 	busTimeout = 3 * time.Second
 	// waylandTimeout bounds the list of globals, a round trip to the compositor.
 	waylandTimeout = 2 * time.Second
+	// lookEvery is how soon changed plugin files are seen, and how soon a node on which nothing works is tried again: its desktop may
+	// still be starting, or somebody may have put back what was missing.
+	lookEvery = 5 * time.Second
 	// maxGlobals bounds what a compositor may announce; real ones have 30 to 60.
 	maxGlobals = 1000
 	// wantedSocketBuffer is what QUIC wants for receiving and sending at high rates (quic-go's own figure of 7 MiB).

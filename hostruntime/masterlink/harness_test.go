@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,8 @@ type fakeHost struct {
 	socket *net.UDPConn
 	ready  chan struct{}
 	slots  int
+
+	capabilities atomic.Pointer[masterapi.HostCapabilities]
 
 	mu        sync.Mutex              // guards the following
 	claims    map[string]lease.Claims // by lease, as prepared
@@ -165,11 +168,13 @@ func newLink(t *testing.T, client *masterclient.Client, now func() time.Time) (*
 	if err != nil {
 		t.Fatal(err)
 	}
-	link, err := New(Config{Client: client, Verifier: verifier, ID: "h1", Region: "eu", Identity: identity, Slots: 5, Now: now})
+	h := newFakeHost(t)
+	link, err := New(Config{
+		Client: client, Verifier: verifier, ID: "h1", Region: "eu", Identity: identity, Slots: 5, Now: now, Capabilities: h.capabilities.Load,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newFakeHost(t)
 	h.link = link
 	link.Bind(h)
 	done := make(chan struct{})

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/wavry/fleet/hostruntime"
@@ -48,7 +49,7 @@ type Config struct {
 	ID, Pool, Region, Version string
 	Identity                  ed25519.PrivateKey
 	Slots                     int
-	// Capabilities is asked at every connect.
+	// Capabilities is asked at every connect and every second; a change is told.
 	Capabilities func() *masterapi.HostCapabilities
 	// ConsulNode is the name of the Consul node this host runs on; may be empty.
 	ConsulNode string
@@ -74,6 +75,7 @@ type Link struct {
 	leases   map[string]*held
 	draining string // why this host drains itself; empty: it does not
 	drained  bool   // the master told it to take no sessions
+	said     *masterapi.HostCapabilities
 }
 
 // held is a lease that this host serves.
@@ -179,6 +181,7 @@ func (l *Link) hello() *masterapi.HostHello {
 		Identity: l.cfg.Identity.Public().(ed25519.PublicKey), Slots: uint32(l.cfg.Slots), Capabilities: l.cfg.Capabilities(),
 		ConsulNode: l.cfg.ConsulNode, Draining: l.draining != "",
 	}
+	l.said = hello.Capabilities
 	for _, a := range l.host.Addresses() {
 		hello.DirectAddresses = append(hello.DirectAddresses, a.String())
 	}
@@ -186,6 +189,23 @@ func (l *Link) hello() *masterapi.HostHello {
 		hello.Sessions = append(hello.Sessions, s)
 	}
 	return hello
+}
+
+// sayChanges tells the master when something else works on this host than it said last.
+func (l *Link) sayChanges() {
+	now := l.cfg.Capabilities()
+	l.mu.Lock()
+	same := proto.Equal(l.said, now)
+	l.mu.Unlock()
+	if same {
+		return
+	}
+	hello := &masterapi.HostReport{Report: &masterapi.HostReport_Hello{Hello: l.hello()}}
+	if err := l.link.Send(hello); err != nil {
+		l.mu.Lock()
+		l.said = nil // again in a second
+		l.mu.Unlock()
+	}
 }
 
 // report sends what the master would like to know. What is lost while the link is down comes with the next hello.
@@ -486,6 +506,7 @@ func (l *Link) housekeeping(ctx context.Context) {
 			return
 		case <-ticker.C:
 			l.renewDue()
+			l.sayChanges()
 			l.report(&masterapi.HostReport{Report: &masterapi.HostReport_Load{Load: l.load()}})
 		}
 	}

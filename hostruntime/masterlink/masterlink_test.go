@@ -228,6 +228,23 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// The master hears when something else works on the host, over the link that stands.
+func TestSayChanges(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, lease.Lifetime)
+	op := f.client("operator")
+	for _, encoder := range []string{"encode-a/m", "encode-b/m"} {
+		f.host.capabilities.Store(&masterapi.HostCapabilities{EncoderPlugin: encoder})
+		f.until("the master knows "+encoder, func() bool {
+			h, err := op.Fleet().GetHost(t.Context(), &masterapi.GetHostRequest{HostId: "h1"})
+			return err == nil && h.GetCapabilities().GetEncoderPlugin() == encoder
+		})
+	}
+	if !f.link.Linked() {
+		t.Error("the link did not stand")
+	}
+}
+
 // prepareOf is a command of a master that is not there.
 func prepareOf(leaseID, sessionID, viewer string, expiry time.Time) *masterapi.Prepare {
 	return &masterapi.Prepare{LeaseId: leaseID, SessionId: sessionID, ViewerId: viewer, Expiry: timestamppb.New(expiry)}

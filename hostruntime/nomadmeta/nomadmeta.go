@@ -1,5 +1,6 @@
-// Package nomadmeta publishes what works on a node as Nomad's dynamic node metadata, so that jobs can be placed by it. It talks to
-// the agent of this node only. Nomad's scheduler sees a change after some seconds (5 to 11, measured) and keeps it over restarts of
+// Package nomadmeta publishes what works on a node as Nomad's dynamic node metadata, so that jobs can be placed by it, and follows the
+// order of plugins that operators set there. It talks to the agent of this node only: what `nomad node meta apply` sets is there at
+// once, also while Nomad's servers are away, and needs no blocking query. Nomad's scheduler sees a change after some seconds (5 to 11, measured) and keeps it over restarts of
 // the agent; running allocations do not move because of it.
 package nomadmeta
 
@@ -21,18 +22,27 @@ const (
 	Codecs  = "wavry.codecs"  // with commas
 	Slots   = "wavry.slots"
 	Version = "wavry.version"
-	Usable  = "wavry.usable" // true or false
-	Reason  = "wavry.reason" // why not; absent on a usable node
+	Usable  = "wavry.usable"  // true or false
+	Reason  = "wavry.reason"  // why not; absent on a usable node
+	Refused = "wavry.refused" // why the order that the operator set is not followed; absent when it is
+)
+
+// Keys by which operators set the order of plugins, with commas.
+const (
+	WantCapture = "wavry_capture"
+	WantEncode  = "wavry_encode"
 )
 
 // keys lists every key, so that one which no longer holds is removed.
-var keys = []string{Capture, Encoder, Codecs, Slots, Version, Usable, Reason}
+var keys = []string{Capture, Encoder, Codecs, Slots, Version, Usable, Reason, Refused}
 
 const (
 	// retryEvery is how soon a refused or lost publication is tried again; the agent may be restarting.
 	retryEvery = 5 * time.Second
 	// callTimeout bounds one call to the agent on this machine.
 	callTimeout = 5 * time.Second
+	// followEvery is how often the node's own agent is asked for the operator's order: an answer from its memory.
+	followEvery = 2 * time.Second
 )
 
 // Config says which agent is told. Nomad's own environment (NOMAD_ADDR, NOMAD_TOKEN, ...) holds for what is empty.

@@ -38,7 +38,8 @@ type Registration struct {
 	Name    string
 	ID      string
 	Address string // host:port
-	Meta    map[string]string
+	// Meta is asked again and again; a change is registered without a new health check.
+	Meta func() map[string]string
 	// CheckURL is asked by the catalog every second; TLSSkipVerify says that its certificate need not be known to the catalog's agent.
 	CheckURL      string
 	TLSSkipVerify bool

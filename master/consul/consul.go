@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -183,6 +184,7 @@ func (c *Catalog) Keep(ctx context.Context, r catalog.Registration) error {
 	}
 	known := false
 	for {
+		registration.Meta = r.Meta()
 		is, err := c.keepOnce(ctx, registration)
 		if ctx.Err() == nil && is != known {
 			c.log.Info("consul registration", "service", r.Name, "registered", is, "err", err)
@@ -207,19 +209,26 @@ func (c *Catalog) registration(r catalog.Registration) (*api.AgentServiceRegistr
 	if c.cfg.DeregisterAfter > 0 {
 		check.DeregisterCriticalServiceAfter = c.cfg.DeregisterAfter.String()
 	}
-	return &api.AgentServiceRegistration{ID: r.Name + "-" + r.ID, Name: r.Name, Address: host, Port: port, Meta: r.Meta, Check: check}, nil
+	return &api.AgentServiceRegistration{ID: r.Name + "-" + r.ID, Name: r.Name, Address: host, Port: port, Check: check}, nil
 }
 
-// keepOnce registers when the agent does not know the service; registering again would reset its check.
+// keepOnce registers when the agent does not know the service, or knows it with other metadata. Registering again would reset the
+// check to critical until it has run, so it begins with what it says now.
 func (c *Catalog) keepOnce(ctx context.Context, r *api.AgentServiceRegistration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, _, err := c.client.Agent().Service(r.ID, (&api.QueryOptions{}).WithContext(ctx))
-	if err == nil {
-		return true, nil
-	}
+	known, _, err := c.client.Agent().Service(r.ID, (&api.QueryOptions{}).WithContext(ctx))
 	var status api.StatusError
-	if !errors.As(err, &status) || status.Code != http.StatusNotFound {
+	switch {
+	case err == nil && maps.Equal(known.Meta, r.Meta):
+		return true, nil
+	case err == nil:
+		if r.Check.Status, _, err = c.client.Agent().AgentHealthServiceByIDOpts(r.ID, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
+			return true, err
+		}
+	case errors.As(err, &status) && status.Code == http.StatusNotFound:
+		r.Check.Status = ""
+	default:
 		return false, err
 	}
 	if err := c.client.Agent().ServiceRegisterOpts(r, api.ServiceRegisterOpts{}.WithContext(ctx)); err != nil {

@@ -32,6 +32,8 @@ type Machine struct {
 	Absent  time.Time // since when the catalog does not list it; zero: listed
 	Linked  bool
 	Changed time.Time // last change of Linked
+	// Unusable is the machine's own word over its link that it can serve nobody; it counts while the link stands.
+	Unusable bool
 }
 
 // Listed notes what the catalog says at now.
@@ -58,6 +60,9 @@ func (m *Machine) SetLink(up bool, now time.Time) {
 
 // Status is the one answer and where it comes from.
 func (m *Machine) Status(now time.Time) (s Status, source string) {
+	if m.Linked && m.Unusable {
+		return Critical, "link"
+	}
 	if m.Consul == "" || m.Consul == Unknown {
 		if m.Linked {
 			return Passing, "link"

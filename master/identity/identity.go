@@ -36,6 +36,8 @@ func Roles() []Role { return []Role{RoleMaster, RoleGateway, RoleRelay, RoleHost
 type Identity struct {
 	Role Role
 	Name string
+	// Instance is which one of those that share the name this is, as its issuer says: an allocation of a job. Empty: the issuer does not say.
+	Instance string
 }
 
 func (i Identity) String() string { return string(i.Role) + "/" + i.Name }

@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 
 // TestTokensAndForwarding proves the order of a chain, that a bad token is not passed over, and that only servers act for others.
 func TestTokensAndForwarding(t *testing.T) {
-	tokens := Tokens{"m": {RoleMaster, "m1"}, "g": {RoleGateway, "g1"}}
+	tokens := Tokens{"m": {Role: RoleMaster, Name: "m1"}, "g": {Role: RoleGateway, Name: "g1"}}
 	auth := Forwarded{Inner: Chain{Certificate{}, tokens}}
 	for name, c := range map[string]struct {
 		token, behalf, want string
@@ -64,7 +64,7 @@ func TestMutualTLS(t *testing.T) {
 	_, foreignCA := mustAuthority(t, now)
 	write(t, ca, dir, "ca")
 	write(t, foreignCA, dir, "foreign")
-	for _, id := range []Identity{{RoleMaster, "m1"}, {RoleRelay, "r1"}} {
+	for _, id := range []Identity{{Role: RoleMaster, Name: "m1"}, {Role: RoleRelay, Name: "r1"}} {
 		pair, err := authority.Issue(id, []string{"127.0.0.1", "localhost"}, now, time.Hour)
 		if err != nil {
 			t.Fatal(err)

@@ -27,7 +27,7 @@ func (f *Fleet) nomadCLI(ctx context.Context, args ...string) (string, error) {
 func (f *Fleet) jobArgs(file string, vars []string) []string {
 	var args []string
 	if file != "postgres" && file != "prometheus" {
-		vars = append(vars, "bin_dir="+filepath.Join(f.dir, "bin"))
+		vars = append([]string{"bin_dir=" + filepath.Join(f.dir, "bin")}, vars...) // the later of two holds
 	}
 	for _, v := range vars {
 		args = append(args, "-var", v)

@@ -107,6 +107,8 @@ type claims struct {
 	Namespace string `json:"nomad_namespace"`
 	Job       string `json:"nomad_job_id"`
 	Task      string `json:"nomad_task"`
+	// Allocation tells the instances of a job from each other.
+	Allocation string `json:"nomad_allocation_id"`
 }
 
 // Authenticate implements identity.Authenticator. A bearer token that is no JWT is left to others.
@@ -132,7 +134,7 @@ func (a *Authenticator) who(c claims) (identity.Identity, error) {
 	for _, r := range a.rules {
 		fits, err := path.Match(r.job, job)
 		if err == nil && fits && r.task == c.Task && c.Namespace == a.cfg.Namespace {
-			return identity.Identity{Role: r.role, Name: strings.ReplaceAll(r.name, "{job}", job)}, nil
+			return identity.Identity{Role: r.role, Name: strings.ReplaceAll(r.name, "{job}", job), Instance: c.Allocation}, nil
 		}
 	}
 	return identity.Identity{}, fmt.Errorf("%w: workload %s/%s in namespace %s is nobody here; see nomad_identities", identity.ErrBadCredentials, c.Job, c.Task, c.Namespace)

@@ -66,7 +66,7 @@ func TestAuthenticate(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := func(change map[string]any) map[string]any {
-		c := map[string]any{"nomad_namespace": "default", "nomad_job_id": "wavry-host-sway", "nomad_task": "host", "aud": []string{"wavry"}, "exp": time.Now().Add(time.Hour).Unix()}
+		c := map[string]any{"nomad_allocation_id": "a1", "nomad_namespace": "default", "nomad_job_id": "wavry-host-sway", "nomad_task": "host", "aud": []string{"wavry"}, "exp": time.Now().Add(time.Hour).Unix()}
 		for k, v := range change {
 			c[k] = v
 		}
@@ -99,7 +99,7 @@ func TestAuthenticate(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || id.String() != c.want {
+			if err != nil || id.String() != c.want || id.Instance != "a1" {
 				t.Errorf("%v, %v, want %s", id, err, c.want)
 			}
 		})
