@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pipeline"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
@@ -161,7 +162,7 @@ func explain(err error) (reason, remedy string) {
 func (p *Plugin) conclude(report *pluginpb.ProbeReport, functional bool) {
 	usable := []string{}
 	for _, i := range report.Items {
-		m := method(i, functional)
+		m := method(p.Role, i, functional)
 		p.Methods = append(p.Methods, m)
 		if m.Verdict == OK {
 			usable = append(usable, m.Name)
@@ -177,14 +178,17 @@ func (p *Plugin) conclude(report *pluginpb.ProbeReport, functional bool) {
 	}
 }
 
-// method does not take a plugin's word: usable without proof is not usable.
-func method(i *pluginpb.ProbeItem, functional bool) Method {
+// method does not take a plugin's word: usable without proof is not usable. Nor is an encoder without H.264, which is what sessions
+// ask for and every viewer decodes: some drivers are built without it.
+func method(role pluginhost.Role, i *pluginpb.ProbeItem, functional bool) Method {
 	m := Method{Name: i.Method, Verdict: Fail, Reason: i.Reason, Remedy: i.Remedy, Frames: i.Frames, Distinct: i.Distinct,
 		P50: i.LatencyP50Ms, P95: i.LatencyP95Ms, Codecs: slices.Clone(i.Codecs), Details: i.Details}
 	switch {
 	case !i.Usable:
 	case functional && i.Frames == 0:
 		m.Reason, m.Remedy = "claims to work, but produced no picture", "use another method, and report this as a bug of the plugin"
+	case role == pluginhost.RoleEncode && !slices.Contains(i.Codecs, media.CodecH264.String()):
+		m.Reason, m.Remedy = fmt.Sprintf("encodes %s only, and sessions are H.264", strings.Join(i.Codecs, ", ")), "install a driver with H.264, or prefer another encoder"
 	default:
 		m.Verdict = OK
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/wavry/fleet/hostruntime/pipeline"
 	"github.com/wavry/fleet/hostruntime/pluginapi/fakeplugin"
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
 
@@ -318,5 +319,16 @@ func TestTools(t *testing.T) {
 	want := map[string]string{"gstreamer": "1.22.0", "pipewire": "0.3.65", "package/sway": "1.7-6"}
 	if !reflect.DeepEqual(r.Versions, want) {
 		t.Errorf("versions %v, want %v", r.Versions, want)
+	}
+}
+
+// TestNeedsH264 proves that an encoder which cannot make what sessions send is not chosen, whatever else it can do.
+func TestNeedsH264(t *testing.T) {
+	for codecs, want := range map[string]Verdict{"h264": OK, "hevc,h264": OK, "av1": Fail, "": Fail} {
+		p := Plugin{Role: pluginhost.RoleEncode}
+		p.conclude(&pluginpb.ProbeReport{Items: []*pluginpb.ProbeItem{{Method: "m", Usable: true, Frames: 10, Codecs: strings.Split(codecs, ",")}}}, true)
+		if p.Verdict != want || (want == Fail) != strings.Contains(p.Reason, "sessions are H.264") {
+			t.Errorf("%q: %+v", codecs, p)
+		}
 	}
 }
