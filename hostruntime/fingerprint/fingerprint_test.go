@@ -325,7 +325,7 @@ func TestTools(t *testing.T) {
 // TestNeedsH264 proves that an encoder which cannot make what sessions send is not chosen, whatever else it can do.
 func TestNeedsH264(t *testing.T) {
 	for codecs, want := range map[string]Verdict{"h264": OK, "hevc,h264": OK, "av1": Fail, "": Fail} {
-		p := Plugin{Role: pluginhost.RoleEncode}
+		p := Plugin{Role: pluginhost.RoleEncode, Verdict: Fail}
 		p.conclude(&pluginpb.ProbeReport{Items: []*pluginpb.ProbeItem{{Method: "m", Usable: true, Frames: 10, Codecs: strings.Split(codecs, ",")}}}, true)
 		if p.Verdict != want || (want == Fail) != strings.Contains(p.Reason, "sessions are H.264") {
 			t.Errorf("%q: %+v", codecs, p)

@@ -156,6 +156,9 @@ func (k *Keeper) again(ctx context.Context, last *look, now look, why string) bo
 	if !now.busy {
 		k.setYield(end)
 		defer k.setYield(nil)
+		if k.busy() {
+			return false // a session began before it could say so
+		}
 	}
 	r, err := k.take(trial, cfg)
 	if err != nil {

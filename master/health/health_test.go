@@ -15,15 +15,17 @@ func TestEligible(t *testing.T) {
 		elected time.Time
 		want    bool
 	}{
-		"never seen":              {func(*Machine) {}, long, start, false},
-		"linked, no consul":       {func(m *Machine) { m.SetLink(true, start) }, long, start, true},
-		"link lost, no consul":    {func(m *Machine) { m.SetLink(true, start); m.SetLink(false, long) }, long, start, false},
-		"passing and linked":      {func(m *Machine) { m.SetLink(true, start); m.Listed(Passing, start) }, long, start, true},
-		"warning and linked":      {func(m *Machine) { m.SetLink(true, start); m.Listed(Warning, start) }, long, start, true},
-		"critical though linked":  {func(m *Machine) { m.SetLink(true, start); m.Listed(Critical, start) }, long, start, false},
-		"passing, link lost":      {func(m *Machine) { m.Listed(Passing, start) }, long, start, false},
-		"passing, fresh leader":   {func(m *Machine) { m.Listed(Passing, start) }, long, long.Add(-LinkGrace + 1), true},
-		"passing, leader settled": {func(m *Machine) { m.Listed(Passing, start) }, long, long.Add(-LinkGrace), false},
+		"never seen":               {func(*Machine) {}, long, start, false},
+		"linked, no consul":        {func(m *Machine) { m.SetLink(true, start) }, long, start, true},
+		"link lost, no consul":     {func(m *Machine) { m.SetLink(true, start); m.SetLink(false, long) }, long, start, false},
+		"passing and linked":       {func(m *Machine) { m.SetLink(true, start); m.Listed(Passing, start) }, long, start, true},
+		"warning and linked":       {func(m *Machine) { m.SetLink(true, start); m.Listed(Warning, start) }, long, start, true},
+		"critical though linked":   {func(m *Machine) { m.SetLink(true, start); m.Listed(Critical, start) }, long, start, false},
+		"unusable by its own word": {func(m *Machine) { m.SetLink(true, start); m.Listed(Passing, start); m.Unusable = true }, long, start, false},
+		"unusable, no consul":      {func(m *Machine) { m.SetLink(true, start); m.Unusable = true }, long, start, false},
+		"passing, link lost":       {func(m *Machine) { m.Listed(Passing, start) }, long, start, false},
+		"passing, fresh leader":    {func(m *Machine) { m.Listed(Passing, start) }, long, long.Add(-LinkGrace + 1), true},
+		"passing, leader settled":  {func(m *Machine) { m.Listed(Passing, start) }, long, long.Add(-LinkGrace), false},
 		"emptied, linked": {func(m *Machine) { m.SetLink(true, start); m.Listed(Passing, start); m.Vanished(long) },
 			long.Add(AbsentGrace), start, true},
 		"emptied for too long": {func(m *Machine) {
