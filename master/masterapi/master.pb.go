@@ -3171,6 +3171,7 @@ func (x *ListLeasesResponse) GetNextAfter() string {
 	return ""
 }
 
+// HostReport begins a link with a hello. Another hello on it says what changed about the host.
 type HostReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Report:
