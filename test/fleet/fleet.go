@@ -79,7 +79,11 @@ func (f *Fleet) prepare(context.Context) error {
 	if err := os.Chmod(f.dir, 0o711); err != nil {
 		return err
 	}
-	for _, d := range append([]string{"bin", "logs", "run", "backup"}, Nodes...) {
+	folders := []string{"bin", "logs", "run", "backup"}
+	for _, node := range Nodes {
+		folders = append(folders, filepath.Join(node, "data")) // PostgreSQL must get in, whoever writes there first
+	}
+	for _, d := range folders {
 		if err := os.MkdirAll(filepath.Join(f.dir, d), 0o711); err != nil {
 			return err
 		}
