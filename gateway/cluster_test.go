@@ -17,13 +17,16 @@ import (
 )
 
 // pair starts two gateways on one PostgreSQL and one fleet.
-func pair(t *testing.T, pg *pgtest.Server) (a, b *site) {
+func pair(t *testing.T, pg *pgtest.Server, change ...func(*Config)) (a, b *site) {
 	t.Helper()
 	f := startFleet(t)
 	cfg := testConfig(t, f)
 	cfg.Store = store.Config{Driver: store.Postgres, DSN: pg.Create(t, "wavry")}
 	if _, err := credential.LoadSealer(cfg.KeyFile, true); err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range change {
+		c(&cfg)
 	}
 	a = runSite(t, f, cfg)
 	cfg.ID = "gateway-b"
@@ -61,6 +64,30 @@ func TestTwoGateways(t *testing.T) {
 	}
 	ok[none](admin.at(b), "POST", signalapi.PathAdminUser+user.ID+"/signout", nil)
 	adaB.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+}
+
+// A guesser who goes to two gateways has no more tries than at one.
+func TestTwoGatewaysLimit(t *testing.T) {
+	c := newClock()
+	a, b := pair(t, pgtest.Start(t), withClock(c))
+	browsers := []*browser{a.browser(), b.browser()}
+	answered := 0
+	for i := range 4 * nameBurst {
+		status, body := browsers[i%2].try("POST", signalapi.PathSignIn, signalapi.SignIn{Name: "nobody", Password: "guess"})
+		switch status {
+		case http.StatusUnauthorized:
+			answered++
+		case http.StatusTooManyRequests:
+		default:
+			t.Fatalf("guess %d: %d %s", i, status, body)
+		}
+	}
+	if answered != nameBurst {
+		t.Fatalf("%d guesses were answered, want %d", answered, nameBurst)
+	}
+	c.add(nameEvery)
+	browsers[0].refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "nobody", Password: "guess"})
+	browsers[1].refused(http.StatusTooManyRequests, signalapi.ReasonRateLimited, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "nobody", Password: "guess"})
 }
 
 // PostgreSQL is restarted while people sign in: every sign-in succeeds or is refused with a reason, none is lost half done, and a

@@ -65,14 +65,27 @@ func (c *call) limitSignIn(name string) error {
 	if err := c.gw.checkAddress(c.Context(), c.open, c.addr); err != nil {
 		return err
 	}
-	now := c.now()
-	if wait, ok := c.gw.byAddr.take(addressKey(c.addr), now); !ok {
-		return tooFast(wait)
+	if err := c.limit("address ", addressKey(c.addr), c.gw.byAddr); err != nil {
+		return err
 	}
-	if name = store.NameKey(name); name != "" {
-		if wait, ok := c.gw.byName.take(cut(name, maxName), now); !ok {
-			return tooFast(wait)
+	if name = store.NameKey(name); name == "" {
+		return nil
+	}
+	return c.limit("name ", cut(name, maxName), c.gw.byName)
+}
+
+// limit takes one try of key, first in this gateway's memory, which a flood costs nothing, then in the store, for all gateways together.
+func (c *call) limit(kind, key string, l *limiter) error {
+	now := c.now()
+	wait, ok := l.take(key, now)
+	if ok {
+		var err error
+		if wait, err = c.open.store.Take(c.Context(), kind+key, int(l.burst), l.every, now); err != nil {
+			return err
 		}
+	}
+	if wait > 0 {
+		return tooFast(wait)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ func conform(t *testing.T, open func(t *testing.T) *Store) {
 		{"failures", testFailures}, {"links", testLinks}, {"first admin", testFirstAdmin}, {"first admin race", testFirstAdminRace},
 		{"totp", testTOTP}, {"recovery codes", testRecovery}, {"bans", testBans}, {"rules and titles", testRules},
 		{"audit", testAudit}, {"sessions", testSessions}, {"sweep", testSweep}, {"oidc", testOIDC}, {"migrate again", testMigrateAgain},
+		{"tries", testTries},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
@@ -448,6 +450,52 @@ func testSweep(t *testing.T, s *Store) {
 	}
 	if left, err := s.RunningSessions(t.Context(), u.ID); err != nil || len(left) != 1 {
 		t.Fatalf("left %+v, %v", left, err)
+	}
+}
+
+// A subject's tokens are spent once, also by many at once, come back one by one, and are forgotten when all are back.
+func testTries(t *testing.T, s *Store) {
+	const burst, every = 3, time.Second
+	take := func(subject string, at time.Time) time.Duration {
+		t.Helper()
+		wait, err := s.Take(t.Context(), subject, burst, every, at)
+		must(t, err)
+		return wait
+	}
+	var wg sync.WaitGroup
+	var taken atomic.Int64
+	for range 4 * burst {
+		wg.Go(func() {
+			if wait, err := s.Take(t.Context(), "a", burst, every, start); err != nil {
+				t.Error(err)
+			} else if wait == 0 {
+				taken.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if taken.Load() != burst {
+		t.Fatalf("%d of %d were taken at once", taken.Load(), burst)
+	}
+	if wait := take("a", start.Add(every/4)); wait != 3*every/4 {
+		t.Fatalf("wait %v", wait)
+	}
+	if wait := take("b", start); wait != 0 {
+		t.Fatalf("another subject waits %v", wait)
+	}
+	if take("a", start.Add(every)) != 0 || take("a", start.Add(every)) == 0 {
+		t.Fatal("not one token came back after a period")
+	}
+	if take("a", start.Add(-time.Hour)) == 0 {
+		t.Fatal("a clock that goes back gives tokens")
+	}
+	for _, c := range []struct {
+		after   time.Duration
+		removed int64
+	}{{2 * every, 1}, {4 * every, 1}, {5 * every, 0}} { // b, then a
+		if n, err := s.Sweep(t.Context(), start.Add(c.after), start.Add(-time.Hour)); err != nil || n != c.removed {
+			t.Fatalf("swept %d after %v, %v", n, c.after, err)
+		}
 	}
 }
 

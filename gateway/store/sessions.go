@@ -99,6 +99,7 @@ func (s *Store) Sweep(ctx context.Context, now, idleSince time.Time) (removed in
 			{`DELETE FROM logins WHERE expires_at <= ? OR seen_at <= ?`, []any{stamp(now), stamp(idleSince)}},
 			{`DELETE FROM links WHERE expires_at <= ?`, []any{old}},
 			{`DELETE FROM bans WHERE expires_at <> 0 AND expires_at <= ?`, []any{old}},
+			{`DELETE FROM limits WHERE full_at <= ?`, []any{stamp(now)}},
 			{`DELETE FROM sessions WHERE ended_at <> 0 AND ended_at <= ?`, []any{old}},
 		} {
 			n, err := c.exec(q.text, q.args...)
