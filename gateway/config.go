@@ -109,6 +109,8 @@ type TLS struct {
 	ACMEFolder string
 	// ACMERoots is a PEM file that is trusted for the authority itself, for a private one; empty: the system's.
 	ACMERoots string
+
+	recheck time.Duration // how often certificates are looked at for renewal; 0: certmagic's ten minutes. For tests.
 }
 
 func (t TLS) enabled() bool { return t.CertFile != "" || len(t.ACMEDomains) > 0 }

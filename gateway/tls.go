@@ -3,17 +3,12 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
 	"time"
-
-	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
 )
 
 // listenPeople binds BindAddr, encrypted as configured.
@@ -43,7 +38,7 @@ func (g *Gateway) tlsConfig(ctx context.Context) (*tls.Config, error) {
 		}
 		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get, NextProtos: []string{"h2", "http/1.1"}}, nil
 	case len(t.ACMEDomains) > 0:
-		return acmeConfig(ctx, t, g.cfg.BindAddr)
+		return g.acmeConfig(ctx)
 	}
 	return nil, nil
 }
@@ -102,47 +97,4 @@ func (f *certFiles) modified() (time.Time, error) {
 		}
 	}
 	return last, nil
-}
-
-// acmeConfig gets and renews certificates in the background until ctx ends; the first is fetched while the listener is up.
-func acmeConfig(ctx context.Context, t TLS, bind string) (*tls.Config, error) {
-	host, port, err := net.SplitHostPort(bind)
-	if err != nil {
-		return nil, err
-	}
-	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
-	if err != nil {
-		return nil, err
-	}
-	issuer := certmagic.ACMEIssuer{
-		CA: t.ACMEDirectory, Email: t.ACMEEmail, Agreed: true, DisableHTTPChallenge: true, Logger: zap.NewNop(),
-		ListenHost: host, AltTLSALPNPort: number, // the challenge arrives at our own listener
-	}
-	if t.ACMEDirectory == "" {
-		issuer.CA = certmagic.LetsEncryptProductionCA
-	}
-	if t.ACMERoots != "" {
-		pem, err := os.ReadFile(t.ACMERoots)
-		if err != nil {
-			return nil, fmt.Errorf("read acme_roots: %w", err)
-		}
-		issuer.TrustedRoots = x509.NewCertPool()
-		if !issuer.TrustedRoots.AppendCertsFromPEM(pem) {
-			return nil, errors.New("read acme_roots: no certificate in " + t.ACMERoots)
-		}
-	}
-	var magic *certmagic.Config
-	cache := certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return magic, nil },
-		Logger:           zap.NewNop(),
-	})
-	context.AfterFunc(ctx, cache.Stop)
-	magic = certmagic.New(cache, certmagic.Config{Storage: &certmagic.FileStorage{Path: t.ACMEFolder}, Logger: zap.NewNop()})
-	magic.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(magic, issuer)}
-	if err := magic.ManageAsync(ctx, t.ACMEDomains); err != nil {
-		return nil, fmt.Errorf("manage ACME certificates: %w", err)
-	}
-	config := magic.TLSConfig()
-	config.NextProtos = append([]string{"h2", "http/1.1"}, config.NextProtos...)
-	return config, nil
 }
