@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -199,7 +200,31 @@ func (o *oidcClient) identify(ctx context.Context, f flow, code string) (oidcIde
 	if err := token.Claims(&claims); err != nil {
 		return oidcIdentity{}, err
 	}
+	if err := addUserInfo(ctx, provider, tokens, token.Subject, claims); err != nil {
+		return oidcIdentity{}, err
+	}
 	return o.identityOf(token, claims), nil
+}
+
+// addUserInfo adds the claims that a provider keeps out of the ID token (OpenID Connect Core 1.0, section 5.4); those of the ID token stay.
+func addUserInfo(ctx context.Context, provider *oidc.Provider, tokens *oauth2.Token, subject string, claims map[string]any) error {
+	if provider.UserInfoEndpoint() == "" {
+		return nil
+	}
+	info, err := provider.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
+	if err != nil {
+		return err
+	}
+	if info.Subject != subject {
+		return errors.New("user info of another person")
+	}
+	var more map[string]any
+	if err := info.Claims(&more); err != nil {
+		return err
+	}
+	maps.Copy(more, claims)
+	maps.Copy(claims, more)
+	return nil
 }
 
 func (o *oidcClient) identityOf(token *oidc.IDToken, claims map[string]any) oidcIdentity {
