@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -168,22 +170,24 @@ func (l *leader) abandon(ctx context.Context, w *wish, i *issued) {
 
 // issue allocates through Raft and signs.
 func (l *leader) issue(ctx context.Context, w *wish, attempt int) (*issued, error) {
-	for range allocateAttempts {
-		i, err := l.tryIssue(ctx, w, attempt)
-		if err == nil {
-			if i.token == "" {
-				err = l.sign(i)
-			}
-			return i, err
+	return l.settle(ctx, w, attempt, l.tryIssue(ctx, attempt, w)[0])
+}
+
+// settle tries again what lost a race.
+func (l *leader) settle(ctx context.Context, w *wish, attempt int, t tried) (*issued, error) {
+	for n := 1; lostRace(t.err); n++ {
+		if n == allocateAttempts {
+			return nil, masterapi.Refuse(masterapi.Reason_REASON_NO_FREE_HOST, "lost %d races for a slot", n).After(retrySoon)
 		}
-		if !lostRace(err) {
+		if err := l.waitForChange(ctx, t.err); err != nil {
 			return nil, err
 		}
-		if err := l.waitForChange(ctx, err); err != nil {
-			return nil, err
-		}
+		t = l.tryIssue(ctx, attempt, w)[0]
 	}
-	return nil, masterapi.Refuse(masterapi.Reason_REASON_NO_FREE_HOST, "lost %d races for a slot", allocateAttempts).After(retrySoon)
+	if t.err == nil && t.issued.token == "" {
+		t.err = l.sign(t.issued)
+	}
+	return t.issued, t.err
 }
 
 // lostRace reports whether choosing again may help.
@@ -223,67 +227,111 @@ func (l *leader) waitForChange(ctx context.Context, err error) error {
 	}
 }
 
-// choice is what tryIssue proposes.
+// choice is what tryIssue proposes for one wish.
 type choice struct {
 	command *state.IssueLease
 	missing masterapi.Reason
-	again   *state.Lease // the lease of an earlier attempt, when there is one
-	release []func()
+	record  *state.Lease // that of an earlier attempt, or what came of command
 	err     error
+
+	// host and relay have promised a slot and a circuit; nil: none.
+	host  *liveHost
+	relay *liveRelay
 
 	signer       *lease.Signer
 	hostIdentity string
 	token        string
 }
 
-// signAhead makes the token while Raft commits. It leaves this server only after the commit; when signing fails the token is empty and is
-// made again afterwards, where the error is reported.
-func (l *leader) signAhead(c *choice) <-chan string {
-	signed := make(chan string, 1)
-	claims := tokenClaims(&c.command.Lease, c.hostIdentity, l.m.cfg.Now())
-	signer := c.signer
-	go func() { // ends by itself
-		token, err := signer.Sign(claims)
-		if err != nil {
-			token = ""
-		}
-		signed <- token
-	}()
-	return signed
+// signTogether is how many tokens one goroutine signs: about half of what Raft takes for a commit.
+const signTogether = 16
+
+// signAhead makes tokens while Raft commits, until wait returns. They leave this server only after the commit; where signing fails the token is
+// empty and is made again afterwards, where the error is reported.
+func (l *leader) signAhead(fresh []*choice) (wait func()) {
+	now := l.m.cfg.Now()
+	var signing sync.WaitGroup
+	for some := range slices.Chunk(fresh, signTogether) {
+		signing.Go(func() {
+			for _, c := range some {
+				c.token, _ = c.signer.Sign(tokenClaims(&c.command.Lease, c.hostIdentity, now))
+			}
+		})
+	}
+	return signing.Wait
 }
 
-func (l *leader) tryIssue(ctx context.Context, w *wish, attempt int) (*issued, error) {
+// tried is what came of one wish: issued, perhaps without its token, or err.
+type tried struct {
+	issued *issued
+	err    error
+}
+
+// tryIssue chooses for all wishes, commits the choices together and signs meanwhile.
+func (l *leader) tryIssue(ctx context.Context, attempt int, wishes ...*wish) []tried {
 	changed := l.fleet.wait()
-	var c choice
-	l.m.read(func(s *state.State) { c = l.choose(s, w, attempt) })
-	defer func() {
-		for _, f := range c.release {
-			f()
-		}
-	}()
-	if c.err != nil {
-		return nil, l.patient(c.err, changed)
-	}
-	record := c.again
-	if record == nil {
-		signed := l.signAhead(&c)
-		r, err := l.propose(ctx, c.command)
-		token := <-signed
-		if err != nil {
-			return nil, l.raced(err)
-		}
-		if record = r.Lease; r.Changed {
-			c.token = token
-		}
-	}
-	i := &issued{lease: record, token: c.token, relayMissing: c.missing, lifetime: l.m.cfg.LeaseLifetime}
+	choices := make([]choice, len(wishes))
 	l.m.read(func(s *state.State) {
-		i.host, i.relay = s.Host(record.Host), s.Relay(record.Relay)
+		for i, w := range wishes {
+			choices[i] = l.choose(s, w, attempt)
+		}
 	})
-	if i.host == nil {
-		return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", record.Host)
+	defer l.fleet.release(choices)
+	var fresh []*choice
+	for i := range choices {
+		if c := &choices[i]; c.err != nil {
+			c.err = l.patient(c.err, changed)
+		} else if c.record == nil {
+			fresh = append(fresh, c)
+		}
 	}
-	return i, nil
+	if len(fresh) > 0 {
+		l.commit(ctx, fresh)
+	}
+	return l.outcomes(choices)
+}
+
+// commit allocates what was chosen and signs it.
+func (l *leader) commit(ctx context.Context, fresh []*choice) {
+	wait := l.signAhead(fresh)
+	commands := make([]state.Command, len(fresh))
+	for i, c := range fresh {
+		commands[i] = c.command
+	}
+	results, err := l.m.node.ProposeAll(ctx, commands)
+	wait()
+	for i, c := range fresh {
+		if err != nil {
+			c.err = fmt.Errorf("commit %T: %w", c.command, err)
+			continue
+		}
+		if c.err = l.raced(results[i].Err()); c.err != nil {
+			continue
+		}
+		if c.record = results[i].Lease; !results[i].Changed {
+			c.token = "" // it is of a lease that another attempt has made
+		}
+	}
+}
+
+// outcomes looks up what belongs to the leases.
+func (l *leader) outcomes(choices []choice) []tried {
+	list := make([]tried, len(choices))
+	l.m.read(func(s *state.State) {
+		for k := range choices {
+			c := &choices[k]
+			if c.err != nil {
+				list[k].err = c.err
+				continue
+			}
+			i := &issued{lease: c.record, token: c.token, relayMissing: c.missing, lifetime: l.m.cfg.LeaseLifetime}
+			i.host, i.relay = s.Host(c.record.Host), s.Relay(c.record.Relay)
+			if list[k].issued = i; i.host == nil {
+				list[k].err = masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", c.record.Host)
+			}
+		}
+	})
+	return list
 }
 
 // patient turns "no host" into a wait while hosts are still linking to this new leader.
@@ -311,7 +359,7 @@ func (l *leader) raced(err error) error {
 // choose looks at state and fleet and makes the command. It is called under the state's read lock.
 func (l *leader) choose(s *state.State, w *wish, attempt int) (c choice) {
 	id := leaseIDOf(w.request, w.viewer, attempt)
-	if c.again, c.err = earlier(s, id, w); c.again != nil || c.err != nil {
+	if c.record, c.err = earlier(s, id, w); c.record != nil || c.err != nil {
 		return c
 	}
 	now := l.m.cfg.Now()
@@ -376,12 +424,12 @@ func (l *leader) chooseHost(s *state.State, w *wish, c *choice) *state.Host {
 		}
 		return nil
 	}
-	id, release, refused := l.fleet.pickHost(s, w.pool, w.region, w.noHosts)
+	id, live, refused := l.fleet.pickHost(s, w.pool, w.region, w.noHosts)
 	if refused != nil {
 		c.err = refused
 		return nil
 	}
-	c.release = append(c.release, release)
+	c.host = live
 	return s.Host(id)
 }
 
@@ -390,7 +438,7 @@ func (l *leader) chooseRelay(s *state.State, w *wish, host *state.Host, c *choic
 	if w.directOnly {
 		return
 	}
-	id, release, ok := l.fleet.pickRelay(s, l.m.cfg.Catalog, host, w.region, l.m.cfg.Relays.Share, w.noRelays)
+	id, live, ok := l.fleet.pickRelay(s, l.m.cfg.Catalog, host, w.region, l.m.cfg.Relays.Share, w.noRelays)
 	if !ok {
 		c.missing = masterapi.Reason_REASON_NO_RELAY
 		if w.forceRelay || w.relayNeeded {
@@ -398,7 +446,7 @@ func (l *leader) chooseRelay(s *state.State, w *wish, host *state.Host, c *choic
 		}
 		return
 	}
-	c.release = append(c.release, release)
+	c.relay = live
 	c.command.Lease.Relay, c.command.Lease.Circuit = id, newCircuit()
 }
 

@@ -159,8 +159,8 @@ func (f *fleet) wait() <-chan struct{} {
 // settled reports whether hosts had the time to link since the election.
 func (f *fleet) settled() bool { return f.now().Sub(f.elected) > electionPatience }
 
-// pickHost chooses a host of the pool that has a free slot and is not excluded, and reserves the slot until release is called.
-func (f *fleet) pickHost(s *state.State, pool, region string, exclude []string) (id string, release func(), reason *masterapi.RefusedError) {
+// pickHost chooses a host of the pool that has a free slot and is not excluded, and promises the slot until release.
+func (f *fleet) pickHost(s *state.State, pool, region string, exclude []string) (id string, live *liveHost, reason *masterapi.RefusedError) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ids, now := f.pools[pool], f.now()
@@ -173,10 +173,10 @@ func (f *fleet) pickHost(s *state.State, pool, region string, exclude []string) 
 	if !ok {
 		return "", nil, masterapi.Refuse(masterapi.Reason_REASON_NO_FREE_HOST, "pool %q: %d hosts, none linked, healthy, active and free", pool, len(ids)).After(time.Second)
 	}
-	live := f.hosts[id]
+	live = f.hosts[id]
 	live.pending++
 	f.promises++
-	return id, func() { f.release(&live.pending); f.release(&f.promises) }, nil
+	return id, live, nil
 }
 
 // promised reports whether slots are promised to admissions that are not applied yet. A slot counts twice for a moment, as promised and as used, and two
@@ -187,10 +187,19 @@ func (f *fleet) promised() bool {
 	return f.promises > 0
 }
 
-func (f *fleet) release(pending *int) {
+// release takes back what was promised to the choices.
+func (f *fleet) release(choices []choice) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	*pending--
+	for _, c := range choices {
+		if c.host != nil {
+			c.host.pending--
+			f.promises--
+		}
+		if c.relay != nil {
+			c.relay.pending--
+		}
+	}
 }
 
 func (f *fleet) hostEligible(s *state.State, id string, now time.Time) bool {
@@ -208,8 +217,8 @@ func (f *fleet) hostCost(s *state.State, id, region string) float64 {
 	})
 }
 
-// pickRelay chooses a relay for a session on the host and reserves a circuit until release is called.
-func (f *fleet) pickRelay(s *state.State, cat catalog.Catalog, host *state.Host, region string, share float64, exclude []string) (id string, release func(), ok bool) {
+// pickRelay chooses a relay for a session on the host and promises a circuit until release.
+func (f *fleet) pickRelay(s *state.State, cat catalog.Catalog, host *state.Host, region string, share float64, exclude []string) (id string, live *liveRelay, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now, r := f.now(), globalRand()
@@ -231,9 +240,9 @@ func (f *fleet) pickRelay(s *state.State, cat catalog.Catalog, host *state.Host,
 	if !ok {
 		return "", nil, false
 	}
-	live := f.relays[id]
+	live = f.relays[id]
 	live.pending++
-	return id, func() { f.release(&live.pending) }, true
+	return id, live, true
 }
 
 func (f *fleet) relayEligible(s *state.State, relay *state.Relay, now time.Time) bool {

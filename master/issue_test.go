@@ -3,6 +3,7 @@ package master
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/wavry/fleet/master/masterapi"
@@ -45,5 +46,43 @@ func TestIssueJoins(t *testing.T) {
 		if n > 2 {
 			t.Errorf("lease %s was given %d times", id, n)
 		}
+	}
+}
+
+// TestIssueWaitsForLeader proves that joined calls that meet a change of leader wait for the next one and succeed, as single ones do, and that each
+// request has one lease.
+func TestIssueWaitsForLeader(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 3, nil)
+	c.leader()
+	c.host("h1", 1<<20, nil)
+	c.settle()
+	gw, ctx := c.client("t-gateway"), testContext(t)
+	var stopped atomic.Bool
+	var issued atomic.Int64
+	var wait sync.WaitGroup
+	for w := range 64 {
+		wait.Go(func() {
+			for i := 0; !stopped.Load(); i++ {
+				if _, err := gw.Issue(ctx, request(fmt.Sprint("w", w, "-", i))); err != nil {
+					t.Errorf("caller %d, call %d: %v", w, i, err)
+					return
+				}
+				issued.Add(1)
+			}
+		})
+	}
+	for range 4 { // calls that are on their way fail there with every transfer
+		before := issued.Load()
+		eventually(t, "calls are answered", func() bool { return issued.Load() > before+500 })
+		if err := c.servers[c.leader()].node.Raft().LeadershipTransfer().Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped.Store(true)
+	wait.Wait()
+	hosts, err := gw.Fleet().ListHosts(ctx, &masterapi.ListHostsRequest{})
+	if err != nil || int64(hosts.GetHosts()[0].GetSlotsUsed()) != issued.Load() {
+		t.Errorf("%d calls were answered, %v, %v", issued.Load(), hosts, err)
 	}
 }

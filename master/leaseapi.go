@@ -3,7 +3,8 @@ package master
 import (
 	"context"
 	"errors"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
@@ -40,30 +41,54 @@ func (a *leaseAPI) IssueBatch(ctx context.Context, r *masterapi.IssueBatchReques
 	if n > masterapi.MaxIssueBatch {
 		return nil, apiError(masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "%d requests, at most %d", n, masterapi.MaxIssueBatch))
 	}
-	outcomes := make([]*masterapi.IssueOutcome, n)
-	var wait sync.WaitGroup
-	for i, request := range r.GetRequests() {
-		wait.Go(func() { outcomes[i] = l.issueOutcome(ctx, request) })
+	outcomes, err := l.issueAll(ctx, r.GetRequests())
+	if err != nil {
+		return nil, apiError(err)
 	}
-	wait.Wait()
 	return &masterapi.IssueBatchResponse{Outcomes: outcomes}, nil
 }
 
-// issueOutcome issues one lease of a batch; an error that is no refusal becomes not_ready, which callers repeat.
-func (l *leader) issueOutcome(ctx context.Context, r *masterapi.AdmitRequest) *masterapi.IssueOutcome {
-	w, err := wishOf(r)
-	var i *issued
-	if err == nil {
-		i, err = l.issue(ctx, w, 0)
+// issueAll issues leases together; only those that lost a race go on alone. An error is of all: the caller repeats the whole call, perhaps at the
+// next leader, and what was issued already is found then.
+func (l *leader) issueAll(ctx context.Context, requests []*masterapi.AdmitRequest) ([]*masterapi.IssueOutcome, error) {
+	outcomes := make([]*masterapi.IssueOutcome, len(requests))
+	var wishes []*wish
+	var places []int // of the wishes among the outcomes
+	for i, r := range requests {
+		w, err := wishOf(r)
+		if err != nil {
+			outcomes[i], _ = issueOutcome(nil, err) // a wrong request is always refused
+			continue
+		}
+		wishes, places = append(wishes, w), append(places, i)
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	for k, t := range l.tryIssue(ctx, 0, wishes...) {
+		settle := func() (err error) {
+			outcomes[places[k]], err = issueOutcome(l.settle(ctx, wishes[k], 0, t))
+			return err
+		}
+		if lostRace(t.err) {
+			group.Go(settle)
+		} else if err := settle(); err != nil {
+			group.Go(func() error { return err }) // ends the others
+		}
+	}
+	return outcomes, group.Wait()
+}
+
+// issueOutcome is one lease of a batch, or why not; an error when that is not of this lease alone: the server cannot answer now.
+func issueOutcome(i *issued, err error) (*masterapi.IssueOutcome, error) {
 	if err == nil {
-		return &masterapi.IssueOutcome{Issued: issueMessage(i)}
+		return &masterapi.IssueOutcome{Issued: issueMessage(i)}, nil
 	}
 	var refused *masterapi.RefusedError
 	if !errors.As(masterapi.FromError(apiError(err)), &refused) {
 		refused = masterapi.Refuse(masterapi.Reason_REASON_NOT_READY, "%v", err).After(retrySoon)
+	} else if refused.Reason == masterapi.Reason_REASON_NOT_READY {
+		return nil, err
 	}
-	return &masterapi.IssueOutcome{Refusal: refused.Message()}
+	return &masterapi.IssueOutcome{Refusal: refused.Message()}, nil
 }
 
 func issueMessage(i *issued) *masterapi.IssueResponse {

@@ -46,8 +46,9 @@ func (s *Signer) Sign(c Claims) (string, error) {
 		return "", fmt.Errorf("encode lease %s: %w", c.Lease, err)
 	}
 	p := parts{payload: body, footer: s.footer}
-	signature := ed25519.Sign(s.key, p.signed())
-	return tokenHeader + base64.RawURLEncoding.EncodeToString(append(body, signature...)) + s.suffix, nil
+	body = append(body, ed25519.Sign(s.key, p.signed())...)
+	token := make([]byte, 0, len(tokenHeader)+base64.RawURLEncoding.EncodedLen(len(body))+len(s.suffix))
+	return string(append(base64.RawURLEncoding.AppendEncode(append(token, tokenHeader...), body), s.suffix...)), nil
 }
 
 // Key is one public signing key.

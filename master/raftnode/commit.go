@@ -7,26 +7,19 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/wavry/fleet/master/state"
 )
 
-// proposal is one command waiting for its result.
+// proposal is commands waiting for their results, in one log entry.
 type proposal struct {
-	command state.Command
-	done    chan outcome // buffered
+	commands []state.Command
+	done     chan outcome // buffered
 }
 
 type outcome struct {
-	result state.Result
-	err    error
-}
-
-// outstanding is one log entry on its way.
-type outstanding struct {
-	future    raft.ApplyFuture
-	proposals []proposal
+	results []state.Result
+	err     error
 }
 
 // committer puts many commands into one log entry (group commit).
@@ -34,72 +27,49 @@ type committer struct {
 	raft    *raft.Raft
 	now     func() time.Time
 	waiting chan proposal
-	flying  chan outstanding
-	slots   chan struct{} // one per entry on its way
 }
 
 func newCommitter(r *raft.Raft, now func() time.Time) *committer {
-	return &committer{
-		raft: r, now: now,
-		waiting: make(chan proposal, maxWaiting), flying: make(chan outstanding, maxOutstanding),
-		slots: make(chan struct{}, maxOutstanding),
-	}
+	return &committer{raft: r, now: now, waiting: make(chan proposal, maxWaiting)}
 }
 
-// propose waits until the command was applied. When ctx ends first the command may still be applied.
-func (c *committer) propose(ctx context.Context, command state.Command) (state.Result, error) {
-	p := proposal{command: command, done: make(chan outcome, 1)}
+// propose waits until the commands were applied. When ctx ends first they may still be applied.
+func (c *committer) propose(ctx context.Context, commands []state.Command) ([]state.Result, error) {
+	p := proposal{commands: commands, done: make(chan outcome, 1)}
 	select {
 	case c.waiting <- p:
 	default:
-		return state.Result{}, ErrBusy
+		return nil, ErrBusy
 	}
 	select {
 	case o := <-p.done:
-		return o.result, o.err
+		return o.results, o.err
 	case <-ctx.Done():
-		return state.Result{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
-// run batches until ctx ends and answers everything that is queued then.
-func (c *committer) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		defer close(c.flying)
-		c.batch(ctx)
-		return nil
-	})
-	group.Go(func() error {
-		for o := range c.flying {
-			deliver(o)
-			<-c.slots
-		}
-		return nil
-	})
-	err := group.Wait()
-	c.refuseRest()
-	return err
-}
-
-func (c *committer) batch(ctx context.Context) {
+// run commits one entry after the other until ctx ends, and answers everything that is queued then. While one is on its way the next batch grows:
+// two at once make smaller batches, which costs more processor time than the waiting saves.
+func (c *committer) run(ctx context.Context) {
+	defer c.refuseRest()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case first := <-c.waiting:
-			c.slots <- struct{}{} // blocks while enough entries are on their way; meanwhile the next batch grows
-			c.flying <- c.submit(c.gather(first))
+			c.commit(c.gather(first))
 		}
 	}
 }
 
+// gather takes what waits until there are maxBatch commands or more.
 func (c *committer) gather(first proposal) []proposal {
-	batch := append(make([]proposal, 0, min(maxBatch, len(c.waiting)+1)), first)
-	for len(batch) < maxBatch {
+	batch, n := []proposal{first}, len(first.commands)
+	for n < maxBatch {
 		select {
 		case p := <-c.waiting:
-			batch = append(batch, p)
+			batch, n = append(batch, p), n+len(p.commands)
 		default:
 			return batch
 		}
@@ -107,23 +77,21 @@ func (c *committer) gather(first proposal) []proposal {
 	return batch
 }
 
-func (c *committer) submit(batch []proposal) outstanding {
-	commands := make([]state.Command, len(batch))
-	for i, p := range batch {
-		commands[i] = p.command
+func (c *committer) commit(batch []proposal) {
+	var commands []state.Command
+	for _, p := range batch {
+		commands = append(commands, p.commands...)
 	}
-	entry := state.AppendEntry(make([]byte, 0, 256*len(batch)), state.At(c.now()), commands...)
-	return outstanding{future: c.raft.Apply(entry, applyTimeout), proposals: batch}
-}
-
-func deliver(o outstanding) {
-	results, err := await[[]state.Result](o.future)
-	for i, p := range o.proposals {
+	entry := state.AppendEntry(make([]byte, 0, 256*len(commands)), state.At(c.now()), commands...)
+	results, err := await[[]state.Result](c.raft.Apply(entry, applyTimeout))
+	for _, p := range batch {
 		if err != nil {
 			p.done <- outcome{err: err}
 			continue
 		}
-		p.done <- outcome{result: results[i]}
+		n := len(p.commands)
+		p.done <- outcome{results: results[:n:n]}
+		results = results[n:]
 	}
 }
 
