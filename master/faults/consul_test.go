@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,7 +16,10 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/serf/coordinate"
 
+	"github.com/wavry/fleet/master/catalog"
+	"github.com/wavry/fleet/master/consul"
 	"github.com/wavry/fleet/master/masterapi"
 )
 
@@ -192,5 +196,47 @@ func TestConsul(t *testing.T) {
 	after, err := op.Leases().List(testContext(t), &masterapi.ListLeasesRequest{})
 	if err != nil || len(after.GetLeases()) < len(before.GetLeases()) {
 		t.Errorf("%d leases before, %d after, %v", len(before.GetLeases()), len(after.GetLeases()), err)
+	}
+}
+
+// TestCoordinates proves with a real Consul that the round trip between two nodes is what its network coordinates say, and unknown for a node without.
+func TestCoordinates(t *testing.T) {
+	a := startConsul(t)
+	for i, node := range []string{"near", "far", "new"} {
+		if _, err := a.client().Catalog().Register(&api.CatalogRegistration{Node: node, Address: fmt.Sprint("192.0.2.", i+1)}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for node, seconds := range map[string]float64{"near": 0.001, "far": 0.041} {
+		where := coordinate.NewCoordinate(coordinate.DefaultConfig())
+		where.Vec[0], where.Height = seconds, 0
+		if _, err := a.client().Coordinate().Update(&api.CoordinateEntry{Node: node, Coord: where}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, 30*time.Second, "Consul has the coordinates", func() bool { // it writes them in batches
+		entries, _, err := a.client().Coordinate().Node("far", nil)
+		return err == nil && len(entries) == 1
+	})
+	c, err := consul.New(consul.Config{Address: a.http})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	watched := make(chan error, 1)
+	go func() { watched <- c.Watch(ctx, catalog.ServiceRelay, func(catalog.Update) {}) }()
+	defer func() {
+		cancel()
+		if err := <-watched; err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, 10*time.Second, "the coordinates are read", func() bool { return c.RTT("near", "far") != 0 })
+	if rtt := c.RTT("near", "far"); rtt < 39.9 || rtt > 40.1 {
+		t.Errorf("round trip %f ms, want 40", rtt)
+	}
+	if rtt := c.RTT("near", "new"); rtt != 0 {
+		t.Errorf("round trip to a node without a coordinate: %f ms", rtt)
 	}
 }
