@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -207,4 +208,41 @@ func TestAdminRules(t *testing.T) {
 	if rules := ok[[]signalapi.Rule](admin, "GET", signalapi.PathAdminRules, nil); len(rules) != 0 {
 		t.Fatalf("rules %+v", rules)
 	}
+}
+
+// Every administrative act leaves exactly one entry in the audit log, with who did it and to what; keys, hosts and relays are in TestAdminFleet.
+func TestEveryActIsAudited(t *testing.T) {
+	s := startSite(t)
+	admin := s.admin()
+	ada, user := s.person(admin, "ada", store.RoleViewer)
+	grant := ada.signal().connect(request1)
+	newest := func() signalapi.AuditEntry {
+		t.Helper()
+		return ok[[]signalapi.AuditEntry](admin, "GET", signalapi.PathAdminAudit+"?limit=1", nil)[0]
+	}
+	do := func(act, subject, method, path string, body any) json.RawMessage {
+		t.Helper()
+		before := newest().ID
+		answer := ok[json.RawMessage](admin, method, path, body)
+		if e := newest(); e.ID != before+1 || e.Actor != "root" || e.Act != act || (subject != "" && e.Subject != subject) {
+			t.Errorf("%s %s left %+v, want %s of %q", method, path, e, act, subject)
+		}
+		return answer
+	}
+	of := signalapi.PathAdminUser + user.ID
+	role, yes, no := "operator", true, false
+	do("user.role", "ada", "POST", of, signalapi.UserChange{Role: &role})
+	do("user.totp_reset", "ada", "DELETE", of+"/totp", nil)
+	do("user.sign_out", "ada", "POST", of+"/signout", nil)
+	do("user.disable", "ada", "POST", of, signalapi.UserChange{Disabled: &yes})
+	do("user.enable", "ada", "POST", of, signalapi.UserChange{Disabled: &no})
+	do("link.create", "", "POST", of+"/invite", nil)
+	pending := ok[[]signalapi.PendingInvite](admin, "GET", signalapi.PathAdminInvites, nil)
+	do("link.revoke", pending[0].ID, "DELETE", signalapi.PathAdminInvites+"/"+pending[0].ID, nil)
+	ban := into[signalapi.Ban](t, do("ban.add", "198.51.100.7/32", "POST", signalapi.PathAdminBans, signalapi.NewBan{Address: "198.51.100.7", Reason: "scan"}))
+	do("ban.lift", "198.51.100.7/32", "DELETE", signalapi.PathAdminBans+"/"+ban.ID, nil)
+	rule := into[signalapi.Rule](t, do("rule.add", "kde", "POST", signalapi.PathAdminRules, signalapi.Rule{Pool: "kde", Effect: "deny"}))
+	do("rule.remove", rule.ID, "DELETE", signalapi.PathAdminRules+"/"+rule.ID, nil)
+	do("pool.title", "kde", "POST", signalapi.PathAdminPools, signalapi.Pool{Pool: "kde", Title: "Plasma"})
+	do("session.end", grant.Session, "POST", signalapi.PathAdminSessions+"/"+grant.Session+"/end", signalapi.Cause{Reason: "maintenance"})
 }

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -344,5 +345,34 @@ func TestNoKEK(t *testing.T) {
 	eventually(t, "leading", func() bool { return c.servers[0].leader.Load() != nil })
 	if err := c.servers[0].Ready(); !isReason(err, masterapi.Reason_REASON_NO_SIGNING_KEY) {
 		t.Errorf("ready: %v", err)
+	}
+}
+
+// TestProbationShare proves that a relay on probation gets its share of new sessions and no more while a proven one is there.
+func TestProbationShare(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, nil) // with a share of 0.1
+	c.leader()
+	c.host("h1", 1000, nil)
+	c.activeRelay("r1")
+	c.relay("r2")
+	c.settle()
+	gw, ctx := c.client("t-gateway"), testContext(t)
+	const sessions = 500
+	onTrial := 0
+	for i := range sessions {
+		r, err := gw.Issue(ctx, request(fmt.Sprint("q", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.GetLease().GetRelayId() == "r2" {
+			onTrial++
+		}
+		if _, err := gw.Leases().Release(ctx, &masterapi.ReleaseRequest{LeaseId: r.GetLease().GetLeaseId()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if onTrial < sessions/50 || onTrial > sessions/5 { // 50 are expected; five standard deviations are 34
+		t.Errorf("the relay on probation got %d of %d sessions", onTrial, sessions)
 	}
 }
