@@ -9,16 +9,23 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/wavry/fleet/relay/relayclient"
 )
 
 // TestHandover proves that a successor takes over sockets, circuits and policy while data flows: nothing is lost, no end moves, and the
-// lease goes on to be renewed; then that it can be succeeded again.
+// lease goes on to be renewed; then that it can be succeeded again. Workers that poll let go as those that sleep do.
 func TestHandover(t *testing.T) {
+	for _, poll := range []time.Duration{0, maxBusyPoll} {
+		t.Run("busy_poll="+poll.String(), func(t *testing.T) { testHandover(t, poll) })
+	}
+}
+
+func testHandover(t *testing.T, poll time.Duration) {
 	i := newIssuer(t, "k1")
 	key, path := testKey(t), filepath.Join(t.TempDir(), "handover.sock")
-	change := func(c *Config) { c.PrivateKey, c.HandoverPath = key, path }
+	change := func(c *Config) { c.PrivateKey, c.HandoverPath, c.BusyPoll = key, path, poll }
 	u := startTrusting(t, i, change)
 	p := connect(t, u, i, 5)
 	for round := range 2 {
@@ -161,7 +168,7 @@ func TestWorkerAllocatesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sockets.close()
-	w := newFastWorker(&engine{core: b.core, admission: newAdmission([32]byte{}), clock: newClock()}, sockets.workers[0], false)
+	w := newFastWorker(&engine{core: b.core, admission: newAdmission([32]byte{}), clock: newClock()}, sockets.workers[0], false, 0)
 	for i := range w.in {
 		w.ready(i)
 	}

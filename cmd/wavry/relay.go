@@ -50,6 +50,7 @@ type relayConfig struct {
 	Workers       int     `hcl:"workers,optional" help:"data path goroutines; 0: one per core"`
 	Verifiers     int     `hcl:"verifiers,optional" help:"goroutines that check leases; 0: half the cores"`
 	DataPath      string  `hcl:"data_path,optional" help:"auto, fast or portable"`
+	BusyPoll      string  `hcl:"busy_poll,optional" help:"how long a worker looks at its sockets without sleeping after the last packet it forwarded: less delay for up to a core per worker; 0: off"`
 	DrainTimeout  string  `hcl:"drain_timeout,optional" help:"how long a drain waits for running circuits; keep it below the job's kill_timeout"`
 	Handover      bool    `hcl:"handover,optional" help:"hand sockets and circuits over to a successor on this node"`
 
@@ -72,7 +73,7 @@ func defaultRelayConfig() relayConfig {
 	return relayConfig{
 		Region: "default", StateDir: defaultStateDir(), BindAddr: d.Bind.String(), ControlPort: int(d.ControlPort), MediaPort: int(d.FirstMediaPort),
 		MediaPorts: d.MediaPorts, HTTPAddr: d.HTTPAddr, MaxCircuits: d.MaxCircuits, DefaultMbps: float64(d.DefaultRate) / 1e6,
-		MaxMbps: float64(d.MaxRate) / 1e6, DataPath: d.DataPath, DrainTimeout: d.DrainTimeout.String(), Handover: true, Consul: true,
+		MaxMbps: float64(d.MaxRate) / 1e6, DataPath: d.DataPath, BusyPoll: d.BusyPoll.String(), DrainTimeout: d.DrainTimeout.String(), Handover: true, Consul: true,
 	}
 }
 
@@ -198,6 +199,7 @@ func (c relayConfig) settings() (relay.Config, error) {
 	cfg.ControlPort, cfg.FirstMediaPort, cfg.MediaPorts = port("control_port", c.ControlPort), port("first_media_port", c.MediaPort), c.MediaPorts
 	cfg.MaxCircuits, cfg.Workers, cfg.Verifiers = c.MaxCircuits, c.Workers, c.Verifiers
 	cfg.DefaultRate, cfg.MaxRate, cfg.CapacityBits = bits(c.DefaultMbps), bits(c.MaxMbps), bits(c.CapacityMbps)
+	cfg.BusyPoll = duration("busy_poll", c.BusyPoll, &problems)
 	cfg.DrainTimeout = duration("drain_timeout", c.DrainTimeout, &problems)
 	if c.Handover {
 		cfg.HandoverPath = filepath.Join(c.StateDir, "relay-handover.sock")

@@ -1,0 +1,120 @@
+//go:build linux && (amd64 || arm64)
+
+package relay
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestWait proves that a worker looks at its sockets without sleeping for busy_poll after it forwarded something and not a moment
+// longer, that it sees a packet and the order to stop either way, and that it makes no garbage.
+func TestWait(t *testing.T) {
+	b := newBed(t, 1)
+	sockets, err := openSockets(mustAddr("127.0.0.1"), 0, 0, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sockets.close()
+	w := newFastWorker(&engine{core: b.core, admission: newAdmission([32]byte{}), clock: newClock()}, sockets.workers[0], false, 0)
+	epoll, wake, err := w.watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(epoll)
+	defer unix.Close(wake)
+	sender, events := listenUDP(t), make([]unix.EpollEvent, 3)
+	send := func() { write(t, sender, initial(1200), addrPort("127.0.0.1", sockets.ports[0])) } // nobody waits for it
+	// await serves one packet and returns how long the worker polled for it.
+	await := func() uint64 {
+		t.Helper()
+		before := w.stats.polling.Load()
+		for {
+			n, errno := w.wait(epoll, events)
+			if n == 1 && events[0].Fd == 0 {
+				break
+			}
+			if n != 0 || errno != 0 && errno != unix.EINTR {
+				t.Fatal(n, errno)
+			}
+		}
+		if err := w.serve(epoll, 0); err != nil {
+			t.Fatal(err)
+		}
+		return w.stats.polling.Load() - before
+	}
+	w.forwarded = w.engine.clock.now()
+	send()
+	if d := await(); d != 0 {
+		t.Errorf("polled %d ns with busy_poll off", d)
+	}
+	w.busyPoll, w.forwarded = int64(maxBusyPoll), w.engine.clock.now()
+	send()
+	if await() == 0 {
+		t.Error("did not poll")
+	}
+	w.busyPoll, w.forwarded = int64(time.Millisecond), w.engine.clock.now()
+	for { // it polls, then sleeps for want of a packet
+		n, errno := w.wait(epoll, events)
+		if n == 0 && errno == 0 {
+			break
+		}
+		if errno != unix.EINTR {
+			t.Fatal(n, errno)
+		}
+	}
+	send()
+	if d := await(); d != 0 {
+		t.Errorf("noise made it poll %d ns", d)
+	}
+
+	w.busyPoll, w.forwarded = int64(maxBusyPoll), w.engine.clock.now()
+	one := []byte{1, 0, 0, 0, 0, 0, 0, 0}
+	if _, err := unix.Write(wake, one); err != nil {
+		t.Fatal(err)
+	}
+	if n, errno := w.wait(epoll, events); n != 1 || events[0].Fd != -1 {
+		t.Error("the order to stop was not seen:", n, errno)
+	}
+	w.busyPoll = int64(time.Microsecond)
+	if n := testing.AllocsPerRun(50, func() {
+		w.forwarded = w.engine.clock.now()
+		unix.Write(wake, one)
+		w.wait(epoll, events)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestPollingLetsOthersRun proves that workers which poll on every processor the process has stop neither the garbage collector nor
+// the verifiers, and that what they burn is told apart from load.
+func TestPollingLetsOthersRun(t *testing.T) {
+	i := newIssuer(t, "k1")
+	u := startTrusting(t, i, func(c *Config) { c.BusyPoll, c.Workers = maxBusyPoll, runtime.NumCPU() })
+	for circuit := range uint64(3) {
+		p := connect(t, u, i, circuit+1)
+		for range 20 {
+			if err := p.host.send(short(circuit, 100), p.media); err != nil {
+				t.Fatal(err)
+			}
+			read(t, p.viewer.UDPConn)
+			runtime.GC()
+		}
+	}
+	eventually(t, "time spent polling is counted", func() bool { return u.totals().polling > 0 })
+	var m cpuMeter
+	m.share(0)
+	burn := func() {
+		for began := time.Now(); time.Since(began) < 20*time.Millisecond; {
+		}
+	}
+	if burn(); m.share(time.Hour) != 0 {
+		t.Error("polling counts as load")
+	}
+	if burn(); m.share(time.Hour) == 0 {
+		t.Error("work does not count as load")
+	}
+}
