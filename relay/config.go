@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wavry/fleet/master/catalog"
 )
 
 // Config is all a relay is told at its start.
@@ -50,10 +52,15 @@ type Config struct {
 	DrainTimeout time.Duration
 	// HandoverPath is a unix socket at which a successor on the same node takes over sockets and circuits. Empty: no hand-over.
 	HandoverPath string
-	// Consul says where to register. A nil value registers nowhere.
-	Consul *ConsulConfig
+	// Catalog is where the relay registers itself, and CheckURL where the catalog finds /ready, such as http://10.0.0.7:7479/ready. A nil
+	// Catalog registers nowhere.
+	Catalog  catalog.Catalog
+	CheckURL string
 	// Version is reported.
 	Version string
+
+	// Now is the wall clock, by which leases begin and end; nil: time.Now.
+	Now func() time.Time
 
 	Control  Control               // required
 	Logger   *slog.Logger          // nil discards

@@ -4,6 +4,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/relay/relayclient"
 )
 
@@ -134,6 +136,44 @@ func TestHandoverThatFails(t *testing.T) {
 	}
 	if d := u.Circuits(); d != 1 {
 		t.Errorf("%d circuits", d)
+	}
+}
+
+// fakeCatalog notes why a registration was given up.
+type fakeCatalog struct {
+	catalog.Catalog
+	kept  chan catalog.Registration
+	ended chan error
+}
+
+func (c *fakeCatalog) Keep(ctx context.Context, r catalog.Registration) error {
+	c.kept <- r
+	<-ctx.Done()
+	c.ended <- context.Cause(ctx)
+	return nil
+}
+
+// TestRegistrationIsHandedOver proves that a relay leaves its registration to its successor, and takes it out when it drains without one.
+func TestRegistrationIsHandedOver(t *testing.T) {
+	key, path := testKey(t), filepath.Join(t.TempDir(), "handover.sock")
+	run := func() (*running, *fakeCatalog) {
+		c := &fakeCatalog{kept: make(chan catalog.Registration, 1), ended: make(chan error, 1)}
+		cfg := testConfig(t, newFakeControl())
+		cfg.PrivateKey, cfg.HandoverPath, cfg.Catalog, cfg.CheckURL = key, path, c, "http://127.0.0.1:1/ready"
+		u := start(t, cfg)
+		if r := <-c.kept; r.Name != catalog.ServiceRelay || r.ID != "relay-1" || r.Address != u.ControlAddr().String() || r.CheckURL != cfg.CheckURL {
+			t.Errorf("registered as %+v", r)
+		}
+		return u, c
+	}
+	_, first := run()
+	u, second := run()
+	if err := <-first.ended; !errors.Is(err, catalog.ErrSucceeded) {
+		t.Errorf("the predecessor left the catalog: %v", err)
+	}
+	u.stop()
+	if err := <-second.ended; errors.Is(err, catalog.ErrSucceeded) {
+		t.Error("the last one did not leave the catalog")
 	}
 }
 

@@ -105,7 +105,7 @@ func (r *Relay) measure() Load {
 	pol, why := r.engine.policy.Load(), r.notReady()
 	good, bad := r.engine.results()
 	l := Load{
-		RelayID: r.cfg.ID, Region: r.cfg.Region, Version: r.cfg.Version, Time: time.Now(), Circuits: r.Circuits(), MaxCircuits: r.cfg.MaxCircuits,
+		RelayID: r.cfg.ID, Region: r.cfg.Region, Version: r.cfg.Version, Time: r.cfg.Now(), Circuits: r.Circuits(), MaxCircuits: r.cfg.MaxCircuits,
 		BitsPerSecond: bps, PacketsPerSecond: pps, CapacityBits: r.cfg.CapacityBits, Pinned: r.engine.counts.viewersPinned.Load(),
 		Bound: r.engine.counts.bound.Load(), Succeeded: good, Failed: bad, Drops: map[string]uint64{}, Rejects: map[string]uint64{}, Ready: why == nil,
 		Draining: r.engine.draining.Load(), KeyIDs: pol.keyIDs(), Leaving: r.local.Load(), Overloaded: errors.Is(why, ErrFull),
