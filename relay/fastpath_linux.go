@@ -115,7 +115,8 @@ type fastWorker struct {
 	answer  [relaywire.BoundLen]byte
 	replyTo leg
 
-	forwarded int64 // when it last had something to forward, on the engine's clock
+	recent    int   // the socket that had something last
+	forwarded int64 // when there was something to forward last, on the engine's clock
 }
 
 const extraLen = 24 // unix.CmsgSpace(4)
@@ -165,15 +166,16 @@ func (w *fastWorker) run(ctx context.Context) (err error) {
 	}()
 	events := make([]unix.EpollEvent, len(w.fds)+1)
 	for {
-		n, errno := w.wait(epoll, events)
-		if errno != 0 && errno != unix.EINTR {
-			return fmt.Errorf("wait for packets: %w", errno)
+		n, err := w.wait(epoll, events)
+		if err != nil {
+			return err
 		}
 		for _, e := range events[:n] {
 			if e.Fd < 0 {
 				return nil
 			}
-			if err := w.serve(epoll, int(e.Fd)); err != nil {
+			w.recent = int(e.Fd)
+			if err := w.serve(epoll, w.recent); err != nil {
 				return err
 			}
 		}
@@ -207,34 +209,54 @@ func (w *fastWorker) watch() (epoll, wake int, err error) {
 // idleMillis is the longest sleep of a worker; the runtime interrupts it more often than that.
 const idleMillis = 100
 
-// wait tells which sockets have something. For busyPoll after something was forwarded it looks again and again, because to be woken
-// costs more than all the rest of forwarding a packet; then it sleeps. Noise does not keep it awake.
-func (w *fastWorker) wait(epoll int, events []unix.EpollEvent) (n int, errno syscall.Errno) {
+// wait returns the number of events that are to be served. It may return none.
+func (w *fastWorker) wait(epoll int, events []unix.EpollEvent) (int, error) {
 	if w.busyPoll > 0 {
-		began := w.engine.clock.now()
-		now := began
-		for n == 0 && errno == 0 && now-w.forwarded < w.busyPoll {
-			n, errno = epollWait(epoll, events, 0)
-			now = w.engine.clock.now()
-		}
-		w.stats.polling.Add(uint64(now - began))
-		if n > 0 || errno != 0 {
-			return n, errno
+		if n, err := w.poll(epoll, events); n > 0 || err != nil {
+			return n, err
 		}
 	}
 	return epollWait(epoll, events, idleMillis)
+}
+
+// looksPerRound is how often a worker that polls looks at the socket that had something last before it looks at all of them and at the
+// order to stop: recvmmsg finds a packet about 3 us sooner than epoll_wait does (measured 2026-11-29).
+const looksPerRound = 16
+
+// poll looks at the sockets again and again for busyPoll after something was forwarded, because to be woken costs more than all the
+// rest of forwarding a packet. It returns the number of events that it found and did not serve. Noise does not keep it awake.
+func (w *fastWorker) poll(epoll int, events []unix.EpollEvent) (n int, err error) {
+	for now := w.engine.clock.now(); n == 0 && now-w.forwarded < w.busyPoll; {
+		began, last := now, w.forwarded
+		for look := 0; look < looksPerRound && w.forwarded == last; look++ {
+			if err := w.serve(epoll, w.recent); err != nil {
+				return 0, err
+			}
+		}
+		if n, err = epollWait(epoll, events, 0); err != nil {
+			return 0, err
+		}
+		now = w.engine.clock.now()
+		if n == 0 && w.forwarded == last {
+			w.stats.polling.Add(uint64(now - began))
+		}
+	}
+	return n, nil
 }
 
 // epollWait is not inlined: its entry is where the Go scheduler stops a worker that polls, for the garbage collector or for others'
 // turn. In the system call, where such a worker nearly always is, it cannot be stopped.
 //
 //go:noinline
-func epollWait(epoll int, events []unix.EpollEvent, millis uintptr) (int, syscall.Errno) {
+func epollWait(epoll int, events []unix.EpollEvent, millis uintptr) (int, error) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), millis, 0, 0)
-	if errno != 0 {
-		return 0, errno
+	if errno == unix.EINTR {
+		return 0, nil
 	}
-	return int(n), 0
+	if errno != 0 {
+		return 0, fmt.Errorf("wait for packets: %w", errno)
+	}
+	return int(n), nil
 }
 
 // roundsPerSocket bounds how long one busy port may keep the others waiting.
