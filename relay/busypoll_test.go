@@ -13,13 +13,7 @@ import (
 // TestWait proves that a worker looks at its sockets without sleeping for busy_poll after it forwarded something and not a moment
 // longer, that it sees a packet and the order to stop either way, and that it makes no garbage.
 func TestWait(t *testing.T) {
-	b := newBed(t, 1)
-	sockets, err := openSockets(mustAddr("127.0.0.1"), 0, 0, 1, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sockets.close()
-	w := newFastWorker(&engine{core: b.core, admission: newAdmission([32]byte{}), clock: newClock()}, sockets.workers[0], false, 0)
+	w, media := newWorker(t, newBed(t, 1))
 	epoll, wake, err := w.watch()
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +21,7 @@ func TestWait(t *testing.T) {
 	defer unix.Close(epoll)
 	defer unix.Close(wake)
 	sender, events := listenUDP(t), make([]unix.EpollEvent, 3)
-	send := func() { write(t, sender, initial(1200), addrPort("127.0.0.1", sockets.ports[0])) } // nobody waits for it
+	send := func() { write(t, sender, initial(1200), media) } // nobody waits for it
 	// await lets the worker serve until a packet came, and returns how long it polled.
 	await := func() uint64 {
 		t.Helper()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -200,22 +201,28 @@ func TestStaleSocket(t *testing.T) {
 	}
 }
 
-// TestWorkerAllocatesNothing proves that receiving, deciding and sending make no garbage, over real sockets.
-func TestWorkerAllocatesNothing(t *testing.T) {
-	b := newBed(t, 1)
+// newWorker is a worker of b with one media port, which it returns.
+func newWorker(t *testing.T, b *bed) (*fastWorker, netip.AddrPort) {
+	t.Helper()
 	sockets, err := openSockets(mustAddr("127.0.0.1"), 0, 0, 1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sockets.close()
+	t.Cleanup(func() { sockets.close() })
 	w := newFastWorker(&engine{core: b.core, admission: newAdmission([32]byte{}), clock: newClock()}, sockets.workers[0], false, 0)
 	for i := range w.in {
 		w.ready(i)
 	}
+	return w, addrPort("127.0.0.1", sockets.ports[0])
+}
+
+// TestWorkerAllocatesNothing proves that receiving, deciding and sending make no garbage, over real sockets.
+func TestWorkerAllocatesNothing(t *testing.T) {
+	b := newBed(t, 1)
+	w, media := newWorker(t, b)
 	host, viewer := listenUDP(t), listenUDP(t)
 	b.host, b.now = addrOf(host), w.engine.clock.now()
 	b.circuit(5, "127.0.0.1").setRate(maxRate)
-	media := addrPort("127.0.0.1", sockets.ports[0])
 	packet, buf := make([]byte, 1200), make([]byte, 2048)
 	packet[0] = 0x41
 	roundTrip := func(from, to *net.UDPConn, p []byte) {
