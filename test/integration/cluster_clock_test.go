@@ -41,18 +41,21 @@ func relayClocks(t *testing.T, c *rig.Cluster, p *browser.Page) {
 		}
 		c.Operator("relay", "activate", other)
 	}
-	c.Process(first).Kill()
-	c.Restart(first)
-	c.Passing("wavry-relay", first, true)
+	restartRelay(c, first)
 }
 
 // wrongClock starts a relay again with its clock shifted.
 func wrongClock(t *testing.T, c *rig.Cluster, id, shift string) {
 	t.Helper()
+	restartRelay(c, id, "WAVRY_DEBUG_RELAY_CLOCK="+shift)
+	c.Process(id).WaitFor("this clock and the master's differ")
+}
+
+// restartRelay kills a relay and starts it again. Consul must miss it first, or it would take the old one's health for the new one's.
+func restartRelay(c *rig.Cluster, id string, environ ...string) {
 	c.Process(id).Kill()
 	c.Passing("wavry-relay", id, false)
-	c.Restart(id, "WAVRY_DEBUG_RELAY_CLOCK="+shift)
-	c.Process(id).WaitFor("this clock and the master's differ")
+	c.Restart(id, environ...)
 	c.Passing("wavry-relay", id, true)
 }
 
