@@ -18,6 +18,7 @@ import (
 
 	"github.com/wavry/fleet/gateway/credential"
 	"github.com/wavry/fleet/gateway/store"
+	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/masterapi"
 )
 
@@ -143,9 +144,7 @@ type OIDC struct {
 
 // Consul says how the gateway registers itself.
 type Consul struct {
-	// Address of the agent, host:port or unix://path; empty: CONSUL_HTTP_ADDR or the default.
-	Address string
-	Token   credential.Secret
+	Catalog catalog.Catalog
 	// Service is the name; Tags go with it.
 	Service string
 	Tags    []string

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	consul "github.com/hashicorp/consul/api"
+
+	catalog "github.com/wavry/fleet/master/consul"
 )
 
 // agent is a real Consul in development mode.
@@ -90,9 +92,14 @@ func TestConsulRegistration(t *testing.T) {
 	a := startConsul(t)
 	ports := freePorts(t, 2)
 	people, ops := fmt.Sprint("127.0.0.1:", ports[0]), fmt.Sprint("127.0.0.1:", ports[1])
+	cat, err := catalog.New(catalog.Config{Address: a.address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Close()
 	s := startSite(t, func(c *Config) {
 		c.ID, c.BindAddr, c.OpsAddr = "gw-1", people, ops
-		c.Consul = &Consul{Address: a.address, Service: DefaultService, Tags: []string{"web"}, AdvertiseAddr: people, AdvertiseOps: ops}
+		c.Consul = &Consul{Catalog: cat, Service: DefaultService, Tags: []string{"web"}, AdvertiseAddr: people, AdvertiseOps: ops}
 	})
 	client := a.client(t)
 	passing := func() int {

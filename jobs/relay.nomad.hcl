@@ -55,6 +55,12 @@ variable "media_ports" {
   }
 }
 
+variable "busy_poll" {
+  type        = string
+  description = "how long a worker looks at its sockets without sleeping after a packet: less delay for up to a core per worker; 0s: off"
+  default     = "0s"
+}
+
 variable "drain_timeout" {
   type        = string
   description = "how long a drain waits for sessions to move to other relays; keep it below kill_timeout"
@@ -161,6 +167,7 @@ job "relay" {
         WAVRY_RELAY_FIRST_MEDIA_PORT  = "${var.first_media_port}"
         WAVRY_RELAY_MEDIA_PORTS       = "${var.media_ports}"
         WAVRY_RELAY_HTTP_ADDR         = "${NOMAD_ADDR_http}"
+        WAVRY_RELAY_BUSY_POLL         = var.busy_poll
         WAVRY_RELAY_DRAIN_TIMEOUT     = var.drain_timeout
         WAVRY_RELAY_MASTER_CA_FILE    = "${NOMAD_SECRETS_DIR}/ca.pem"
         WAVRY_RELAY_MASTER_TOKEN_FILE = "${NOMAD_SECRETS_DIR}/nomad_wavry.jwt"

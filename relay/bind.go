@@ -57,13 +57,14 @@ func retryAfter(r relaywire.Reason) uint32 {
 func (b *binder) decide(
 	req *relaywire.Bind, token string, shared, leg relaywire.Key, j *bindJob, wall time.Time,
 ) (relaywire.Bound, relaywire.Reason) {
-	if age := wall.Sub(time.Unix(0, req.Time)); age > bindWindow || age < -bindWindow {
-		return relaywire.Bound{}, relaywire.Replayed
-	}
 	pol := b.core.policy.Load()
 	g, reason := b.verifier.check(token, pol.keys, wall)
 	if reason != 0 {
 		return relaywire.Bound{}, reason
+	}
+	// Only now, so that a relay whose clock is far off says so, and not that the host repeats itself.
+	if wall.Sub(time.Unix(0, req.Time)).Abs() > bindWindow {
+		return relaywire.Bound{}, relaywire.Replayed
 	}
 	if g.hostKey != nil && *g.hostKey != req.HostKey {
 		return relaywire.Bound{}, relaywire.SignatureMismatch

@@ -171,7 +171,8 @@ func TestEveryReason(t *testing.T) {
 	}
 }
 
-// TestSkewOfClocks proves that a relay whose clock is 30 s off, either way, takes leases and BINDs of hosts whose clock is right.
+// TestSkewOfClocks proves that a relay whose clock is 30 s off, either way, takes leases and BINDs of hosts whose clock is right, and that
+// one whose clock is far off says what is the matter.
 func TestSkewOfClocks(t *testing.T) {
 	i := newIssuer(t, "k1")
 	for _, skew := range []time.Duration{-30 * time.Second, 30 * time.Second} {
@@ -184,6 +185,14 @@ func TestSkewOfClocks(t *testing.T) {
 		end := d.core.circuits[1].expiry.Load()
 		if d.core.sweep(d.now, end+skew.Milliseconds()) != 0 {
 			t.Errorf("skew %v: a lease that the host still holds has ended", skew)
+		}
+	}
+	for skew, want := range map[time.Duration]relaywire.Reason{-10 * time.Minute: relaywire.NotYetValid, 10 * time.Minute: relaywire.Expired} {
+		d := newDesk(t, i)
+		host := d.wall
+		d.wall = d.wall.Add(skew)
+		if _, reason, why := d.post(d.request(i.sign(t, d.claims(1)), false, host, nil)); reason != want || why != dropNone {
+			t.Errorf("skew %v: %v, %v; want %v", skew, reason, why, want)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wavry/fleet/master/catalog"
 )
 
 // Config is all a relay is told at its start.
@@ -43,14 +45,22 @@ type Config struct {
 	Verifiers int
 	// DataPath is auto, fast (Linux) or portable.
 	DataPath string
+	// BusyPoll is how long a worker goes on looking at its sockets without sleeping after the last packet it forwarded: it takes up to
+	// one core per worker while there is traffic and spares each packet a wake-up. 0: workers sleep at once. Fast path only.
+	BusyPoll time.Duration
 	// DrainTimeout is how long a drain waits for running circuits before Run returns.
 	DrainTimeout time.Duration
 	// HandoverPath is a unix socket at which a successor on the same node takes over sockets and circuits. Empty: no hand-over.
 	HandoverPath string
-	// Consul says where to register. A nil value registers nowhere.
-	Consul *ConsulConfig
+	// Catalog is where the relay registers itself, and CheckURL where the catalog finds /ready, such as http://10.0.0.7:7479/ready. A nil
+	// Catalog registers nowhere.
+	Catalog  catalog.Catalog
+	CheckURL string
 	// Version is reported.
 	Version string
+
+	// Now is the wall clock, by which leases begin and end; nil: time.Now.
+	Now func() time.Time
 
 	Control  Control               // required
 	Logger   *slog.Logger          // nil discards
@@ -99,6 +109,8 @@ func (c Config) Validate() error {
 	check(c.Verifiers >= 0 && c.Verifiers <= maxWorkers, "verifiers = %d: must be 0 to %d", c.Verifiers, maxWorkers)
 	check(c.DataPath == PathAuto || c.DataPath == PathFast || c.DataPath == PathPortable,
 		"data_path = %q: must be %s, %s or %s", c.DataPath, PathAuto, PathFast, PathPortable)
+	check(c.BusyPoll >= 0 && c.BusyPoll <= maxBusyPoll, "busy_poll = %s: must be 0 to %s", c.BusyPoll, maxBusyPoll)
+	check(c.BusyPoll == 0 || c.DataPath != PathPortable, "busy_poll = %s: data_path %s cannot poll; must be 0", c.BusyPoll, PathPortable)
 	check(c.DrainTimeout >= 0, "drain_timeout = %s: must not be negative", c.DrainTimeout)
 	check(c.Control != nil, "control: the relay needs a master or a policy file")
 	return errors.Join(errs...)

@@ -38,6 +38,7 @@ const controlIndex = maxMediaPorts
 // workerStats are the counters of one worker, alone on their cache lines.
 type workerStats struct {
 	packetsIn, packetsOut, bytesIn, bytesOut atomic.Uint64
+	polling                                  atomic.Uint64 // nanoseconds of looking at sockets that had nothing
 	drops                                    [numDrops]atomic.Uint64
 	_                                        [64]byte
 }

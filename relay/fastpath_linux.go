@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sync/errgroup"
@@ -23,15 +24,16 @@ var onceValue = sync.OnceValue[offload]
 // fastPath is the data path on Linux: per worker one goroutine, one epoll, one socket per port; recvmmsg with UDP_GRO in, sendmmsg
 // with UDP_SEGMENT out. What one system call brought in is sent from the same buffers before the next one.
 type fastPath struct {
-	engine  *engine
-	sockets *socketSet
-	workers []*fastWorker
+	engine   *engine
+	sockets  *socketSet
+	busyPoll time.Duration
+	workers  []*fastWorker
 }
 
-func newFastPath(e *engine, s *socketSet) *fastPath {
-	p := &fastPath{engine: e, sockets: s}
+func newFastPath(e *engine, s *socketSet, busyPoll time.Duration) *fastPath {
+	p := &fastPath{engine: e, sockets: s, busyPoll: busyPoll}
 	for _, socks := range s.workers {
-		p.workers = append(p.workers, newFastWorker(e, socks, s.six))
+		p.workers = append(p.workers, newFastWorker(e, socks, s.six, busyPoll))
 	}
 	return p
 }
@@ -45,7 +47,7 @@ func (p *fastPath) close() error        { return p.sockets.close() }
 
 func (p *fastPath) describe() string {
 	o := offloads()
-	return fmt.Sprintf("mmsg workers=%d gro=%t gso=%t", len(p.workers), o.gro, o.gso)
+	return fmt.Sprintf("mmsg workers=%d gro=%t gso=%t busy_poll=%s", len(p.workers), o.gro, o.gso, p.busyPoll)
 }
 
 func (p *fastPath) stats() (all []*workerStats) {
@@ -98,10 +100,11 @@ type mmsghdr struct {
 
 // fastWorker owns its memory; only its goroutine touches it, apart from stats.
 type fastWorker struct {
-	engine *engine
-	fds    []int // media ports, then the control port
-	six    bool
-	stats  workerStats
+	engine   *engine
+	fds      []int // media ports, then the control port
+	six      bool
+	busyPoll int64 // nanoseconds
+	stats    workerStats
 
 	in      []mmsghdr
 	inVec   []unix.Iovec
@@ -111,13 +114,16 @@ type fastWorker struct {
 	out     outbox
 	answer  [relaywire.BoundLen]byte
 	replyTo leg
+
+	recent    int   // the socket that had something last
+	forwarded int64 // when there was something to forward last, on the engine's clock
 }
 
 const extraLen = 24 // unix.CmsgSpace(4)
 
-func newFastWorker(e *engine, fds []int, six bool) *fastWorker {
+func newFastWorker(e *engine, fds []int, six bool, busyPoll time.Duration) *fastWorker {
 	w := &fastWorker{
-		engine: e, fds: fds, six: six, in: make([]mmsghdr, batchSize), inVec: make([]unix.Iovec, batchSize),
+		engine: e, fds: fds, six: six, busyPoll: int64(busyPoll), in: make([]mmsghdr, batchSize), inVec: make([]unix.Iovec, batchSize),
 		inName: make([][unix.SizeofSockaddrInet6]byte, batchSize), inExtra: make([][extraLen]byte, batchSize),
 		buffer: make([]byte, batchSize*messageSize),
 	}
@@ -160,15 +166,16 @@ func (w *fastWorker) run(ctx context.Context) (err error) {
 	}()
 	events := make([]unix.EpollEvent, len(w.fds)+1)
 	for {
-		n, errno := epollWait(epoll, events)
-		if errno != 0 && errno != unix.EINTR {
-			return fmt.Errorf("wait for packets: %w", errno)
+		n, err := w.wait(epoll, events)
+		if err != nil {
+			return err
 		}
 		for _, e := range events[:n] {
 			if e.Fd < 0 {
 				return nil
 			}
-			if err := w.serve(epoll, int(e.Fd)); err != nil {
+			w.recent = int(e.Fd)
+			if err := w.serve(epoll, w.recent); err != nil {
 				return err
 			}
 		}
@@ -202,12 +209,54 @@ func (w *fastWorker) watch() (epoll, wake int, err error) {
 // idleMillis is the longest sleep of a worker; the runtime interrupts it more often than that.
 const idleMillis = 100
 
-func epollWait(epoll int, events []unix.EpollEvent) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), idleMillis, 0, 0)
-	if errno != 0 {
-		return 0, errno
+// wait returns the number of events that are to be served. It may return none.
+func (w *fastWorker) wait(epoll int, events []unix.EpollEvent) (int, error) {
+	if w.busyPoll > 0 {
+		if n, err := w.poll(epoll, events); n > 0 || err != nil {
+			return n, err
+		}
 	}
-	return int(n), 0
+	return epollWait(epoll, events, idleMillis)
+}
+
+// looksPerRound is how often a worker that polls looks at the socket that had something last before it looks at all of them and at the
+// order to stop: recvmmsg finds a packet about 3 us sooner than epoll_wait does (measured 2026-11-29).
+const looksPerRound = 16
+
+// poll looks at the sockets again and again for busyPoll after something was forwarded, because to be woken costs more than all the
+// rest of forwarding a packet. It returns the number of events that it found and did not serve. Noise does not keep it awake.
+func (w *fastWorker) poll(epoll int, events []unix.EpollEvent) (n int, err error) {
+	for now := w.engine.clock.now(); n == 0 && now-w.forwarded < w.busyPoll; {
+		began, last := now, w.forwarded
+		for look := 0; look < looksPerRound && w.forwarded == last; look++ {
+			if err := w.serve(epoll, w.recent); err != nil {
+				return 0, err
+			}
+		}
+		if n, err = epollWait(epoll, events, 0); err != nil {
+			return 0, err
+		}
+		now = w.engine.clock.now()
+		if n == 0 && w.forwarded == last {
+			w.stats.polling.Add(uint64(now - began))
+		}
+	}
+	return n, nil
+}
+
+// epollWait is not inlined: its entry is where the Go scheduler stops a worker that polls, for the garbage collector or for others'
+// turn. In the system call, where such a worker nearly always is, it cannot be stopped.
+//
+//go:noinline
+func epollWait(epoll int, events []unix.EpollEvent, millis uintptr) (int, error) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), millis, 0, 0)
+	if errno == unix.EINTR {
+		return 0, nil
+	}
+	if errno != 0 {
+		return 0, fmt.Errorf("wait for packets: %w", errno)
+	}
+	return int(n), nil
 }
 
 // roundsPerSocket bounds how long one busy port may keep the others waiting.
@@ -319,6 +368,7 @@ func (w *fastWorker) forward(key legKey, b []byte, segment, fd int, now int64) {
 		return
 	}
 	w.out.add(fd, to, b, segment, packets)
+	w.forwarded = now
 }
 
 // control answers one control packet at once. Runs that wait in the outbox are not overtaken by much, and they do not mind.

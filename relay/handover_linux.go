@@ -204,7 +204,7 @@ func (r *Relay) inherit(conn *net.UnixConn) (path dataPath, err error) {
 	if err := r.resume(&snap, len(head.Ports)-1); err != nil {
 		return nil, errors.Join(err, sockets.close())
 	}
-	return newFastPath(r.engine, sockets), nil
+	return newFastPath(r.engine, sockets, r.cfg.BusyPoll), nil
 }
 
 // resume puts the predecessor's state in place.

@@ -4,21 +4,31 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/relay/relayclient"
 )
 
 // TestHandover proves that a successor takes over sockets, circuits and policy while data flows: nothing is lost, no end moves, and the
-// lease goes on to be renewed; then that it can be succeeded again.
+// lease goes on to be renewed; then that it can be succeeded again. Workers that poll let go as those that sleep do.
 func TestHandover(t *testing.T) {
+	for _, poll := range []time.Duration{0, maxBusyPoll} {
+		t.Run("busy_poll="+poll.String(), func(t *testing.T) { testHandover(t, poll) })
+	}
+}
+
+func testHandover(t *testing.T, poll time.Duration) {
 	i := newIssuer(t, "k1")
 	key, path := testKey(t), filepath.Join(t.TempDir(), "handover.sock")
-	change := func(c *Config) { c.PrivateKey, c.HandoverPath = key, path }
+	change := func(c *Config) { c.PrivateKey, c.HandoverPath, c.BusyPoll = key, path, poll }
 	u := startTrusting(t, i, change)
 	p := connect(t, u, i, 5)
 	for round := range 2 {
@@ -130,6 +140,44 @@ func TestHandoverThatFails(t *testing.T) {
 	}
 }
 
+// fakeCatalog notes why a registration was given up.
+type fakeCatalog struct {
+	catalog.Catalog
+	kept  chan catalog.Registration
+	ended chan error
+}
+
+func (c *fakeCatalog) Keep(ctx context.Context, r catalog.Registration) error {
+	c.kept <- r
+	<-ctx.Done()
+	c.ended <- context.Cause(ctx)
+	return nil
+}
+
+// TestRegistrationIsHandedOver proves that a relay leaves its registration to its successor, and takes it out when it drains without one.
+func TestRegistrationIsHandedOver(t *testing.T) {
+	key, path := testKey(t), filepath.Join(t.TempDir(), "handover.sock")
+	run := func() (*running, *fakeCatalog) {
+		c := &fakeCatalog{kept: make(chan catalog.Registration, 1), ended: make(chan error, 1)}
+		cfg := testConfig(t, newFakeControl())
+		cfg.PrivateKey, cfg.HandoverPath, cfg.Catalog, cfg.CheckURL = key, path, c, "http://127.0.0.1:1/ready"
+		u := start(t, cfg)
+		if r := <-c.kept; r.Name != catalog.ServiceRelay || r.ID != "relay-1" || r.Address != u.ControlAddr().String() || r.CheckURL != cfg.CheckURL {
+			t.Errorf("registered as %+v", r)
+		}
+		return u, c
+	}
+	_, first := run()
+	u, second := run()
+	if err := <-first.ended; !errors.Is(err, catalog.ErrSucceeded) {
+		t.Errorf("the predecessor left the catalog: %v", err)
+	}
+	u.stop()
+	if err := <-second.ended; errors.Is(err, catalog.ErrSucceeded) {
+		t.Error("the last one did not leave the catalog")
+	}
+}
+
 // TestStaleSocket proves that the socket of a relay that died does not keep the next one from starting, and that it is cleaned up.
 func TestStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "handover.sock")
@@ -153,22 +201,28 @@ func TestStaleSocket(t *testing.T) {
 	}
 }
 
-// TestWorkerAllocatesNothing proves that receiving, deciding and sending make no garbage, over real sockets.
-func TestWorkerAllocatesNothing(t *testing.T) {
-	b := newBed(t, 1)
+// newWorker is a worker of b with one media port, which it returns.
+func newWorker(t *testing.T, b *bed) (*fastWorker, netip.AddrPort) {
+	t.Helper()
 	sockets, err := openSockets(mustAddr("127.0.0.1"), 0, 0, 1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sockets.close()
-	w := newFastWorker(&engine{core: b.core, admission: newAdmission([32]byte{}), clock: newClock()}, sockets.workers[0], false)
+	t.Cleanup(func() { sockets.close() })
+	w := newFastWorker(&engine{core: b.core, admission: newAdmission([32]byte{}), clock: newClock()}, sockets.workers[0], false, 0)
 	for i := range w.in {
 		w.ready(i)
 	}
+	return w, addrPort("127.0.0.1", sockets.ports[0])
+}
+
+// TestWorkerAllocatesNothing proves that receiving, deciding and sending make no garbage, over real sockets.
+func TestWorkerAllocatesNothing(t *testing.T) {
+	b := newBed(t, 1)
+	w, media := newWorker(t, b)
 	host, viewer := listenUDP(t), listenUDP(t)
 	b.host, b.now = addrOf(host), w.engine.clock.now()
 	b.circuit(5, "127.0.0.1").setRate(maxRate)
-	media := addrPort("127.0.0.1", sockets.ports[0])
 	packet, buf := make([]byte, 1200), make([]byte, 2048)
 	packet[0] = 0x41
 	roundTrip := func(from, to *net.UDPConn, p []byte) {

@@ -24,6 +24,9 @@ const (
 	// socketBuffer asks for 20 ms of 1.6 Gbit/s per socket, so that a worker that is descheduled for a moment loses nothing.
 	socketBuffer = 4 << 20
 
+	// maxBusyPoll bounds busy_poll: traffic that pauses for longer than a second does not mind being woken for.
+	maxBusyPoll = time.Second
+
 	// verifyQueue is how many BINDs wait for a verifier; a full queue drops the newest, counted, and the host asks again.
 	verifyQueue = 256
 

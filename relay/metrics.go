@@ -26,6 +26,7 @@ var (
 	descReady    = desc("ready", "1 when /ready says so.")
 	descDraining = desc("draining", "1 while draining.")
 	descKeys     = desc("signing_keys", "Public signing keys known.")
+	descPolling  = desc("polling_seconds_total", "Time of workers that looked at sockets which had nothing (busy_poll).")
 	descPolicyAt = desc("policy_timestamp_seconds", "When the policy in force arrived, Unix time.")
 )
 
@@ -36,6 +37,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descPackets, descBytes, descDrops, descRejects, descCircuits, descMax, descEnded, descBinds, descPinned, descFollowed,
 		descCookies, descQueue, descReady, descDraining, descKeys, descPolicyAt,
+		descPolling,
 	} {
 		ch <- d
 	}
@@ -66,6 +68,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descFollowed, counts.viewersFollowed.Load(), "viewer")
 	count(descFollowed, counts.hostsFollowed.Load(), "host")
 	count(descCookies, counts.cookies.Load())
+	ch <- prometheus.MustNewConstMetric(descPolling, prometheus.CounterValue, t.polling.Seconds())
 	gauge(descCircuits, float64(r.Circuits()))
 	gauge(descMax, float64(r.cfg.MaxCircuits))
 	gauge(descQueue, float64(len(r.engine.admission.queue)))

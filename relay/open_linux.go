@@ -10,5 +10,5 @@ func openPath(cfg Config, e *engine) (dataPath, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newFastPath(e, s), nil
+	return newFastPath(e, s, cfg.BusyPoll), nil
 }

@@ -40,6 +40,9 @@ func New(cfg Config) (*Relay, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("relay configuration: %w", err)
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	v := newVerifier(cfg.ID, cfg.PrivateKey)
 	r := &Relay{
 		cfg: cfg, log: logger(cfg.Logger).With("component", "relay", "relay_id", cfg.ID), verifier: v, started: make(chan struct{}),
@@ -75,7 +78,7 @@ func (r *Relay) Circuits() int { return r.engine.len() }
 // Run opens the sockets and serves until ctx ends, then drains: it tells its hosts, waits until the circuits have gone or
 // DrainTimeout is over, and returns nil. ErrHandedOver means that a successor goes on with everything.
 //
-// Order of the end: first not ready and out of Consul (no new circuits), then the farewell to hosts while the data path still
+// Order of the end: first not ready and out of the catalog (no new circuits), then the farewell to hosts while the data path still
 // runs, then the data path, and the sockets last, because a closed port kills a browser's session at once.
 func (r *Relay) Run(ctx context.Context) (err error) {
 	path, finish, err := r.open(ctx)
@@ -104,7 +107,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return r.serveHTTP(work) })
 	g.Go(func() error { return r.offerHandover(work, path) })
 	g.Go(func() error { return r.leave(ctx, work, stop) })
-	if r.cfg.Consul != nil {
+	if r.cfg.Catalog != nil {
 		g.Go(func() error { return r.register(ctx, work, path) })
 	}
 	r.log.Info("relay runs", "control", r.ControlAddr().String(), "media_ports", len(path.mediaPorts()), "path", path.describe(), "circuits", r.Circuits())
@@ -140,7 +143,7 @@ func (r *Relay) verify(ctx context.Context, path dataPath) error {
 		case <-ctx.Done():
 			return nil
 		case j := <-r.engine.admission.queue:
-			reply, why := r.binder.Load().answer(j, time.Now(), answer[:0])
+			reply, why := r.binder.Load().answer(j, r.cfg.Now(), answer[:0])
 			to := j.from
 			r.engine.admission.free <- j
 			if why != dropNone {
@@ -164,8 +167,8 @@ func (r *Relay) sweep(ctx context.Context) error {
 			return nil
 		case <-cookies.C:
 			r.engine.admission.cookies.rotate()
-		case now := <-tick.C:
-			if n := r.engine.sweep(r.engine.clock.now(), now.UnixMilli()); n > 0 {
+		case <-tick.C:
+			if n := r.engine.sweep(r.engine.clock.now(), r.cfg.Now().UnixMilli()); n > 0 {
 				r.log.Debug("circuits ended", "count", n)
 			}
 		}
@@ -183,7 +186,7 @@ func (r *Relay) apply(p Policy) error {
 	if n := r.engine.enforce(compiled, r.engine.clock.now()); n > 0 {
 		r.log.Info("circuits ended by policy", "count", n)
 	}
-	r.policyAt.Store(time.Now().Unix())
+	r.policyAt.Store(r.cfg.Now().Unix())
 	if had.keys != compiled.keys {
 		r.log.Info("signing keys changed", "keys", compiled.keyIDs())
 	}
@@ -221,7 +224,7 @@ func (r *Relay) keep(p Policy) {
 // Drain stops taking new circuits and asks the hosts of the running ones to leave.
 func (r *Relay) Drain() {
 	r.local.Store(true)
-	r.setDraining("local", time.Now().Add(r.cfg.DrainTimeout))
+	r.setDraining("local", r.cfg.Now().Add(r.cfg.DrainTimeout))
 }
 
 func (r *Relay) setDraining(cause string, by time.Time) {

@@ -377,7 +377,7 @@ func TestMetricNames(t *testing.T) {
 		}
 	}
 	want := "binds_total bytes_total circuits circuits_ended_total circuits_max cookies_total draining drops_total legs_followed_total " +
-		"packets_total policy_timestamp_seconds ready rejects_total signing_keys verify_queue viewers_pinned_total"
+		"packets_total policy_timestamp_seconds polling_seconds_total ready rejects_total signing_keys verify_queue viewers_pinned_total"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("metrics are\n%s, want\n%s", got, want)
 	}
@@ -422,6 +422,20 @@ func TestConfigProblems(t *testing.T) {
 	}
 	if _, err := New(c); err == nil {
 		t.Error("New took it")
+	}
+	for _, poll := range []struct {
+		d    time.Duration
+		path string
+		ok   bool
+	}{
+		{0, PathPortable, true}, {1, PathFast, true}, {maxBusyPoll, PathAuto, true},
+		{-1, PathAuto, false}, {maxBusyPoll + 1, PathAuto, false}, {1, PathPortable, false},
+	} {
+		c := testConfig(t, newFakeControl())
+		c.BusyPoll, c.DataPath = poll.d, poll.path
+		if err := c.Validate(); (err == nil) != poll.ok || err != nil && !strings.Contains(err.Error(), "busy_poll") {
+			t.Errorf("busy_poll %v on %s: %v", poll.d, poll.path, err)
+		}
 	}
 }
 

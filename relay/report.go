@@ -12,6 +12,7 @@ import (
 // totals sums the counters of all workers.
 type totals struct {
 	packetsIn, packetsOut, bytesIn, bytesOut uint64
+	polling                                  time.Duration
 	drops                                    [numDrops]uint64
 }
 
@@ -28,6 +29,7 @@ func (r *Relay) totals() (t totals) {
 		t.packetsOut += s.packetsOut.Load()
 		t.bytesIn += s.bytesIn.Load()
 		t.bytesOut += s.bytesOut.Load()
+		t.polling += time.Duration(s.polling.Load())
 		for i := range t.drops {
 			t.drops[i] += s.drops[i].Load()
 		}
@@ -103,11 +105,11 @@ func (r *Relay) measure() Load {
 	pol, why := r.engine.policy.Load(), r.notReady()
 	good, bad := r.engine.results()
 	l := Load{
-		RelayID: r.cfg.ID, Region: r.cfg.Region, Version: r.cfg.Version, Time: time.Now(), Circuits: r.Circuits(), MaxCircuits: r.cfg.MaxCircuits,
+		RelayID: r.cfg.ID, Region: r.cfg.Region, Version: r.cfg.Version, Time: r.cfg.Now(), Circuits: r.Circuits(), MaxCircuits: r.cfg.MaxCircuits,
 		BitsPerSecond: bps, PacketsPerSecond: pps, CapacityBits: r.cfg.CapacityBits, Pinned: r.engine.counts.viewersPinned.Load(),
 		Bound: r.engine.counts.bound.Load(), Succeeded: good, Failed: bad, Drops: map[string]uint64{}, Rejects: map[string]uint64{}, Ready: why == nil,
 		Draining: r.engine.draining.Load(), KeyIDs: pol.keyIDs(), Leaving: r.local.Load(), Overloaded: errors.Is(why, ErrFull),
-		CPU: r.usage.share(),
+		CPU: r.usage.share(t.polling),
 	}
 	if why != nil {
 		l.Cause = why.Error()

@@ -1,22 +1,21 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"net"
+	"log/slog"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/cli"
-	consul "github.com/hashicorp/consul/api"
 
 	"github.com/wavry/fleet/gateway"
 	"github.com/wavry/fleet/gateway/credential"
 	"github.com/wavry/fleet/gateway/store"
+	"github.com/wavry/fleet/master/consul"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/web"
@@ -89,7 +88,6 @@ type gatewayFile struct {
 	ConsulTags          []string `hcl:"consul_tags,optional" help:"tags of this service in Consul"`
 	ConsulAdvertiseAddr string   `hcl:"consul_advertise_addr,optional" help:"host:port where others reach bind_addr; required with consul"`
 	ConsulAdvertiseOps  string   `hcl:"consul_advertise_ops,optional" help:"host:port where Consul reaches ops_addr; required with consul"`
-	ConsulMaster        string   `hcl:"consul_master,optional" help:"name of the masters' service in Consul"`
 
 	MasterAddrs     []string `hcl:"master_addrs,optional" help:"host:port of any masters"`
 	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"PEM authority of the fleet's services; empty: plain HTTP to masters on loopback"`
@@ -104,16 +102,16 @@ func defaultGatewayFile() gatewayFile {
 		BindAddr: d.BindAddr, OpsAddr: d.OpsAddr, StoreDriver: string(d.Store.Driver), StoreDSN: d.Store.DSN, KeyFile: d.KeyFile,
 		OpenPools: d.OpenPools, MaxSessions: d.MaxSessions, SessionGrace: d.Grace.String(), LoginLifetime: d.LoginLifetime.String(),
 		LoginIdle: d.LoginIdle.String(), LinkLifetime: d.LinkLifetime.String(), BackupEvery: d.Backup.Every.String(), BackupKeep: d.Backup.Keep,
-		ConsulService: gateway.DefaultService, ConsulMaster: "wavry-master",
+		ConsulService: gateway.DefaultService,
 	}
 }
 
 // settings turns the file into the gateway's configuration and reports every problem at once. The client of the master is made,
 // but nothing is opened.
-func (f gatewayFile) settings() (gateway.Config, error) {
+func (f gatewayFile) settings(log *slog.Logger) (gateway.Config, error) {
 	var problems []error
 	cfg := gateway.DefaultConfig()
-	cfg.ID, cfg.Version = f.ID, version
+	cfg.ID, cfg.Version, cfg.Logger = f.ID, version, log
 	if cfg.ID == "" {
 		name, err := os.Hostname()
 		if err != nil {
@@ -135,9 +133,13 @@ func (f gatewayFile) settings() (gateway.Config, error) {
 		cfg.HashSlots = f.HashSlots
 	}
 	cfg.Backup = gateway.Backup{Folder: f.BackupFolder, Every: duration("backup_every", f.BackupEvery, &problems), Keep: f.BackupKeep}
-	cfg.OIDC, cfg.Consul = f.oidc(), f.consul()
+	cfg.OIDC = f.oidc()
 	cfg.Web = web.Handler()
-	master, err := f.master()
+	var err error
+	if cfg.Consul, err = f.consul(log); err != nil {
+		problems = append(problems, err)
+	}
+	master, err := f.master(cfg.Consul)
 	if err != nil {
 		problems = append(problems, err)
 	} else {
@@ -157,52 +159,32 @@ func (f gatewayFile) oidc() *gateway.OIDC {
 		Scopes: f.OIDCScopes, RoleClaim: f.OIDCRoleClaim, AdminValues: f.OIDCAdminValues, OperatorValues: f.OIDCOperatorValues, Create: f.OIDCCreate}
 }
 
-func (f gatewayFile) consul() *gateway.Consul {
+// forgetGatewayAfter is how long Consul lists a gateway that died without saying so.
+const forgetGatewayAfter = 10 * time.Minute
+
+// consul is how the gateway registers itself; nil without Consul.
+func (f gatewayFile) consul(log *slog.Logger) (*gateway.Consul, error) {
 	if !f.Consul {
-		return nil
+		return nil, nil
 	}
-	return &gateway.Consul{Address: f.ConsulAddr, Token: credential.Secret(f.ConsulToken), Service: f.ConsulService, Tags: f.ConsulTags,
-		AdvertiseAddr: f.ConsulAdvertiseAddr, AdvertiseOps: f.ConsulAdvertiseOps}
+	cat, err := consul.New(consul.Config{Address: f.ConsulAddr, Token: f.ConsulToken, DeregisterAfter: forgetGatewayAfter, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return &gateway.Consul{Catalog: cat, Service: f.ConsulService, Tags: f.ConsulTags, AdvertiseAddr: f.ConsulAdvertiseAddr,
+		AdvertiseOps: f.ConsulAdvertiseOps}, nil
 }
 
 // master is a client that finds masters by address or in Consul, and shows them a certificate or a token.
-func (f gatewayFile) master() (*masterclient.Client, error) {
+func (f gatewayFile) master(where *gateway.Consul) (*masterclient.Client, error) {
 	access := masterAccess{
 		addresses: f.MasterAddrs, tokenFile: f.MasterTokenFile,
 		files: identity.Files{Authority: f.MasterCAFile, Certificate: f.MasterCertFile, Key: f.MasterKeyFile},
 	}
-	if f.Consul {
-		access.resolve = f.resolveMasters
+	if where != nil {
+		access.resolve = mastersIn(where.Catalog)
 	}
 	return access.client(nil)
-}
-
-// resolveMasters asks Consul for healthy masters.
-func (f gatewayFile) resolveMasters(ctx context.Context) ([]string, error) {
-	config := consul.DefaultNonPooledConfig()
-	if f.ConsulAddr != "" {
-		config.Address = f.ConsulAddr
-	}
-	if f.ConsulToken != "" {
-		config.Token = f.ConsulToken
-	}
-	client, err := consul.NewClient(config)
-	if err != nil {
-		return nil, fmt.Errorf("consul client: %w", err)
-	}
-	entries, _, err := client.Health().Service(f.ConsulMaster, "", true, (&consul.QueryOptions{}).WithContext(ctx))
-	if err != nil {
-		return nil, fmt.Errorf("find masters in consul: %w", err)
-	}
-	var addresses []string
-	for _, e := range entries {
-		host := e.Service.Address
-		if host == "" {
-			host = e.Node.Address
-		}
-		addresses = append(addresses, net.JoinHostPort(host, strconv.Itoa(e.Service.Port)))
-	}
-	return addresses, nil
 }
 
 // prefixes reads addresses and prefixes.
@@ -245,16 +227,17 @@ func (c *gatewayCommand) run(args []string) error {
 	if err := loadConfig("gateway", &file, flags, args); err != nil {
 		return err
 	}
-	cfg, err := file.settings()
+	log, err := c.env.logger()
+	if err != nil {
+		return err
+	}
+	cfg, err := file.settings(log)
 	if err != nil {
 		return err
 	}
 	if *check {
 		printConfig(c.env, &file)
 		return nil
-	}
-	if cfg.Logger, err = c.env.logger(); err != nil {
-		return err
 	}
 	cfg.Announce = func(link string) {
 		fmt.Fprintf(c.env.stdout, "\n  No admin yet. Open this link once and choose a name and a password:\n\n  %s\n\n", link)

@@ -24,6 +24,10 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && strings.TrimLeft(args[0], "-") == "help-debug" {
+		fmt.Fprint(stdout, debugHelp)
+		return 0
+	}
 	c := cli.NewCLI("wavry", version)
 	c.Args = args
 	c.HelpWriter, c.ErrorWriter = stdout, stderr

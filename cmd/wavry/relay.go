@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdh"
 	"errors"
 	"flag"
@@ -12,15 +11,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
+	"time"
 
 	"github.com/hashicorp/cli"
-	consul "github.com/hashicorp/consul/api"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/wavry/fleet/master/catalog"
+	"github.com/wavry/fleet/master/consul"
 	masteridentity "github.com/wavry/fleet/master/identity"
-	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/relay"
 	"github.com/wavry/fleet/relay/masterlink"
 )
@@ -50,16 +49,16 @@ type relayConfig struct {
 	Workers       int     `hcl:"workers,optional" help:"data path goroutines; 0: one per core"`
 	Verifiers     int     `hcl:"verifiers,optional" help:"goroutines that check leases; 0: half the cores"`
 	DataPath      string  `hcl:"data_path,optional" help:"auto, fast or portable"`
+	BusyPoll      string  `hcl:"busy_poll,optional" help:"how long a worker looks at its sockets without sleeping after the last packet it forwarded: less delay for up to a core per worker; 0: off"`
 	DrainTimeout  string  `hcl:"drain_timeout,optional" help:"how long a drain waits for running circuits; keep it below the job's kill_timeout"`
 	Handover      bool    `hcl:"handover,optional" help:"hand sockets and circuits over to a successor on this node"`
 
-	PolicyFile        string   `hcl:"policy_file,optional" help:"JSON file with keys, revocations and bans, instead of a master"`
-	MasterAddrs       []string `hcl:"master_addrs,optional" help:"addresses of master servers, HOST:PORT; empty: found in Consul"`
-	MasterCAFile      string   `hcl:"master_ca_file,optional" help:"certificate of the authority that masters and relays trust"`
-	MasterCertFile    string   `hcl:"master_cert_file,optional" help:"this relay's certificate"`
-	MasterKeyFile     string   `hcl:"master_key_file,optional" help:"key of this relay's certificate"`
-	MasterTokenFile   string   `hcl:"master_token_file,optional" help:"file of the bearer token for the master, read for each request, such as a Nomad workload identity"`
-	MasterTokenSecret string   `hcl:"master_token_secret,optional" help:"token for masters without TLS, on loopback only"`
+	PolicyFile      string   `hcl:"policy_file,optional" help:"JSON file with keys, revocations and bans, instead of a master"`
+	MasterAddrs     []string `hcl:"master_addrs,optional" help:"addresses of master servers, HOST:PORT; empty: found in Consul"`
+	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"certificate of the authority that masters and relays trust"`
+	MasterCertFile  string   `hcl:"master_cert_file,optional" help:"this relay's certificate"`
+	MasterKeyFile   string   `hcl:"master_key_file,optional" help:"key of this relay's certificate"`
+	MasterTokenFile string   `hcl:"master_token_file,optional" help:"file of the bearer token for the master, read for each request, such as a Nomad workload identity"`
 
 	Consul            bool   `hcl:"consul,optional" help:"register in Consul"`
 	ConsulAddr        string `hcl:"consul_addr,optional" help:"address of the node's Consul agent; empty: CONSUL_HTTP_ADDR, or 127.0.0.1:8500"`
@@ -72,7 +71,7 @@ func defaultRelayConfig() relayConfig {
 	return relayConfig{
 		Region: "default", StateDir: defaultStateDir(), BindAddr: d.Bind.String(), ControlPort: int(d.ControlPort), MediaPort: int(d.FirstMediaPort),
 		MediaPorts: d.MediaPorts, HTTPAddr: d.HTTPAddr, MaxCircuits: d.MaxCircuits, DefaultMbps: float64(d.DefaultRate) / 1e6,
-		MaxMbps: float64(d.MaxRate) / 1e6, DataPath: d.DataPath, DrainTimeout: d.DrainTimeout.String(), Handover: true, Consul: true,
+		MaxMbps: float64(d.MaxRate) / 1e6, DataPath: d.DataPath, BusyPoll: d.BusyPoll.String(), DrainTimeout: d.DrainTimeout.String(), Handover: true, Consul: true,
 	}
 }
 
@@ -152,6 +151,9 @@ func (c *relayConfig) complete() error {
 	return nil
 }
 
+// forgetRelayAfter is how long Consul lists a relay that died without saying so. Which relays are used is the master's decision.
+const forgetRelayAfter = 30 * time.Minute
+
 // newRelay wires a relay.
 func newRelay(file relayConfig, log *slog.Logger) (*relay.Relay, error) {
 	cfg, err := file.settings()
@@ -164,7 +166,16 @@ func newRelay(file relayConfig, log *slog.Logger) (*relay.Relay, error) {
 	if cfg.PrivateKey, err = relay.LoadKey(filepath.Join(file.StateDir, "relay.key")); err != nil {
 		return nil, err
 	}
-	if cfg.Control, err = file.control(log); err != nil {
+	if file.Consul {
+		cfg.Catalog, err = consul.New(consul.Config{Address: file.ConsulAddr, Token: file.ConsulTokenSecret, DeregisterAfter: forgetRelayAfter, Logger: log})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Now, err = relayClock(); err != nil {
+		return nil, err
+	}
+	if cfg.Control, err = file.control(cfg.Catalog, cfg.Now, log); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
@@ -198,12 +209,13 @@ func (c relayConfig) settings() (relay.Config, error) {
 	cfg.ControlPort, cfg.FirstMediaPort, cfg.MediaPorts = port("control_port", c.ControlPort), port("first_media_port", c.MediaPort), c.MediaPorts
 	cfg.MaxCircuits, cfg.Workers, cfg.Verifiers = c.MaxCircuits, c.Workers, c.Verifiers
 	cfg.DefaultRate, cfg.MaxRate, cfg.CapacityBits = bits(c.DefaultMbps), bits(c.MaxMbps), bits(c.CapacityMbps)
+	cfg.BusyPoll = duration("busy_poll", c.BusyPoll, &problems)
 	cfg.DrainTimeout = duration("drain_timeout", c.DrainTimeout, &problems)
 	if c.Handover {
 		cfg.HandoverPath = filepath.Join(c.StateDir, "relay-handover.sock")
 	}
 	if c.Consul {
-		cfg.Consul = &relay.ConsulConfig{Address: c.ConsulAddr, Token: c.ConsulTokenSecret, CheckURL: c.checkURL(cfg.Advertise, &problems)}
+		cfg.CheckURL = c.checkURL(cfg.Advertise, &problems)
 	}
 	problems = append(problems, c.checkLinks()...)
 	probe := cfg // what is checked here has no keys and links yet
@@ -251,74 +263,21 @@ func (c relayConfig) checkLinks() (problems []error) {
 	return problems
 }
 
-// control is the relay's link: to the master, or to a file.
-func (c relayConfig) control(log *slog.Logger) (relay.Control, error) {
+// control is the relay's link: to a file, or to the master, which is found in cat too if there is one.
+func (c relayConfig) control(cat catalog.Catalog, now func() time.Time, log *slog.Logger) (relay.Control, error) {
 	if c.PolicyFile != "" {
 		return relay.FileControl{Path: c.PolicyFile, Logger: log}, nil
 	}
-	mc := masterclient.Config{Addresses: c.MasterAddrs, Logger: log}
-	files := masteridentity.Files{Authority: c.MasterCAFile, Certificate: c.MasterCertFile, Key: c.MasterKeyFile}
-	if !files.Empty() {
-		source, err := files.Load()
-		if err != nil {
-			return nil, err
-		}
-		mc.TLS = source.Client(masteridentity.RoleMaster)
+	access := masterAccess{
+		addresses: c.MasterAddrs, tokenFile: c.MasterTokenFile,
+		files: masteridentity.Files{Authority: c.MasterCAFile, Certificate: c.MasterCertFile, Key: c.MasterKeyFile},
 	}
-	if c.MasterTokenFile != "" {
-		mc.Token = tokenFrom(c.MasterTokenFile)
-	} else if c.MasterTokenSecret != "" {
-		mc.Token = func() (string, error) { return c.MasterTokenSecret, nil }
+	if cat != nil {
+		access.resolve = mastersIn(cat)
 	}
-	node := ""
-	if c.Consul {
-		agent, err := c.consulClient()
-		if err != nil {
-			return nil, err
-		}
-		mc.Resolve = func(ctx context.Context) ([]string, error) { return findMasters(ctx, agent) }
-		node = nodeName(agent, log)
-	}
-	client, err := masterclient.New(mc)
+	client, err := access.client(log)
 	if err != nil {
 		return nil, err
 	}
-	return masterlink.New(masterlink.Config{Client: client, KeyFile: filepath.Join(c.StateDir, "keyset.json"), ConsulNode: node, Logger: log})
-}
-
-func (c relayConfig) consulClient() (*consul.Client, error) {
-	cfg := consul.DefaultConfig()
-	if c.ConsulAddr != "" {
-		cfg.Address = c.ConsulAddr
-	}
-	if c.ConsulTokenSecret != "" {
-		cfg.Token = c.ConsulTokenSecret
-	}
-	return consul.NewClient(cfg)
-}
-
-// findMasters lists the healthy masters that Consul knows.
-func findMasters(ctx context.Context, agent *consul.Client) ([]string, error) {
-	entries, _, err := agent.Health().Service("wavry-master", "", true, (&consul.QueryOptions{AllowStale: true}).WithContext(ctx))
-	if err != nil {
-		return nil, fmt.Errorf("look for masters in consul: %w", err)
-	}
-	var list []string
-	for _, e := range entries {
-		host := e.Service.Address
-		if host == "" {
-			host = e.Node.Address
-		}
-		list = append(list, net.JoinHostPort(host, strconv.Itoa(e.Service.Port)))
-	}
-	return list, nil
-}
-
-// nodeName asks the agent for its name. Without it the master just does not know how far the hosts are.
-func nodeName(agent *consul.Client, log *slog.Logger) string {
-	name, err := agent.Agent().NodeName()
-	if err != nil {
-		log.Warn("consul agent does not tell its name; the master will not know distances to this relay", "err", err)
-	}
-	return name
+	return masterlink.New(masterlink.Config{Client: client, KeyFile: filepath.Join(c.StateDir, "keyset.json"), Now: now, Logger: log})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/master/state"
+	"github.com/wavry/fleet/relay/relaywire"
 )
 
 func relayOperatorCommands(env *environment) map[string]cli.CommandFactory {
@@ -64,6 +65,11 @@ func showRelay(c *toolCall) error {
 		{"Health", healthText(m.GetHealth())}, {"Circuits", fmt.Sprintf("%d of %d", m.GetLeases(), m.GetCapacityCircuits())},
 		{"Score", fmt.Sprintf("%.2f", m.GetScore())}, {"Load", fmt.Sprintf("%.0f %% CPU, %d kbit/s", 100*m.GetLoad().GetCpu(), m.GetLoad().GetBitsPerSecond()/1000)},
 		{"Works", fmt.Sprintf("%d circuits did, %d did not, since its start", m.GetLoad().GetCircuitsSucceeded(), m.GetLoad().GetCircuitsFailed())},
+	}
+	for _, reason := range relaywire.Reasons {
+		if n := m.GetLoad().GetRejects()[reason.String()]; n > 0 {
+			rows = append(rows, []string{"Refused", fmt.Sprintf("%d %s: %s", n, reason, reason.Help())})
+		}
 	}
 	return c.show(m, "", append(rows, historyRows(m.GetHistory())...))
 }

@@ -4,6 +4,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 
 	"github.com/wavry/fleet/master/health"
 )
@@ -38,6 +39,7 @@ type Registration struct {
 	Name    string
 	ID      string
 	Address string // host:port
+	Tags    []string
 	// Meta is asked again and again; a change is registered without a new health check.
 	Meta func() map[string]string
 	// CheckURL is asked by the catalog every second; TLSSkipVerify says that its certificate need not be known to the catalog's agent.
@@ -45,13 +47,17 @@ type Registration struct {
 	TLSSkipVerify bool
 }
 
-// Catalog is what the master needs of a service catalog.
+// ErrSucceeded is the cause of a context (context.Cause) at whose end Keep leaves the registration to a successor.
+var ErrSucceeded = errors.New("a successor goes on with the registration")
+
+// Catalog is what services need of a service catalog.
 type Catalog interface {
 	// Watch calls update with each change of a service until ctx ends; then it returns nil. An unreachable catalog is an update with Err, not an error.
 	Watch(ctx context.Context, service string, update func(Update)) error
 	// Instances asks once.
 	Instances(ctx context.Context, service string) ([]Instance, error)
-	// Keep registers and keeps registered, also when the catalog forgets, until ctx ends; then it deregisters.
+	// Keep registers and keeps registered, also when the catalog forgets, until ctx ends; then it deregisters. A catalog that cannot be
+	// reached is only logged.
 	Keep(ctx context.Context, r Registration) error
 	// RTT is the estimated round trip between two nodes in milliseconds, 0 when unknown.
 	RTT(nodeA, nodeB string) float64

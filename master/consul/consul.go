@@ -1,5 +1,5 @@
 // Package consul is the catalog of real Consul: registration that survives Consul losing its state, health by blocking queries, and round trips from
-// network coordinates. It is the only importer of Consul's client in the master.
+// network coordinates. It is the only importer of Consul's client outside of tests.
 package consul
 
 import (
@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -190,9 +191,13 @@ func (c *Catalog) Keep(ctx context.Context, r catalog.Registration) error {
 			c.log.Info("consul registration", "service", r.Name, "registered", is, "err", err)
 		}
 		known = is
-		if sleep(ctx, keepInterval) != nil {
-			return c.leave(registration)
+		if sleep(ctx, keepInterval) == nil {
+			continue
 		}
+		if errors.Is(context.Cause(ctx), catalog.ErrSucceeded) {
+			return nil
+		}
+		return c.leave(registration)
 	}
 }
 
@@ -209,29 +214,30 @@ func (c *Catalog) registration(r catalog.Registration) (*api.AgentServiceRegistr
 	if c.cfg.DeregisterAfter > 0 {
 		check.DeregisterCriticalServiceAfter = c.cfg.DeregisterAfter.String()
 	}
-	return &api.AgentServiceRegistration{ID: r.Name + "-" + r.ID, Name: r.Name, Address: host, Port: port, Check: check}, nil
+	return &api.AgentServiceRegistration{ID: r.Name + "-" + r.ID, Name: r.Name, Address: host, Port: port, Tags: r.Tags, Check: check}, nil
 }
 
-// keepOnce registers when the agent does not know the service, or knows it with other metadata. Registering again would reset the
-// check to critical until it has run, so it begins with what it says now.
+// keepOnce registers when the agent does not know the service as it is now. Registering again would reset the check to critical until it has
+// run, so at the same address it begins with what it says now.
 func (c *Catalog) keepOnce(ctx context.Context, r *api.AgentServiceRegistration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	known, _, err := c.client.Agent().Service(r.ID, (&api.QueryOptions{}).WithContext(ctx))
+	here := err == nil && known.Address == r.Address && known.Port == r.Port
 	var status api.StatusError
 	switch {
-	case err == nil && maps.Equal(known.Meta, r.Meta):
+	case here && slices.Equal(known.Tags, r.Tags) && maps.Equal(known.Meta, r.Meta):
 		return true, nil
-	case err == nil:
+	case here:
 		if r.Check.Status, _, err = c.client.Agent().AgentHealthServiceByIDOpts(r.ID, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
 			return true, err
 		}
-	case errors.As(err, &status) && status.Code == http.StatusNotFound:
+	case err == nil, errors.As(err, &status) && status.Code == http.StatusNotFound:
 		r.Check.Status = ""
 	default:
 		return false, err
 	}
-	if err := c.client.Agent().ServiceRegisterOpts(r, api.ServiceRegisterOpts{}.WithContext(ctx)); err != nil {
+	if err := c.client.Agent().ServiceRegisterOpts(r, api.ServiceRegisterOpts{ReplaceExistingChecks: true}.WithContext(ctx)); err != nil {
 		return false, err
 	}
 	return true, nil

@@ -19,11 +19,16 @@ import (
 
 // Names of what is compared.
 const (
-	ours   = "wavry"
-	coturn = "coturn"
-	cfwd   = "c-mmsg-gso"
-	bare   = "bare hop"
+	ours     = "wavry"
+	oursPoll = "wavry, busy_poll"
+	coturn   = "coturn"
+	cfwd     = "c-mmsg-gso"
+	cfwdPoll = "c-mmsg-gso, polling"
+	bare     = "bare hop"
 )
+
+// busyPoll is what oursPoll runs with: longer than the pauses between packets, so that it is always awake, as cfwdPoll is.
+const busyPoll = 20 * time.Millisecond
 
 const (
 	sinkPort    = 30000
@@ -123,7 +128,7 @@ func (r *runner) fixed(ctx context.Context) error {
 // priority on both CPUs, which keep a virtual machine from halting its CPUs (as idle=poll does), so that the relay is measured and not
 // the hypervisor; then without, as information.
 func (r *runner) latency(ctx context.Context) error {
-	everybody := []string{ours, coturn, cfwd, bare}
+	everybody := []string{ours, oursPoll, coturn, cfwd, cfwdPoll, bare}
 	o := order{Burst: 1, PPS: 1000, Length: r.o.length, Stamp: true}
 	for _, cpu := range []string{relayCPU, otherCPU} {
 		spinner, err := r.start(ctx, 1, cpu, "chrt", "-i", "0", r.self, "role-spin")
@@ -138,7 +143,9 @@ func (r *runner) latency(ctx context.Context) error {
 		return err
 	}
 	r.report.latencies("one way, 1000 singles per second, CPUs kept awake", all)
-	r.report.difference("added latency p50 over the bare hop, us", all, ours, bare, "<=", 35)
+	r.report.difference("added latency p50 over the bare hop, busy polling, us", all, oursPoll, bare, "<=", 35)
+	r.report.difference("added latency p50 over the bare hop, defaults, us", all, ours, bare, "", 0)
+	r.report.difference("added latency p50 over the C forwarder, both polling, us", all, oursPoll, cfwdPoll, "", 0)
 	for _, s := range r.spinners {
 		s.kill()
 	}
@@ -146,8 +153,9 @@ func (r *runner) latency(ctx context.Context) error {
 		return err
 	}
 	r.report.latencies("one way, 1000 singles per second, CPUs halt when idle", all)
-	r.report.difference("added latency p50 over the bare hop, CPUs halting, us", all, ours, bare, "", 0)
-	r.report.difference("added latency p50 over the C forwarder, CPUs halting, us", all, ours, cfwd, "", 0)
+	r.report.difference("added latency p50 over the bare hop, busy polling, CPUs halting, us", all, oursPoll, bare, "", 0)
+	r.report.difference("added latency p50 over the bare hop, defaults, CPUs halting, us", all, ours, bare, "", 0)
+	r.report.difference("added latency p50 over the C forwarder, defaults, CPUs halting, us", all, ours, cfwd, "", 0)
 	return nil
 }
 
@@ -177,7 +185,7 @@ func (r *runner) measure(ctx context.Context, name string, flows int, o order) (
 	}
 	defer source.end()
 	args := sinkArgs{Flows: flows, Port: sinkPort, Stamp: o.Stamp}
-	if name == ours {
+	if name == ours || name == oursPoll {
 		args.Hello = media
 	}
 	sink, err := r.role(ctx, 2, otherCPU, "role-sink", args)
@@ -238,19 +246,27 @@ func (r *runner) prepare(ctx context.Context, name string, flows int) (subject, 
 	args := sourceArgs{Via: viaPlain, Flows: flows, SinkPort: sinkPort}
 	near := netip.MustParseAddr(relayNear)
 	switch name {
-	case ours:
+	case ours, oursPoll:
 		args.Via = viaRelay
-		subject, args.Relay, err = r.startRelay(ctx)
+		poll := time.Duration(0)
+		if name == oursPoll {
+			poll = busyPoll
+		}
+		subject, args.Relay, err = r.startRelay(ctx, poll)
 		if err == nil {
 			args.Tokens, err = r.tokens(flows)
 		}
 	case coturn:
 		args.Via, args.To = viaTURN, netip.AddrPortFrom(near, turnPort)
 		subject, err = r.startCoturn(ctx)
-	case cfwd:
+	case cfwd, cfwdPoll:
 		args.To = netip.AddrPortFrom(near, forwardPort)
+		how := "wait"
+		if name == cfwdPoll {
+			how = "poll"
+		}
 		subject, err = r.start(ctx, 1, relayCPU, r.forwarder, strconv.Itoa(forwardPort), strconv.Itoa(fromPort), strconv.Itoa(flows), sinkIP,
-			strconv.Itoa(sinkPort))
+			strconv.Itoa(sinkPort), how)
 	case bare:
 		args.To = netip.AddrPortFrom(netip.MustParseAddr(sinkIP), sinkPort)
 	}
@@ -266,8 +282,8 @@ func (r *runner) prepare(ctx context.Context, name string, flows int) (subject, 
 	return subject, source, media, err
 }
 
-func (r *runner) startRelay(ctx context.Context) (*process, relayReady, error) {
-	p, err := r.role(ctx, 1, relayCPU, "role-relay", relayArgs{Dir: r.dir, Keys: []lease.Key{r.key}})
+func (r *runner) startRelay(ctx context.Context, busyPoll time.Duration) (*process, relayReady, error) {
+	p, err := r.role(ctx, 1, relayCPU, "role-relay", relayArgs{Dir: r.dir, Keys: []lease.Key{r.key}, BusyPoll: busyPoll})
 	if err != nil {
 		return nil, relayReady{}, err
 	}

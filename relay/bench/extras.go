@@ -46,7 +46,7 @@ func (r *runner) badBinds(ctx context.Context) error {
 
 // flood returns the share of a core that the relay uses.
 func (r *runner) flood(ctx context.Context, bind bool) (float64, error) {
-	subject, ready, err := r.startRelay(ctx)
+	subject, ready, err := r.startRelay(ctx, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -66,7 +66,7 @@ func spread(v []float64, format string) string {
 
 func names(all map[string][]result) []string {
 	var list []string
-	for _, n := range []string{ours, coturn, cfwd, bare} {
+	for _, n := range []string{ours, oursPoll, coturn, cfwd, cfwdPoll, bare} {
 		if len(all[n]) > 0 {
 			list = append(list, n)
 		}

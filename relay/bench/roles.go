@@ -50,6 +50,7 @@ type relayArgs struct {
 	Dir      string
 	Keys     []lease.Key
 	Loopback bool // advertise 127.0.0.1
+	BusyPoll time.Duration
 }
 
 type relayReady struct {
@@ -73,6 +74,7 @@ func roleRelay(args []string) error {
 	}
 	cfg := relay.DefaultConfig()
 	cfg.ID, cfg.Advertise, cfg.MaxRate, cfg.DrainTimeout = "bench", netip.MustParseAddr(relayNear), 400_000_000_000, 0
+	cfg.BusyPoll = a.BusyPoll
 	if a.Loopback {
 		cfg.Advertise = netip.MustParseAddr("127.0.0.1")
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/relay"
@@ -25,9 +26,8 @@ type Config struct {
 	Client *masterclient.Client // required
 	// KeyFile keeps the key set. Empty: keys are lost with the process.
 	KeyFile string
-	// ConsulNode is the name of the node's Consul agent, by which the master knows its network coordinates. May be empty.
-	ConsulNode string
-	Logger     *slog.Logger // nil discards
+	Now     func() time.Time // the relay's wall clock; nil: time.Now
+	Logger  *slog.Logger     // nil discards
 }
 
 // Link implements relay.Control.
@@ -58,6 +58,9 @@ func New(cfg Config) (*Link, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	boot := make([]byte, 8)
 	rand.Read(boot) // never fails (crypto/rand)
@@ -90,8 +93,7 @@ func (l *Link) hello(s relay.Self) *masterapi.RelayHello {
 	return &masterapi.RelayHello{
 		RelayId: s.RelayID, Region: s.Region, Version: s.Version, BootId: l.boot, PublicKey: s.PublicKey[:],
 		ControlAddress:   net.JoinHostPort(s.ControlAddr.Addr().String(), fmt.Sprint(s.ControlAddr.Port())),
-		CapacityCircuits: uint32(s.MaxCircuits), CapacityBps: s.CapacityBits, ConsulNode: l.cfg.ConsulNode, Draining: s.Draining,
-		Successor: s.Successor,
+		CapacityCircuits: uint32(s.MaxCircuits), CapacityBps: s.CapacityBits, Draining: s.Draining, Successor: s.Successor,
 	}
 }
 
@@ -119,8 +121,8 @@ func (l *Link) command(c *masterapi.RelayCommand) {
 	l.enforce()
 }
 
-// skewWarning is how far the clocks may differ before somebody should look: half of what leases forgive.
-const skewWarning = 30 * time.Second
+// skewWarning is how far the clocks may differ before somebody should look: a quarter of what leases forgive.
+const skewWarning = lease.Skew / 4
 
 func (l *Link) welcome(w *masterapi.Welcome) {
 	l.setKeys(w.GetKeySet())
@@ -129,8 +131,8 @@ func (l *Link) welcome(w *masterapi.Welcome) {
 		l.draining = leaving(w.GetState())
 	})
 	if now := w.GetNow(); now != nil {
-		if skew := time.Since(now.AsTime()); skew > skewWarning || skew < -skewWarning {
-			l.log.Warn("clock differs from the master's", "cause", skew.String())
+		if skew := l.cfg.Now().Sub(now.AsTime()); skew.Abs() > skewWarning {
+			l.log.Warn(fmt.Sprintf("this clock and the master's differ; set it right, leases forgive %v", lease.Skew), "cause", skew.String())
 		}
 	}
 }
@@ -158,7 +160,7 @@ func (l *Link) enforce() {
 	apply := l.apply
 	p := relay.Policy{Keys: l.verifier.KeySet().Keys(), Revoked: l.revoked, Draining: l.draining}
 	for _, b := range l.bans {
-		addBan(&p, b, time.Now())
+		addBan(&p, b, l.cfg.Now())
 	}
 	l.mu.Unlock()
 	if err := apply(p); err != nil {

@@ -73,6 +73,7 @@ func TestCluster(t *testing.T) {
 		c.Restart(before.Relay)
 		c.Passing("wavry-relay", before.Relay, true)
 	})
+	t.Run("relay clocks wrong", func(t *testing.T) { relayClocks(t, c, p) })
 	t.Run("majority killed", func(t *testing.T) {
 		leader := c.Leader()
 		other := map[string]string{"m1": "m2", "m2": "m3", "m3": "m1"}[leader]

@@ -1,10 +1,12 @@
 package rig
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -192,11 +194,34 @@ func (c *Cluster) Process(id string) *Process { return c.members[id].process }
 // URL is where a gateway serves people.
 func (c *Cluster) URL(gateway string) string { return "http://" + c.members[gateway].http }
 
-// Restart starts a member that was killed.
-func (c *Cluster) Restart(id string) {
+// Restart starts a member that was killed. environ is added to its environment, for this life only.
+func (c *Cluster) Restart(id string, environ ...string) {
 	c.t.Helper()
 	m := c.members[id]
-	m.process = Start(c.t, nil, m.args...)
+	m.process = Start(c.t, environ, m.args...)
+}
+
+// Metric is the value of a metric of a member, named with its labels as Prometheus writes it.
+func (c *Cluster) Metric(id, name string) float64 {
+	c.t.Helper()
+	response, err := http.Get("http://" + c.members[id].http + "/metrics")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		text, found := strings.CutPrefix(lines.Text(), name+" ")
+		if !found {
+			continue
+		}
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return value
+	}
+	c.t.Fatalf("%s has no metric %s", id, name)
+	return 0
 }
 
 // Invite makes a one-time link for a person at a gateway.

@@ -12,14 +12,16 @@ import (
 	"testing"
 	"time"
 
-	consul "github.com/hashicorp/consul/api"
+	"github.com/hashicorp/consul/api"
 
+	"github.com/wavry/fleet/master/catalog"
+	"github.com/wavry/fleet/master/consul"
 	"github.com/wavry/fleet/relay"
 )
 
 // agent is a Consul agent in development mode: it keeps nothing, so to kill it is to empty it.
 type agent struct {
-	*consul.Client
+	*api.Client
 	cmd  *exec.Cmd
 	port int
 }
@@ -58,7 +60,7 @@ func startConsul(t testing.TB, port int) *agent {
 	}
 	t.Cleanup(func() { a.kill() })
 	var err error
-	a.Client, err = consul.NewClient(&consul.Config{Address: fmt.Sprintf("127.0.0.1:%d", port), HttpClient: client})
+	a.Client, err = api.NewClient(&api.Config{Address: fmt.Sprintf("127.0.0.1:%d", port), HttpClient: client})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +76,8 @@ func (a *agent) kill() {
 }
 
 // relays lists what Consul has.
-func (a *agent) relays(passing bool) []*consul.ServiceEntry {
-	entries, _, err := a.Health().Service(relay.ServiceName, "", passing, nil)
+func (a *agent) relays(passing bool) []*api.ServiceEntry {
+	entries, _, err := a.Health().Service(catalog.ServiceRelay, "", passing, nil)
 	if err != nil {
 		return nil
 	}
@@ -87,9 +89,14 @@ func (a *agent) relays(passing bool) []*consul.ServiceEntry {
 func TestConsul(t *testing.T) {
 	a := startConsul(t, 0)
 	s := newSite(t)
+	cat, err := consul.New(consul.Config{Address: fmt.Sprintf("127.0.0.1:%d", a.port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cat.Close)
 	s.change = func(c *relay.Config) {
 		c.Region, c.Version, c.HandoverPath = "lab", "1.2.3", ""
-		c.Consul = &relay.ConsulConfig{Address: fmt.Sprintf("127.0.0.1:%d", a.port), CheckURL: "http://" + c.HTTPAddr + "/ready", Every: 200 * time.Millisecond}
+		c.Catalog, c.CheckURL = cat, "http://"+c.HTTPAddr+"/ready"
 	}
 	u := s.start(t)
 	eventually(t, "registered and passing", func() bool { return len(a.relays(true)) == 1 })
