@@ -124,7 +124,7 @@ func (m *kwinCast) openSource(ctx context.Context, d *kwinDesktop, display strin
 	}
 	source := &pipewireSource{
 		node: t.stream.node, remote: t.remote.Open, watch: watch, input: newKWinInjector(d, t.place),
-		info: capture.Info{Reason: t.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: t.size, Input: d.fake != nil},
+		info: capture.Info{Reason: t.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: t.size, Input: d.fake != nil, Fixed: kwinFixed},
 		close: func() error {
 			t.stream.object.Close()
 			_ = d.conn.Flush() // when the connection is over, so is the stream

@@ -72,7 +72,7 @@ func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (cap
 	}
 	source := &pipewireSource{
 		node: s.node, remote: s.remote, watch: s.watch, close: s.close,
-		info: capture.Info{Reason: s.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: s.monitor.size, Resize: s.monitor.resizable()},
+		info: capture.Info{Reason: s.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: s.monitor.size, Fixed: s.monitor.fixed()},
 	}
 	if s.desktop != "" {
 		d := &mutterDevice{session: s, size: func() capture.Size { return source.Info().Size }}
@@ -83,7 +83,7 @@ func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (cap
 		source.input = newInjector(d)
 	}
 	source.resized = s.sizeAfter
-	if s.monitor.resizable() {
+	if source.info.Fixed == nil {
 		source.resize = func(ctx context.Context, wish capture.Size) error {
 			size, err := s.monitor.resize(ctx, s.bus, wish)
 			if err == nil {

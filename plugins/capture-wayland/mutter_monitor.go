@@ -6,6 +6,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/portal"
 )
@@ -100,8 +101,20 @@ func stateOf(states []monitorState, connector string) *monitorState {
 	return nil
 }
 
-// resizable reports whether there is a choice: a virtual monitor of GNOME 43 has the one mode it was started with.
-func (m *monitor) resizable() bool { return len(m.modes) > 1 && m.alone }
+// fixed says why the size cannot follow the viewer; nil when there is a choice of modes.
+func (m *monitor) fixed() *pluginapi.UnavailableError {
+	switch {
+	case !m.alone:
+		return &pluginapi.UnavailableError{
+			Reason: fmt.Sprintf("monitor %s is one of several, whose layout is their owner's", m.connector), Remedy: "stream a desktop with one monitor",
+		}
+	case len(m.modes) < 2: // as a virtual monitor of GNOME 43 has, the one it was started with
+		return &pluginapi.UnavailableError{
+			Reason: fmt.Sprintf("monitor %s has one mode", m.connector), Remedy: "start gnome-shell with the size (--virtual-monitor, wavry desktop run gnome -size)",
+		}
+	}
+	return nil
+}
 
 // resize sets the mode that comes nearest to wish without being configured for longer than this session, and returns its size.
 func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size) (capture.Size, error) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/portal"
@@ -20,6 +21,11 @@ import (
 type portalMethod struct {
 	session session
 	log     *slog.Logger
+}
+
+// portalFixed: ScreenCast and RemoteDesktop know no such request.
+var portalFixed = &pluginapi.UnavailableError{
+	Reason: "the portal has no request for another size", Remedy: "let the compositor be captured by its own method, or start it with the size",
 }
 
 // Name implements capture.Method.
@@ -115,7 +121,7 @@ func (m *portalMethod) openSource(ctx context.Context, bus *portal.Bus, r *plugi
 	}
 	watch.Closed = map[dbusPath]string{c.Session: portal.Closed}
 	source := &pipewireSource{node: c.Node, remote: c.OpenRemote, watch: watch, close: func() error { c.Close(); return bus.Close() }}
-	source.info = capture.Info{Reason: m.reason(v, c.Cast), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE}
+	source.info = capture.Info{Reason: m.reason(v, c.Cast), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Fixed: portalFixed}
 	err = m.learnSize(ctx, source, c.Cast)
 	if err == nil {
 		err = m.addInput(ctx, source, c.Cast, r)

@@ -23,7 +23,7 @@ type pipewireSource struct {
 	remote  func() (*os.File, error) // opens the PipeWire remote for one encoder
 	watch   *portal.Watch
 	input   *injector                                 // nil: none
-	resize  func(context.Context, capture.Size) error // nil: the size is the compositor's
+	resize  func(context.Context, capture.Size) error // nil: info says why it is fixed
 	resized func(*dbus.Signal) (capture.Size, bool)   // reads a signal that may tell of a new size; nil: none
 	close   func() error
 
@@ -91,9 +91,6 @@ func (s *pipewireSource) Inject(ctx context.Context, events []*pluginpb.InputEve
 
 // Resize implements capture.Source.
 func (s *pipewireSource) Resize(ctx context.Context, wish capture.Size) (capture.Size, error) {
-	if s.resize == nil {
-		return s.Info().Size, nil
-	}
 	if err := s.resize(ctx, wish); err != nil {
 		return s.Info().Size, err
 	}
