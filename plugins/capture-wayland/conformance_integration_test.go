@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/desktop"
+	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginapi/plugintest"
+	"github.com/wavry/fleet/plugins/internal/capture"
 )
 
 // Every method that a desktop without a GPU gives pictures by keeps the contract there, over real gRPC, as a real process.
@@ -39,8 +41,8 @@ func conformance(t *testing.T, kind desktop.Kind, app []string, methods ...strin
 }
 
 // look takes pictures of a node as an encoder would.
-func look(ctx context.Context, remote *os.File, node uint32, n int) (*pluginpb.Size, time.Duration, error) {
-	got, err := tryNode(ctx, func() (*os.File, error) { return dup(remote) }, node, n, nil)
+func look(ctx context.Context, node framesource.Node, n int) (*pluginpb.Size, time.Duration, error) {
+	got, err := tryNode(ctx, func() (*os.File, error) { return dup(node.Remote) }, node.ID, capture.Size{Width: node.Width, Height: node.Height}, n, nil)
 	switch {
 	case err != nil:
 		return nil, 0, err

@@ -48,23 +48,39 @@ type (
 	}
 )
 
+// monitors are all that Mutter has.
+type monitors struct {
+	serial  uint32
+	states  []monitorState
+	logical []logicalMonitor
+}
+
+func readMonitors(ctx context.Context, bus *portal.Bus) (m monitors, err error) {
+	var properties map[string]dbus.Variant
+	err = bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".GetCurrentState", 0).
+		Store(&m.serial, &m.states, &m.logical, &properties)
+	if err != nil {
+		return m, fmt.Errorf("ask Mutter for its monitors: %w", err)
+	}
+	return m, nil
+}
+
 // findMonitor returns the monitor with that connector, or the primary one when there is none of that name.
 func findMonitor(ctx context.Context, bus *portal.Bus, connector string) (*monitor, error) {
-	var serial uint32
-	var states []monitorState
-	var logical []logicalMonitor
-	var properties map[string]dbus.Variant
-	err := bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".GetCurrentState", 0).
-		Store(&serial, &states, &logical, &properties)
+	all, err := readMonitors(ctx, bus)
 	if err != nil {
-		return nil, fmt.Errorf("ask Mutter for its monitors: %w", err)
+		return nil, err
 	}
-	state, at := chooseMonitor(states, logical, connector)
+	return all.choose(connector)
+}
+
+func (all monitors) choose(connector string) (*monitor, error) {
+	state, at := chooseMonitor(all.states, all.logical, connector)
 	if state == nil {
 		return nil, unavailable("gnome-shell has no monitor", "start it with --virtual-monitor WIDTHxHEIGHT, or attach a display")
 	}
 	m := &monitor{connector: state.Spec.Connector, vendor: state.Spec.Vendor, product: state.Spec.Product, name: state.Spec.Serial,
-		modes: state.Modes, serial: serial, logical: at, alone: len(states) == 1}
+		modes: state.Modes, serial: all.serial, logical: at, alone: len(all.states) == 1}
 	for _, mode := range state.Modes {
 		if current, _ := mode.Properties["is-current"].Value().(bool); current {
 			m.size = capture.Size{Width: int(mode.Width), Height: int(mode.Height)}

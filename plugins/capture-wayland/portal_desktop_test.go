@@ -150,12 +150,12 @@ func (in inside) frames(t *testing.T, n int) *trial {
 	if source.Kind() != framesource.KindPipeWire {
 		t.Fatalf("source kind %d, want PipeWire", source.Kind())
 	}
-	remote, node := source.PipeWire()
-	defer remote.Close()
+	node := source.PipeWire()
+	defer node.Remote.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	began := time.Now()
-	got, err := tryNode(ctx, func() (*os.File, error) { return dup(remote) }, node, n, nil)
+	got, err := tryNode(ctx, func() (*os.File, error) { return dup(node.Remote) }, node.ID, capture.Size{Width: node.Width, Height: node.Height}, n, nil)
 	if err != nil {
 		t.Fatalf("take frames: %v", err)
 	}

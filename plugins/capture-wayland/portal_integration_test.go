@@ -104,10 +104,10 @@ func (in inside) allow(ctx context.Context) error {
 		return err
 	}
 	defer source.Close()
-	remote, node := source.PipeWire()
-	defer remote.Close()
+	node := source.PipeWire()
+	defer node.Remote.Close()
 	p, err := gstpipe.Build("human", []gstpipe.Element{
-		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", remote.Fd()), gstpipe.P("path", node)}}, gstpipe.Caps("video/x-raw"), gstpipe.Sink(true),
+		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", node.Remote.Fd()), gstpipe.P("path", node.ID)}}, gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", node.Width, node.Height)), gstpipe.Sink(true),
 	})
 	if err != nil {
 		return err

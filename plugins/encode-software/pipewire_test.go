@@ -125,7 +125,10 @@ func TestPipeWireNode(t *testing.T) {
 	defer l.Close()
 	sinks := make(chan *framesource.Sink, 1)
 	go func() {
-		s, err := l.AcceptPipeWire(pw.remote, pw.node)
+		s, err := l.AcceptPipeWire(func() (framesource.Node, error) {
+			remote, err := pw.remote()
+			return framesource.Node{Remote: remote, ID: pw.node}, err
+		})
 		if err != nil {
 			t.Error(err)
 		}

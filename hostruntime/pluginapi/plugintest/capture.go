@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,8 +65,7 @@ func (r *captureRun) start() {
 type pictures struct {
 	r      *captureRun
 	source *framesource.Source
-	remote *os.File // of a PipeWire source
-	node   uint32
+	node   framesource.Node          // of a PipeWire source
 	sizes  map[uint32]*pluginpb.Size // of the buffers of a frame socket
 	next   uint64                    // least sequence that the next frame may have
 }
@@ -90,7 +88,7 @@ func (r *captureRun) connect() *pictures {
 		r.Fatalf("Start said %v, the source is %d", r.started.Kind, s.Kind())
 	}
 	if s.Kind() == framesource.KindPipeWire {
-		p.remote, p.node = s.PipeWire()
+		p.node = s.PipeWire()
 		if r.spec.Look == nil {
 			r.Fatal("Spec.Look is needed to see the pictures of a PipeWire node")
 		}
@@ -101,15 +99,15 @@ func (r *captureRun) connect() *pictures {
 // close disconnects; it is idempotent.
 func (p *pictures) close() {
 	_ = p.source.Close()
-	if p.remote != nil {
-		_ = p.remote.Close()
+	if p.node.Remote != nil {
+		_ = p.node.Remote.Close()
 	}
 }
 
 // take lets n pictures come and returns the size of the last. Limits hold for all of them.
 func (p *pictures) take(n int) *pluginpb.Size {
 	p.r.Helper()
-	if p.remote != nil {
+	if p.node.Remote != nil {
 		return p.look(n)
 	}
 	stop := time.AfterFunc(p.r.spec.limit(eventLimit), func() { _ = p.source.Close() })
@@ -151,9 +149,9 @@ func (p *pictures) look(n int) *pluginpb.Size {
 	p.r.Helper()
 	ctx, cancel := context.WithTimeout(p.r.T.Context(), p.r.spec.limit(eventLimit))
 	defer cancel()
-	size, oldest, err := p.r.spec.Look(ctx, p.remote, p.node, n)
+	size, oldest, err := p.r.spec.Look(ctx, p.node, n)
 	if err != nil {
-		p.r.Fatalf("pictures of PipeWire node %d: %v", p.node, err)
+		p.r.Fatalf("pictures of PipeWire node %d: %v", p.node.ID, err)
 	}
 	if oldest < 0 || oldest > p.r.spec.limit(eventLimit) {
 		p.r.Errorf("a picture was %v old: not CLOCK_MONOTONIC of the capture", oldest)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
@@ -41,9 +42,9 @@ type Spec struct {
 	Slow float64
 }
 
-// Look connects to a node of a PipeWire remote, which stays the caller's, takes n pictures and returns the size of the last and how old
+// Look connects to a PipeWire node, whose remote stays the caller's, takes n pictures and returns the size of the last and how old
 // the oldest was when it came.
-type Look func(ctx context.Context, remote *os.File, node uint32, n int) (size *pluginpb.Size, oldest time.Duration, err error)
+type Look func(ctx context.Context, node framesource.Node, n int) (size *pluginpb.Size, oldest time.Duration, err error)
 
 // Limits of the suite, times Spec.Slow.
 const (
