@@ -35,7 +35,7 @@ func TestMutterCapturesAndInjects(t *testing.T) {
 		}
 		in.wantInput(t, 1280)
 		wantModeAccepted(t)
-		in.wantFaults(t, "gnome-shell")
+		in.wantFaults(t, started.Kind, "gnome-shell")
 	})
 }
 

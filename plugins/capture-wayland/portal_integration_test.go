@@ -46,7 +46,7 @@ func TestPortalCapturesWithoutAHuman(t *testing.T) {
 			Methods: []string{"portal"}, Display: "first", Options: map[string]string{"portal_preauthorize": "no"},
 		})
 		again.frames(t, 5)
-		again.wantFaults(t, "gnome-shell")
+		again.wantFaults(t, started.Kind, "gnome-shell")
 	})
 }
 
