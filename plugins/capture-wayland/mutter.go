@@ -19,6 +19,9 @@ type mutter struct {
 	log     *slog.Logger
 }
 
+// optionMonitor is "keep" for a capture of the monitors as they are; else it may bring a monitor of its own.
+const optionMonitor = "mutter_monitor"
+
 // Name implements capture.Method.
 func (m *mutter) Name() string { return "mutter" }
 
@@ -66,7 +69,7 @@ func (m *mutter) look(ctx context.Context) *pluginpb.ProbeItem {
 
 // Open implements capture.Method.
 func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (capture.Source, error) {
-	s, err := openMutter(ctx, m.session, r.Display, true)
+	s, err := openMutter(ctx, m.session, r.Display, r.Options[optionMonitor] != "keep")
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
+	"github.com/wavry/fleet/plugins/internal/gstpipe"
 )
 
 // insideVar is set in the copy of the test that runs as the desktop's user, with its environment: portals look at their callers.
@@ -165,6 +166,31 @@ func (in inside) frames(t *testing.T, n int) *trial {
 		t.Fatalf("%d frames of %d, bright %v", got.frames, n, got.bright)
 	}
 	return got
+}
+
+// encoder is connected until the test ends: Mutter takes absolute motion only for a virtual stream that has a reader.
+func (in inside) encoder(t *testing.T) {
+	t.Helper()
+	source, err := framesource.Dial(t.Context(), filepath.Join(in.home, "source.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := source.PipeWire()
+	p, err := gstpipe.Build("encoder", []gstpipe.Element{
+		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", node.Remote.Fd()), gstpipe.P("path", node.ID)}},
+		gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", node.Width, node.Height)), gstpipe.Sink(true),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Close()
+		_ = node.Remote.Close()
+		_ = source.Close()
+	})
+	if err := p.Start(firstFrame, true); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func dup(f *os.File) (*os.File, error) {

@@ -82,7 +82,7 @@ func TestPortalInputAfterADialog(t *testing.T) {
 	inDesktop(t, desktop.GNOME, gnomeApp, func(t *testing.T, in inside) {
 		human := newInside(t)
 		human.home = t.TempDir()
-		human.start(t, &pluginpb.StartCaptureRequest{Methods: []string{"mutter"}})
+		human.start(t, &pluginpb.StartCaptureRequest{Methods: []string{"mutter"}, Options: map[string]string{optionMonitor: "keep"}})
 		answered := make(chan error, 1)
 		go func() { answered <- human.allow(t.Context()) }()
 		started := in.start(t, &pluginpb.StartCaptureRequest{Methods: []string{"portal"}, Options: map[string]string{"portal_input": "ask"}})

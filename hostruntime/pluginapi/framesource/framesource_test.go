@@ -193,7 +193,7 @@ func TestBadCapturer(t *testing.T) {
 		want string
 	}{
 		{"says nothing and leaves", func(c *net.UnixConn) { _ = c.CloseWrite() }, "EOF"},
-		{"another version", func(c *net.UnixConn) { write(t, c, appendHello(nil, hello{version: 9, kind: KindFrames}, Node{})) }, "version mismatch: capture plugin has 9"},
+		{"another version", func(c *net.UnixConn) { write(t, c, []byte{typeHello, 9, byte(KindFrames), 0, 0, 0, 0}) }, "version mismatch: capture plugin has 9"},
 		{"an unknown kind", func(c *net.UnixConn) { write(t, c, appendHello(nil, hello{version: Version, kind: 7}, Node{})) }, "unknown kind 7"},
 		{"no hello", func(c *net.UnixConn) { write(t, c, appendID(nil, typeForget, 1)) }, "must be HELLO"},
 		{"PipeWire without a descriptor", func(c *net.UnixConn) {

@@ -88,7 +88,9 @@ func parse(b []byte) (message, error) {
 	switch m.kind {
 	case typeHello:
 		m.hello = hello{version: r.u8(), kind: Kind(r.u8())}
-		m.node = r.node()
+		if m.hello.version == Version { // another version is refused by its number, whatever follows
+			m.node = r.node()
+		}
 		m.wantsFD = m.hello.kind == KindPipeWire
 	case typeNode:
 		m.node = r.node()

@@ -23,9 +23,9 @@ func samples() map[string]struct {
 		bytes []byte
 		want  message
 	}{
-		"hello":   {appendHello(nil, hello{version: 1, kind: KindPipeWire}, Node{ID: 77, Width: 3, Height: 5}), message{kind: typeHello, hello: hello{1, KindPipeWire}, node: Node{ID: 77, Width: 3, Height: 5}, wantsFD: true}},
+		"hello":   {appendHello(nil, hello{version: Version, kind: KindPipeWire}, Node{ID: 77, Width: 3, Height: 5}), message{kind: typeHello, hello: hello{Version, KindPipeWire}, node: Node{ID: 77, Width: 3, Height: 5}, wantsFD: true}},
 		"node":    {appendNode(nil, Node{ID: 78, Width: 7, Height: 9}), message{kind: typeNode, node: Node{ID: 78, Width: 7, Height: 9}, wantsFD: true}},
-		"frames":  {appendHello(nil, hello{version: 1, kind: KindFrames}, Node{}), message{kind: typeHello, hello: hello{1, KindFrames}}},
+		"frames":  {appendHello(nil, hello{version: Version, kind: KindFrames}, Node{}), message{kind: typeHello, hello: hello{Version, KindFrames}}},
 		"nv12":    {appendBuffer(nil, nv12), message{kind: typeBuffer, buffer: nv12, wantsFD: true}},
 		"tiled":   {appendBuffer(nil, tiled), message{kind: typeBuffer, buffer: tiled, wantsFD: true}},
 		"frame":   {appendFrame(nil, frame), message{kind: typeFrame, frame: frame}},
