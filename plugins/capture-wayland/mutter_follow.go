@@ -9,8 +9,8 @@ import (
 
 // The virtual monitor that a headless gnome-shell is started with has one size. The monitor of a virtual stream (RecordVirtual) is as
 // large as its reader wants it, and keeps its windows when another reader wants another size (mutter 43, ensure_virtual_monitor). So
-// where all monitors are virtual a session brings a monitor of its own and switches the others off. It ends with the stream; Mutter then
-// switches the others on and moves the windows there.
+// where all monitors are virtual a session brings a monitor of its own and switches the others off. It ends with the stream; the others are
+// switched on before, or by Mutter, which moves the windows there.
 
 // The products by which Mutter calls virtual monitors: of its command line, and of virtual streams.
 const (
@@ -81,4 +81,26 @@ func (s *mutterSession) settle(ctx context.Context) (capture.Size, bool) {
 		_ = m.apply(ctx, s.bus, nearestMode(m.modes, m.size))
 	}
 	return m.size, true
+}
+
+// leave switches the others on before the session's own monitor goes: programs are not used to a desktop that is without a monitor for a
+// moment (foot 1.13 crashes now and then).
+func (s *mutterSession) leave(ctx context.Context) {
+	all, err := readMonitors(ctx, s.bus)
+	if err != nil || len(all.states) < 2 {
+		return // gnome-shell is gone, or the own monitor was never there
+	}
+	own := all.newcomer(s.others)
+	var side []placed
+	for _, state := range all.states {
+		p := placed{connector: state.Spec.Connector, mode: state.Modes[0]}
+		if p.connector == own {
+			side = append([]placed{p}, side...)
+		} else if s.others[p.connector] {
+			side = append(side, p)
+		}
+	}
+	if own != "" {
+		_ = applyLayout(ctx, s.bus, all.serial, side) // what Mutter refuses it does by itself in a moment
+	}
 }

@@ -149,8 +149,21 @@ func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size
 	return size, nil
 }
 
-// apply sets a mode of the monitor, which must be the only one and just have been read, until this session of Mutter ends.
+// apply sets a mode of the monitor, which becomes the only one and must just have been read, until this session of Mutter ends.
 func (m *monitor) apply(ctx context.Context, bus *portal.Bus, mode monitorMode) error {
+	return applyLayout(ctx, bus, m.serial, []placed{{m.connector, mode, m.logical.Transform}})
+}
+
+// placed is a monitor of a layout.
+type placed struct {
+	connector string
+	mode      monitorMode
+	transform uint32
+}
+
+// applyLayout sets monitors side by side, the first of which is the primary one, and switches all others off. serial is of the state that
+// they were read from.
+func applyLayout(ctx context.Context, bus *portal.Bus, serial uint32, side []placed) error {
 	type monitorConfig struct {
 		Connector, Mode string
 		Properties      map[string]dbus.Variant
@@ -162,13 +175,18 @@ func (m *monitor) apply(ctx context.Context, bus *portal.Bus, mode monitorMode) 
 		Primary   bool
 		Monitors  []monitorConfig
 	}
-	layout := []logicalConfig{{Scale: 1, Transform: m.logical.Transform, Primary: true,
-		Monitors: []monitorConfig{{m.connector, mode.ID, map[string]dbus.Variant{}}}}}
+	var layout []logicalConfig
+	x := int32(0)
+	for i, p := range side {
+		layout = append(layout, logicalConfig{X: x, Scale: 1, Transform: p.transform, Primary: i == 0,
+			Monitors: []monitorConfig{{p.connector, p.mode.ID, map[string]dbus.Variant{}}}})
+		x += p.mode.Width
+	}
 	const temporary = uint32(1)
 	err := bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".ApplyMonitorsConfig", 0,
-		m.serial, temporary, layout, map[string]dbus.Variant{}).Err
+		serial, temporary, layout, map[string]dbus.Variant{}).Err
 	if err != nil {
-		return fmt.Errorf("set mode %s of monitor %s: %w", mode.ID, m.connector, err)
+		return fmt.Errorf("set mode %s of monitor %s: %w", side[0].mode.ID, side[0].connector, err)
 	}
 	return nil
 }

@@ -214,6 +214,11 @@ func (s *mutterSession) nudge() func() {
 
 // close stops the session, so that gnome-shell's indicator goes, and the connection.
 func (s *mutterSession) close() error {
+	if s.follows() {
+		ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
+		defer cancel()
+		s.leave(ctx)
+	}
 	if s.desktop != "" {
 		s.bus.CallBriefly(remoteDesktop, s.desktop, remoteDesktop+".Session.Stop")
 	} else if s.cast != "" {
