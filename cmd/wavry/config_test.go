@@ -175,8 +175,8 @@ func TestHostCheckConfig(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, out)
 		}
 	}
-	code, _, errs = wavryRun("host", "-check-config", "-bind-addr", "0.0.0.0:0", "-slots", "0", "-grace", "soon", "-max-kbps", "1", "-max-fps", "0", "-http-addr", "here", "-plugin-user", "who")
-	for _, want := range []string{"advertise_addrs", "slots = 0", `grace = "soon"`, "max_kbps = 1", "max_fps = 0", "http_addr", "plugin_user"} {
+	code, _, errs = wavryRun("host", "-check-config", "-bind-addr", "0.0.0.0:0", "-slots", "0", "-grace", "soon", "-max-kbps", "1", "-max-fps", "0", "-http-addr", "here", "-plugin-user", "who", "-plugin-options", "capture-wayland")
+	for _, want := range []string{"advertise_addrs", "slots = 0", `grace = "soon"`, "max_kbps = 1", "max_fps = 0", "http_addr", "plugin_user", `plugin_options = "capture-wayland"`} {
 		if code != 1 || !strings.Contains(errs, want) {
 			t.Errorf("exit %d without %s: %s", code, want, errs)
 		}

@@ -39,6 +39,7 @@ type hostConfig struct {
 	Slots          int      `hcl:"slots,optional" help:"sessions at once"`
 	Capture        []string `hcl:"capture,optional" help:"capture plugins in order of preference, PLUGIN or PLUGIN/METHOD; empty: every one that is installed"`
 	Encode         []string `hcl:"encode,optional" help:"encoder plugins in order of preference, PLUGIN or PLUGIN/METHOD; empty: every one that is installed, hardware first"`
+	PluginOptions  []string `hcl:"plugin_options,optional" help:"options of plugins as docs/plugins-*.md list them, PLUGIN/KEY=VALUE"`
 	PluginDirs     []string `hcl:"plugin_dirs,optional" help:"directories searched for plugins before the one of this binary"`
 	PluginUser     string   `hcl:"plugin_user,optional" help:"UID or UID:GID that runs the plugins; empty: this user"`
 	DesktopEnvFile string   `hcl:"desktop_env_file,optional" help:"file with the environment of the desktop, as wavry desktop run writes it; waited for; empty: our own environment"`
@@ -143,6 +144,9 @@ func (c *hostConfig) settings() (hostSettings, error) {
 	}
 	if s.grace < 0 || s.drain < 0 {
 		problems = append(problems, fmt.Errorf("grace = %q, drain_timeout = %q: must not be negative", c.Grace, c.DrainTimeout))
+	}
+	if _, err := pluginOptions(c.PluginOptions); err != nil {
+		problems = append(problems, err)
 	}
 	if _, err := parsePluginUser(c.PluginUser); err != nil {
 		problems = append(problems, fmt.Errorf("plugin_user: %w", err))

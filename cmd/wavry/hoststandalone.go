@@ -121,8 +121,12 @@ func hostRuntimeConfig(cfg hostConfig, s hostSettings, log *slog.Logger, registr
 func sources(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential, registry prometheus.Registerer) func(string, plugins) (session.Source, error) {
 	metrics := pipeline.NewMetrics(registry)
 	return func(sessionID string, p plugins) (session.Source, error) {
+		options, err := pluginOptions(cfg.PluginOptions)
+		if err != nil {
+			return nil, err
+		}
 		return pipeline.New(pipeline.Config{
-			Captures: p.captures, Encoders: p.encoders, Owner: owner, Env: environ,
+			Captures: withOptions(p.captures, options), Encoders: withOptions(p.encoders, options), Owner: owner, Env: environ,
 			FPS: float64(cfg.MaxFPS), KeepaliveFPS: cfg.KeepaliveFPS, EmbedCursor: cfg.EmbedCursor,
 			Display: cfg.ID, StateDir: cfg.StateDir, Logger: log.With("session_id", sessionID), Metrics: metrics,
 		})

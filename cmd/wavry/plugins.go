@@ -60,3 +60,32 @@ func candidates(key string, wanted, defaults []string, binaries []pluginhost.Bin
 	}
 	return list, errors.Join(problems...)
 }
+
+// pluginOptions reads PLUGIN/KEY=VALUE and returns the options by plugin. What they mean only the plugin knows.
+func pluginOptions(list []string) (map[string]map[string]string, error) {
+	options := map[string]map[string]string{}
+	var problems []error
+	for _, item := range list {
+		plugin, setting, _ := strings.Cut(item, "/")
+		key, value, ok := strings.Cut(setting, "=")
+		if !ok || plugin == "" || key == "" {
+			problems = append(problems, fmt.Errorf("plugin_options = %q: must be PLUGIN/KEY=VALUE, such as capture-wayland/xkb_layout=de", item))
+			continue
+		}
+		if options[plugin] == nil {
+			options[plugin] = map[string]string{}
+		}
+		options[plugin][key] = value
+	}
+	return options, errors.Join(problems...)
+}
+
+// withOptions gives candidates, PLUGIN or PLUGIN/METHOD, the options of their plugin.
+func withOptions(list []pipeline.Candidate, options map[string]map[string]string) []pipeline.Candidate {
+	list = slices.Clone(list)
+	for i := range list {
+		plugin, _, _ := strings.Cut(list[i].Name, "/")
+		list[i].Options = options[plugin]
+	}
+	return list
+}

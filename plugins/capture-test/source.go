@@ -65,7 +65,7 @@ func (s *source) Info() capture.Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return capture.Info{
-		Reason: "the test pattern works everywhere", Kind: pluginpb.SourceKind_SOURCE_FRAMES, Size: s.size, Input: true, Resize: true,
+		Reason: "the test pattern works everywhere", Kind: pluginpb.SourceKind_SOURCE_FRAMES, Size: s.size, Input: true,
 	}
 }
 

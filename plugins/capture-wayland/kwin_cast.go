@@ -123,8 +123,8 @@ func (m *kwinCast) openSource(ctx context.Context, d *kwinDesktop, display strin
 		return nil, err
 	}
 	source := &pipewireSource{
-		node: t.stream.node, remote: t.remote.Open, watch: watch, input: newKWinInjector(d, t.place),
-		info: capture.Info{Reason: t.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: t.size, Input: d.fake != nil},
+		node: &capture.PipeWire{Node: t.stream.node, Open: t.remote.Open}, watch: watch, input: newKWinInjector(d, t.place),
+		info: capture.Info{Reason: t.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: t.size, Input: d.fake != nil, Fixed: kwinFixed},
 		close: func() error {
 			t.stream.object.Close()
 			_ = d.conn.Flush() // when the connection is over, so is the stream
@@ -190,7 +190,7 @@ func (m *kwinCast) find(d *kwinDesktop, o *kwinOutput) (seen, error) {
 
 // try takes frames while the pointer moves.
 func (t *kwinTarget) try(ctx context.Context, frames int) (*trial, error) {
-	got, err := tryNode(ctx, t.remote.Open, t.stream.node, frames, t.desktop.nudge())
+	got, err := tryNode(ctx, t.remote.Open, t.stream.node, capture.Size{}, frames, t.desktop.nudge())
 	if errors.Is(err, errNoFrames) {
 		return nil, unavailable(fmt.Sprintf("KWin's stream of %s delivered no frame within %v although the pointer moved", t.what, firstFrame),
 			"KWin's virtual backend (5.27) never signals changes of an output; run KWin on a GPU, or use kwin-window or kwin-screenshot")

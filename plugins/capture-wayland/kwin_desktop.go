@@ -6,10 +6,18 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/portal"
 	"github.com/wavry/fleet/plugins/internal/wayland"
 )
+
+// kwinFixed: KWin's virtual backend (5.27) gives an output the one mode that it was started with, and no protocol to add outputs; the modes of real
+// monitors are their owner's.
+var kwinFixed = &pluginapi.UnavailableError{
+	Reason: "an output of KWin's virtual backend has one mode, and the modes of a monitor are its owner's",
+	Remedy: "start KWin with the size (--width, --height; wavry desktop run kde -size)",
+}
 
 const kwinService = "org.kde.KWin"
 

@@ -37,7 +37,7 @@ func TestKWinWindowCapturesAndInjects(t *testing.T) {
 			t.Errorf("%d distinct pictures of a changing screen", len(got.hashes))
 		}
 		in.wantInput(t, int(started.Size.Width))
-		in.wantFaults(t, "kwin_wayland")
+		in.wantFaults(t, started.Kind, "kwin_wayland")
 	})
 }
 
@@ -83,6 +83,6 @@ func TestKWinScreenshotsAreTheLastResort(t *testing.T) {
 			t.Errorf("%d distinct pictures of a changing screen", len(hashes))
 		}
 		in.wantInput(t, 1280)
-		in.wantFaults(t, "kwin_wayland")
+		in.wantFaults(t, started.Kind, "kwin_wayland")
 	})
 }

@@ -41,7 +41,7 @@ func newShotSource(ctx context.Context, d *kwinDesktop, r *pluginpb.StartCapture
 	s := &shotSource{desktop: d, shooter: shooter, pool: &capture.Pool{}, input: newKWinInjector(d, o.place), fps: make(chan float64, 1)}
 	s.fps <- r.Fps
 	s.info = capture.Info{
-		Reason: shotReason(version, d), Kind: pluginpb.SourceKind_SOURCE_FRAMES, Input: d.fake != nil,
+		Reason: shotReason(version, d), Kind: pluginpb.SourceKind_SOURCE_FRAMES, Input: d.fake != nil, Fixed: kwinFixed,
 		Size: capture.Size{Width: shooter.layout.Width, Height: shooter.layout.Height},
 	}
 	if err := s.allocate(); err != nil {
@@ -153,7 +153,7 @@ func (s *shotSource) Inject(ctx context.Context, events []*pluginpb.InputEvent) 
 	return s.input.inject(ctx, events)
 }
 
-// Resize implements capture.Source: the size is KWin's.
+// Resize implements capture.Source; Info says that it does not work.
 func (s *shotSource) Resize(context.Context, capture.Size) (capture.Size, error) {
 	return s.info.Size, nil
 }

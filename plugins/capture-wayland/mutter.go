@@ -19,6 +19,9 @@ type mutter struct {
 	log     *slog.Logger
 }
 
+// optionMonitor is "keep" for a capture of the monitors as they are; else it may bring a monitor of its own.
+const optionMonitor = "mutter_monitor"
+
 // Name implements capture.Method.
 func (m *mutter) Name() string { return "mutter" }
 
@@ -27,12 +30,12 @@ func (m *mutter) Probe(ctx context.Context, frames int) *pluginpb.ProbeItem {
 	if frames == 0 {
 		return m.look(ctx)
 	}
-	s, err := openMutter(ctx, m.session, "")
+	s, err := openMutter(ctx, m.session, "", false)
 	if err != nil {
 		return asItem(err)
 	}
 	defer s.close()
-	t, err := tryNode(ctx, s.remote, s.node, frames, s.nudge())
+	t, err := tryNode(ctx, s.remote, s.node, capture.Size{}, frames, s.nudge())
 	if err != nil {
 		return asItem(fmt.Errorf("capture monitor %s: %w", s.monitor.connector, err))
 	}
@@ -66,13 +69,13 @@ func (m *mutter) look(ctx context.Context) *pluginpb.ProbeItem {
 
 // Open implements capture.Method.
 func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (capture.Source, error) {
-	s, err := openMutter(ctx, m.session, r.Display)
+	s, err := openMutter(ctx, m.session, r.Display, r.Options[optionMonitor] != "keep")
 	if err != nil {
 		return nil, err
 	}
 	source := &pipewireSource{
-		node: s.node, remote: s.remote, watch: s.watch, close: s.close,
-		info: capture.Info{Reason: s.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: s.monitor.size, Resize: s.monitor.resizable()},
+		node: &capture.PipeWire{Node: s.node, Open: s.remote}, watch: s.watch, close: s.close,
+		info: capture.Info{Reason: s.reason(), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Size: s.monitor.size, Fixed: s.fixed()},
 	}
 	if s.desktop != "" {
 		d := &mutterDevice{session: s, size: func() capture.Size { return source.Info().Size }}
@@ -83,14 +86,18 @@ func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (cap
 		source.input = newInjector(d)
 	}
 	source.resized = s.sizeAfter
-	if s.monitor.resizable() {
-		source.resize = func(ctx context.Context, wish capture.Size) error {
-			size, err := s.monitor.resize(ctx, s.bus, wish)
-			if err == nil {
-				source.setSize(size)
-			}
-			return err
+	source.resize = func(ctx context.Context, wish capture.Size) error {
+		size, err := s.resize(ctx, source.node, wish)
+		if err == nil {
+			source.setSize(size)
 		}
+		return err
+	}
+	if wish := capture.SizeOf(r.Size); s.follows() && !wish.Zero() {
+		source.info.Size = even(wish)
+	}
+	if s.follows() {
+		return source, source.node.Ask(source.info.Size)
 	}
 	return source, nil
 }

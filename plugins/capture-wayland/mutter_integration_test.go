@@ -33,9 +33,10 @@ func TestMutterCapturesAndInjects(t *testing.T) {
 		if got := in.frames(t, 20); len(got.hashes) < 2 {
 			t.Errorf("%d distinct pictures of a changing screen", len(got.hashes))
 		}
+		in.encoder(t)
 		in.wantInput(t, 1280)
 		wantModeAccepted(t)
-		in.wantFaults(t, "gnome-shell")
+		in.wantFaults(t, started.Kind, "gnome-shell")
 	})
 }
 

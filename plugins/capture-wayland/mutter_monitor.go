@@ -6,6 +6,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/portal"
 )
@@ -47,23 +48,39 @@ type (
 	}
 )
 
+// monitors are all that Mutter has.
+type monitors struct {
+	serial  uint32
+	states  []monitorState
+	logical []logicalMonitor
+}
+
+func readMonitors(ctx context.Context, bus *portal.Bus) (m monitors, err error) {
+	var properties map[string]dbus.Variant
+	err = bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".GetCurrentState", 0).
+		Store(&m.serial, &m.states, &m.logical, &properties)
+	if err != nil {
+		return m, fmt.Errorf("ask Mutter for its monitors: %w", err)
+	}
+	return m, nil
+}
+
 // findMonitor returns the monitor with that connector, or the primary one when there is none of that name.
 func findMonitor(ctx context.Context, bus *portal.Bus, connector string) (*monitor, error) {
-	var serial uint32
-	var states []monitorState
-	var logical []logicalMonitor
-	var properties map[string]dbus.Variant
-	err := bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".GetCurrentState", 0).
-		Store(&serial, &states, &logical, &properties)
+	all, err := readMonitors(ctx, bus)
 	if err != nil {
-		return nil, fmt.Errorf("ask Mutter for its monitors: %w", err)
+		return nil, err
 	}
-	state, at := chooseMonitor(states, logical, connector)
+	return all.choose(connector)
+}
+
+func (all monitors) choose(connector string) (*monitor, error) {
+	state, at := chooseMonitor(all.states, all.logical, connector)
 	if state == nil {
 		return nil, unavailable("gnome-shell has no monitor", "start it with --virtual-monitor WIDTHxHEIGHT, or attach a display")
 	}
 	m := &monitor{connector: state.Spec.Connector, vendor: state.Spec.Vendor, product: state.Spec.Product, name: state.Spec.Serial,
-		modes: state.Modes, serial: serial, logical: at, alone: len(states) == 1}
+		modes: state.Modes, serial: all.serial, logical: at, alone: len(all.states) == 1}
 	for _, mode := range state.Modes {
 		if current, _ := mode.Properties["is-current"].Value().(bool); current {
 			m.size = capture.Size{Width: int(mode.Width), Height: int(mode.Height)}
@@ -100,8 +117,20 @@ func stateOf(states []monitorState, connector string) *monitorState {
 	return nil
 }
 
-// resizable reports whether there is a choice: a virtual monitor of GNOME 43 has the one mode it was started with.
-func (m *monitor) resizable() bool { return len(m.modes) > 1 && m.alone }
+// fixed says why the size cannot follow the viewer; nil when there is a choice of modes.
+func (m *monitor) fixed() *pluginapi.UnavailableError {
+	switch {
+	case !m.alone:
+		return &pluginapi.UnavailableError{
+			Reason: fmt.Sprintf("monitor %s is one of several, whose layout is their owner's", m.connector), Remedy: "stream a desktop with one monitor",
+		}
+	case len(m.modes) < 2: // as a virtual monitor of GNOME 43 has, the one it was started with
+		return &pluginapi.UnavailableError{
+			Reason: fmt.Sprintf("monitor %s has one mode", m.connector), Remedy: "start gnome-shell with the size (--virtual-monitor, wavry desktop run gnome -size)",
+		}
+	}
+	return nil
+}
 
 // resize sets the mode that comes nearest to wish without being configured for longer than this session, and returns its size.
 func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size) (capture.Size, error) {
@@ -120,8 +149,21 @@ func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size
 	return size, nil
 }
 
-// apply sets a mode of the monitor, which must be the only one and just have been read, until this session of Mutter ends.
+// apply sets a mode of the monitor, which becomes the only one and must just have been read, until this session of Mutter ends.
 func (m *monitor) apply(ctx context.Context, bus *portal.Bus, mode monitorMode) error {
+	return applyLayout(ctx, bus, m.serial, []placed{{m.connector, mode, m.logical.Transform}})
+}
+
+// placed is a monitor of a layout.
+type placed struct {
+	connector string
+	mode      monitorMode
+	transform uint32
+}
+
+// applyLayout sets monitors side by side, the first of which is the primary one, and switches all others off. serial is of the state that
+// they were read from.
+func applyLayout(ctx context.Context, bus *portal.Bus, serial uint32, side []placed) error {
 	type monitorConfig struct {
 		Connector, Mode string
 		Properties      map[string]dbus.Variant
@@ -133,13 +175,18 @@ func (m *monitor) apply(ctx context.Context, bus *portal.Bus, mode monitorMode) 
 		Primary   bool
 		Monitors  []monitorConfig
 	}
-	layout := []logicalConfig{{Scale: 1, Transform: m.logical.Transform, Primary: true,
-		Monitors: []monitorConfig{{m.connector, mode.ID, map[string]dbus.Variant{}}}}}
+	var layout []logicalConfig
+	x := int32(0)
+	for i, p := range side {
+		layout = append(layout, logicalConfig{X: x, Scale: 1, Transform: p.transform, Primary: i == 0,
+			Monitors: []monitorConfig{{p.connector, p.mode.ID, map[string]dbus.Variant{}}}})
+		x += p.mode.Width
+	}
 	const temporary = uint32(1)
 	err := bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".ApplyMonitorsConfig", 0,
-		m.serial, temporary, layout, map[string]dbus.Variant{}).Err
+		serial, temporary, layout, map[string]dbus.Variant{}).Err
 	if err != nil {
-		return fmt.Errorf("set mode %s of monitor %s: %w", mode.ID, m.connector, err)
+		return fmt.Errorf("set mode %s of monitor %s: %w", side[0].mode.ID, side[0].connector, err)
 	}
 	return nil
 }

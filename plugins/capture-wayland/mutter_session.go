@@ -34,6 +34,7 @@ type mutterSession struct {
 	remote  func() (*os.File, error)
 	watch   *portal.Watch
 	version uint32
+	others  map[string]bool // connectors of the monitors beside the session's own; nil: it has none
 }
 
 // mutterVersion returns the version of the screen cast interface.
@@ -50,26 +51,34 @@ func mutterVersion(ctx context.Context, bus *portal.Bus) (version uint32, err er
 	return uint32(signed), nil
 }
 
-// openMutter starts casting the monitor with that connector name, or the primary one. ctx bounds the opening.
-func openMutter(ctx context.Context, env session, connector string) (*mutterSession, error) {
+// openMutter starts casting the monitor with that connector name, or the primary one; with follow it may be a monitor of the session's own,
+// whose size can be chosen. ctx bounds the opening.
+func openMutter(ctx context.Context, env session, connector string, follow bool) (*mutterSession, error) {
 	bus, err := portal.Connect(ctx, env.Bus)
 	if err != nil {
 		return nil, err
 	}
 	s := &mutterSession{bus: bus, remote: portal.PipeWireIn(env.RuntimeDir).Open}
-	if err := s.open(ctx, env, connector); err != nil {
+	if err := s.open(ctx, env, connector, follow); err != nil {
 		_ = s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *mutterSession) open(ctx context.Context, env session, connector string) (err error) {
+func (s *mutterSession) open(ctx context.Context, env session, connector string, follow bool) (err error) {
 	if s.version, err = mutterVersion(ctx, s.bus); err != nil {
 		return err
 	}
-	if s.monitor, err = findMonitor(ctx, s.bus, connector); err != nil {
+	all, err := readMonitors(ctx, s.bus)
+	if err != nil {
 		return err
+	}
+	if s.monitor, err = all.choose(connector); err != nil {
+		return err
+	}
+	if follow && all.virtual() {
+		s.others = all.connectors()
 	}
 	s.watch = &portal.Watch{Bus: s.bus, Peers: []portal.Peer{{Service: screenCast, Name: "gnome-shell"}}, PipeWire: portal.PipeWireIn(env.RuntimeDir)}
 	if err := s.watch.Subscribe(ctx); err != nil {
@@ -119,11 +128,14 @@ func (s *mutterSession) watchSessions(ctx context.Context) error {
 	return nil
 }
 
-// start records the monitor and waits for the PipeWire node.
+// start records the monitor, or one of the session's own, and waits for the PipeWire node.
 func (s *mutterSession) start(ctx context.Context) error {
 	options := map[string]dbus.Variant{"cursor-mode": dbus.MakeVariant(cursorEmbedded)}
-	err := s.call(ctx, screenCast, s.cast, "Session.RecordMonitor", s.monitor.connector, options).Store(&s.stream)
-	if err != nil {
+	method, args := "Session.RecordMonitor", []any{s.monitor.connector, options}
+	if s.follows() {
+		method, args = "Session.RecordVirtual", []any{options}
+	}
+	if err := s.call(ctx, screenCast, s.cast, method, args...).Store(&s.stream); err != nil {
 		return fmt.Errorf("record monitor %s: %w", s.monitor.connector, err)
 	}
 	if err := s.bus.Match(ctx, s.stream, screenCast+".Stream", "PipeWireStreamAdded"); err != nil {
@@ -163,7 +175,11 @@ func (s *mutterSession) reason() string {
 	if s.desktop == "" {
 		input = "without input: org.gnome.Mutter.RemoteDesktop is missing"
 	}
-	return fmt.Sprintf("gnome-shell casts monitor %s by org.gnome.Mutter.ScreenCast version %d, %s", s.monitor.connector, s.version, input)
+	what := "monitor " + s.monitor.connector
+	if s.follows() {
+		what = "a virtual monitor of the session's own"
+	}
+	return fmt.Sprintf("gnome-shell casts %s by org.gnome.Mutter.ScreenCast version %d, %s", what, s.version, input)
 }
 
 // sizeAfter looks again at the monitor when monitors changed.
@@ -173,6 +189,9 @@ func (s *mutterSession) sizeAfter(signal *dbus.Signal) (capture.Size, bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
 	defer cancel()
+	if s.follows() {
+		return s.settle(ctx)
+	}
 	m, err := findMonitor(ctx, s.bus, s.monitor.connector)
 	if err != nil {
 		return capture.Size{}, false // the monitor is gone, and Closed follows
@@ -195,6 +214,11 @@ func (s *mutterSession) nudge() func() {
 
 // close stops the session, so that gnome-shell's indicator goes, and the connection.
 func (s *mutterSession) close() error {
+	if s.follows() {
+		ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
+		defer cancel()
+		s.leave(ctx)
+	}
 	if s.desktop != "" {
 		s.bus.CallBriefly(remoteDesktop, s.desktop, remoteDesktop+".Session.Stop")
 	} else if s.cast != "" {

@@ -66,3 +66,33 @@ func TestScaled(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnMonitor proves when a session may bring a monitor of its own, and which one that is among those that sessions left or have.
+func TestOwnMonitor(t *testing.T) {
+	state := func(connector, product string) monitorState {
+		return monitorState{Spec: monitorSpec{Connector: connector, Product: product}}
+	}
+	headless, real := state("Meta-0", headlessProduct), state("DP-1", "DELL")
+	left, own := state("Meta-1", streamProduct), state("Meta-2", streamProduct)
+	for name, test := range map[string]struct {
+		before  []monitorState
+		virtual bool
+		after   []monitorState
+		want    string
+	}{
+		"headless":            {[]monitorState{headless}, true, []monitorState{headless, own}, "Meta-2"},
+		"no encoder yet":      {[]monitorState{headless}, true, []monitorState{headless}, ""},
+		"another is still on": {[]monitorState{headless, left}, true, []monitorState{headless, left, own}, "Meta-2"},
+		"somebody's monitor":  {[]monitorState{real}, false, []monitorState{real}, ""},
+		"one of both":         {[]monitorState{headless, real}, false, []monitorState{headless, real}, ""},
+		"none":                {nil, false, nil, ""},
+	} {
+		before, after := monitors{states: test.before}, monitors{states: test.after}
+		if got := before.virtual(); got != test.virtual {
+			t.Errorf("%s: virtual %v", name, got)
+		}
+		if got := after.newcomer(before.connectors()); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}

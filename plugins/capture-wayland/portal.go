@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/portal"
@@ -20,6 +21,11 @@ import (
 type portalMethod struct {
 	session session
 	log     *slog.Logger
+}
+
+// portalFixed: ScreenCast and RemoteDesktop know no such request.
+var portalFixed = &pluginapi.UnavailableError{
+	Reason: "the portal has no request for another size", Remedy: "let the compositor be captured by its own method, or start it with the size",
 }
 
 // Name implements capture.Method.
@@ -49,7 +55,7 @@ func (m *portalMethod) Probe(ctx context.Context, frames int) *pluginpb.ProbeIte
 	defer c.Close()
 	nudge, done := m.nudge(ctx)
 	defer done()
-	t, err := tryNode(ctx, c.OpenRemote, c.Node, frames, nudge)
+	t, err := tryNode(ctx, c.OpenRemote, c.Node, capture.Size{}, frames, nudge)
 	if err != nil {
 		return asItem(m.explainTrial(err))
 	}
@@ -71,7 +77,7 @@ func (m *portalMethod) nudge(ctx context.Context) (nudge func(), done func()) {
 		}
 	}
 	if m.session.isGNOME() {
-		if s, err := openMutter(ctx, m.session, ""); err == nil {
+		if s, err := openMutter(ctx, m.session, "", false); err == nil {
 			return s.nudge(), func() { _ = s.close() }
 		}
 	}
@@ -114,8 +120,8 @@ func (m *portalMethod) openSource(ctx context.Context, bus *portal.Bus, r *plugi
 		return nil, err
 	}
 	watch.Closed = map[dbusPath]string{c.Session: portal.Closed}
-	source := &pipewireSource{node: c.Node, remote: c.OpenRemote, watch: watch, close: func() error { c.Close(); return bus.Close() }}
-	source.info = capture.Info{Reason: m.reason(v, c.Cast), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE}
+	source := &pipewireSource{node: &capture.PipeWire{Node: c.Node, Open: c.OpenRemote}, watch: watch, close: func() error { c.Close(); return bus.Close() }}
+	source.info = capture.Info{Reason: m.reason(v, c.Cast), Kind: pluginpb.SourceKind_SOURCE_PIPEWIRE, Fixed: portalFixed}
 	err = m.learnSize(ctx, source, c.Cast)
 	if err == nil {
 		err = m.addInput(ctx, source, c.Cast, r)
@@ -143,7 +149,7 @@ func (m *portalMethod) peers() []portal.Peer {
 func (m *portalMethod) learnSize(ctx context.Context, s *pipewireSource, c *portal.Cast) error {
 	nudge, done := m.nudge(ctx)
 	defer done()
-	t, err := tryNode(ctx, c.OpenRemote, c.Node, 1, nudge)
+	t, err := tryNode(ctx, c.OpenRemote, c.Node, capture.Size{}, 1, nudge)
 	if err != nil {
 		return m.explainTrial(err)
 	}
@@ -188,7 +194,7 @@ func (m *portalMethod) addKWinInput(ctx context.Context, s *pipewireSource, disp
 
 // addMutterInput opens a cast of Mutter's own, of which only the input is used: without a reader it makes no frames.
 func (m *portalMethod) addMutterInput(ctx context.Context, s *pipewireSource, display string) error {
-	own, err := openMutter(ctx, m.session, display)
+	own, err := openMutter(ctx, m.session, display, false)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
+	"github.com/wavry/fleet/plugins/internal/gstpipe"
 )
 
 // insideVar is set in the copy of the test that runs as the desktop's user, with its environment: portals look at their callers.
@@ -150,12 +151,12 @@ func (in inside) frames(t *testing.T, n int) *trial {
 	if source.Kind() != framesource.KindPipeWire {
 		t.Fatalf("source kind %d, want PipeWire", source.Kind())
 	}
-	remote, node := source.PipeWire()
-	defer remote.Close()
+	node := source.PipeWire()
+	defer node.Remote.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	began := time.Now()
-	got, err := tryNode(ctx, func() (*os.File, error) { return dup(remote) }, node, n, nil)
+	got, err := tryNode(ctx, func() (*os.File, error) { return dup(node.Remote) }, node.ID, capture.Size{Width: node.Width, Height: node.Height}, n, nil)
 	if err != nil {
 		t.Fatalf("take frames: %v", err)
 	}
@@ -165,6 +166,31 @@ func (in inside) frames(t *testing.T, n int) *trial {
 		t.Fatalf("%d frames of %d, bright %v", got.frames, n, got.bright)
 	}
 	return got
+}
+
+// encoder is connected until the test ends: Mutter takes absolute motion only for a virtual stream that has a reader.
+func (in inside) encoder(t *testing.T) {
+	t.Helper()
+	source, err := framesource.Dial(t.Context(), filepath.Join(in.home, "source.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := source.PipeWire()
+	p, err := gstpipe.Build("encoder", []gstpipe.Element{
+		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", node.Remote.Fd()), gstpipe.P("path", node.ID)}},
+		gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", node.Width, node.Height)), gstpipe.Sink(true),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Close()
+		_ = node.Remote.Close()
+		_ = source.Close()
+	})
+	if err := p.Start(firstFrame, true); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func dup(f *os.File) (*os.File, error) {
@@ -189,6 +215,7 @@ func (in inside) wantInput(t *testing.T, width int) {
 	in.wantBytes(t, "hi")
 	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: 15, NotchY: 120}}})
 	in.wantMouse(t, "\x1b[<65;", 'M')
+	in.wantPixelScroll(t)
 	// GNOME's shell may still take a click for itself while a dialog fades out, so it is clicked again until the window has it.
 	var clicked time.Time
 	eventually(t, "the pointer moved left", func() error {
@@ -205,6 +232,19 @@ func (in inside) wantInput(t *testing.T, width int) {
 	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_ReleaseAll{ReleaseAll: &pluginpb.ReleaseAll{}}})
 	in.inject(t, keys(30)...) // a: would be A if shift were still down
 	in.wantBytes(t, "a")
+}
+
+// wantPixelScroll proves that a touchpad's pixels scroll too.
+func (in inside) wantPixelScroll(t *testing.T) {
+	t.Helper()
+	const up = "\x1b[<64;"
+	eventually(t, "the application scrolled by pixels", func() error {
+		in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: -15}}})
+		if mouseColumn(in.input(t), up) < 0 {
+			return fmt.Errorf("it got %q", in.input(t))
+		}
+		return nil
+	})
 }
 
 func keys(codes ...uint32) []*pluginpb.InputEvent {
@@ -303,20 +343,17 @@ func (in inside) events(ctx context.Context) (<-chan *pluginpb.CaptureEvent, <-c
 	return events, ended
 }
 
-// wantFaults stops the compositor for a while and sees it reported, then kills it and sees the capture end.
-func (in inside) wantFaults(t *testing.T, compositor string) {
+// wantFaults stops PipeWire and the compositor for a while and sees both reported, then kills the compositor and sees the capture end.
+func (in inside) wantFaults(t *testing.T, kind pluginpb.SourceKind, compositor string) {
 	t.Helper()
 	events, ended := in.events(t.Context())
-	pid := processNamed(t, compositor)
-	stopped := time.Now()
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
+	if kind == pluginpb.SourceKind_SOURCE_PIPEWIRE {
+		daemon := wantWedge(t, events, "pipewire", "PipeWire")
+		if err := syscall.Kill(daemon, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
 	}
-	fault := wantFault(t, events)
-	t.Logf("wedge reported after %v: %s; %s", time.Since(stopped).Round(time.Millisecond), fault.Reason, fault.Remedy)
-	if took := time.Since(stopped); took > 2500*time.Millisecond {
-		t.Errorf("a stopped compositor was reported after %v, want 2 s", took)
-	}
+	pid := wantWedge(t, events, compositor, "")
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -329,6 +366,26 @@ func (in inside) wantFaults(t *testing.T, compositor string) {
 	case <-time.After(3 * time.Second):
 		t.Error("a killed compositor did not end the capture")
 	}
+}
+
+// wantWedge stops a process, sees it reported within two seconds by that name, and returns its id.
+func wantWedge(t *testing.T, events <-chan *pluginpb.CaptureEvent, process, name string) (pid int) {
+	t.Helper()
+	pid = processNamed(t, process)
+	stopped := time.Now()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	fault := wantFault(t, events)
+	took := time.Since(stopped)
+	t.Logf("wedge reported after %v: %s; %s", took.Round(time.Millisecond), fault.Reason, fault.Remedy)
+	if took > 2500*time.Millisecond {
+		t.Errorf("a stopped %s was reported after %v, want 2 s", process, took)
+	}
+	if !strings.HasPrefix(fault.Reason, name) {
+		t.Errorf("a stopped %s is reported as %q", process, fault.Reason)
+	}
+	return pid
 }
 
 func wantFault(t *testing.T, events <-chan *pluginpb.CaptureEvent) *pluginpb.CaptureFault {

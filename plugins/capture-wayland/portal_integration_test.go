@@ -46,7 +46,7 @@ func TestPortalCapturesWithoutAHuman(t *testing.T) {
 			Methods: []string{"portal"}, Display: "first", Options: map[string]string{"portal_preauthorize": "no"},
 		})
 		again.frames(t, 5)
-		again.wantFaults(t, "gnome-shell")
+		again.wantFaults(t, started.Kind, "gnome-shell")
 	})
 }
 
@@ -82,7 +82,7 @@ func TestPortalInputAfterADialog(t *testing.T) {
 	inDesktop(t, desktop.GNOME, gnomeApp, func(t *testing.T, in inside) {
 		human := newInside(t)
 		human.home = t.TempDir()
-		human.start(t, &pluginpb.StartCaptureRequest{Methods: []string{"mutter"}})
+		human.start(t, &pluginpb.StartCaptureRequest{Methods: []string{"mutter"}, Options: map[string]string{optionMonitor: "keep"}})
 		answered := make(chan error, 1)
 		go func() { answered <- human.allow(t.Context()) }()
 		started := in.start(t, &pluginpb.StartCaptureRequest{Methods: []string{"portal"}, Options: map[string]string{"portal_input": "ask"}})
@@ -104,10 +104,10 @@ func (in inside) allow(ctx context.Context) error {
 		return err
 	}
 	defer source.Close()
-	remote, node := source.PipeWire()
-	defer remote.Close()
+	node := source.PipeWire()
+	defer node.Remote.Close()
 	p, err := gstpipe.Build("human", []gstpipe.Element{
-		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", remote.Fd()), gstpipe.P("path", node)}}, gstpipe.Caps("video/x-raw"), gstpipe.Sink(true),
+		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", node.Remote.Fd()), gstpipe.P("path", node.ID)}}, gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", node.Width, node.Height)), gstpipe.Sink(true),
 	})
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"sync"
 
 	"github.com/godbus/dbus/v5"
@@ -19,11 +18,10 @@ import (
 // KWin differ only in what they put into its fields.
 type pipewireSource struct {
 	// Set once.
-	node    uint32
-	remote  func() (*os.File, error) // opens the PipeWire remote for one encoder
+	node    *capture.PipeWire
 	watch   *portal.Watch
 	input   *injector                                 // nil: none
-	resize  func(context.Context, capture.Size) error // nil: the size is the compositor's
+	resize  func(context.Context, capture.Size) error // nil: info says why it is fixed
 	resized func(*dbus.Signal) (capture.Size, bool)   // reads a signal that may tell of a new size; nil: none
 	close   func() error
 
@@ -53,7 +51,7 @@ func (s *pipewireSource) Run(ctx context.Context, l *framesource.Listener, emit 
 		cancel()
 		_ = l.Close() // ends the serving
 	}()
-	served := capture.ServePipeWire(ctx, l, s.remote, s.node)
+	served := s.node.Serve(ctx, l)
 	cancel()
 	if err := <-watched; err != nil {
 		return err // what ended the session explains better than what the serving noticed
@@ -91,9 +89,6 @@ func (s *pipewireSource) Inject(ctx context.Context, events []*pluginpb.InputEve
 
 // Resize implements capture.Source.
 func (s *pipewireSource) Resize(ctx context.Context, wish capture.Size) (capture.Size, error) {
-	if s.resize == nil {
-		return s.Info().Size, nil
-	}
 	if err := s.resize(ctx, wish); err != nil {
 		return s.Info().Size, err
 	}

@@ -29,8 +29,8 @@ type trial struct {
 }
 
 // tryNode takes frames pictures from node, or as many as come until ctx ends or, for the first one, until firstFrame is over. nudge
-// changes the picture and is called all the while; nil when nothing can be changed.
-func tryNode(ctx context.Context, open func() (*os.File, error), node uint32, frames int, nudge func()) (*trial, error) {
+// changes the picture and is called all the while; nil when nothing can be changed. size is what the node is asked for; zero: what it has.
+func tryNode(ctx context.Context, open func() (*os.File, error), node uint32, size capture.Size, frames int, nudge func()) (*trial, error) {
 	remote, err := open()
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func tryNode(ctx context.Context, open func() (*os.File, error), node uint32, fr
 		{Factory: "pipewiresrc", Name: "pipewire", Props: []gstpipe.Prop{
 			gstpipe.P("fd", remote.Fd()), gstpipe.P("path", node), gstpipe.P("do-timestamp", true)}},
 		// Without a filter right behind it pipewiresrc does not negotiate (GStreamer 1.22, PipeWire 0.3.65).
-		gstpipe.Caps("video/x-raw"),
+		gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", size.Width, size.Height)),
 		gstpipe.Sink(true),
 	})
 	if err != nil {

@@ -18,7 +18,6 @@ import (
 	"github.com/wavry/fleet/hostruntime/desktop"
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
-	"github.com/wavry/fleet/hostruntime/pluginapi/plugintest"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/capture/capturetest"
 	"github.com/wavry/fleet/plugins/internal/wayland"
@@ -133,19 +132,6 @@ func (in inside) wantResize(t *testing.T, e *capturetest.Encoder, width, height 
 			t.Fatalf("pictures still have %dx%d", p.Layout.Width, p.Layout.Height)
 		}
 	}
-}
-
-// The plugin keeps the contract on sway, over real gRPC, as a real process.
-func TestSwayConformance(t *testing.T) {
-	inDesktop(t, desktop.Sway, swayApp, func(t *testing.T, in inside) {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		plugintest.Capture(t, plugintest.Spec{
-			Path: self, Env: append(os.Environ(), asPlugin+"=1"), Methods: []string{"wlr-screencopy"}, Slow: 2,
-		})
-	})
 }
 
 // A layout with AltGr types what is printed on its keys; one that does not exist is refused with what to do.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
@@ -63,14 +64,26 @@ func newWlrSource(ctx context.Context, d *wlrDesktop, o wlrOptions, log *slog.Lo
 }
 
 func (s *wlrSource) resizeAtStart(ctx context.Context) error {
-	if s.options.size.Zero() || !s.canResize() {
+	if s.options.size.Zero() || s.fixed() != nil {
 		return nil
 	}
 	return s.desktop.heads.resize(ctx, s.desktop.output.Name(), even(s.options.size))
 }
 
-func (s *wlrSource) canResize() bool {
-	return s.desktop.heads != nil && resizable(s.desktop.output.Name())
+// fixed says why the output's size cannot be changed; nil when it can.
+func (s *wlrSource) fixed() *pluginapi.UnavailableError {
+	name := s.desktop.output.Name()
+	switch {
+	case s.desktop.heads == nil:
+		return &pluginapi.UnavailableError{
+			Reason: "the compositor does not offer zwlr_output_manager_v1", Remedy: "use a compositor based on wlroots 0.7 or newer",
+		}
+	case !resizable(name):
+		return &pluginapi.UnavailableError{
+			Reason: fmt.Sprintf("output %s is a monitor, whose mode is its owner's", name), Remedy: "stream an output named HEADLESS-n",
+		}
+	}
+	return nil
 }
 
 // Info implements capture.Source.
@@ -78,7 +91,7 @@ func (s *wlrSource) Info() capture.Info {
 	size, _ := s.currentSize()
 	return capture.Info{
 		Reason: s.reason, Kind: pluginpb.SourceKind_SOURCE_FRAMES, Size: size,
-		Input: s.input.works(), Resize: s.canResize(),
+		Input: s.input.works(), Fixed: s.fixed(),
 	}
 }
 
@@ -200,10 +213,7 @@ func (s *wlrSource) Inject(ctx context.Context, events []*pluginpb.InputEvent) (
 func (s *wlrSource) Resize(ctx context.Context, wish capture.Size) (capture.Size, error) {
 	wish = even(wish)
 	now, news := s.currentSize()
-	switch {
-	case !s.canResize():
-		return now, nil
-	case wish == now:
+	if wish == now {
 		return now, nil
 	}
 	if err := s.desktop.heads.resize(ctx, s.desktop.output.Name(), wish); err != nil {

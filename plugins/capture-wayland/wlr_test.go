@@ -233,9 +233,13 @@ func TestWlrResize(t *testing.T) {
 // A monitor that someone looks at keeps its mode.
 func TestWlrLeavesMonitorsAlone(t *testing.T) {
 	r := startWlr(t, &fakeWlr{outputs: []string{"DP-1"}}, &pluginpb.StartCaptureRequest{Size: &pluginpb.Size{Width: 640, Height: 480}})
-	got, err := r.plugin.Resize(r.ctx, &pluginpb.Size{Width: 640, Height: 480})
-	if err != nil || got.Width != 320 {
-		t.Errorf("Resize = %v, %v", got, err)
+	_, err := r.plugin.Resize(r.ctx, &pluginpb.Size{Width: 640, Height: 480})
+	var u *pluginapi.UnavailableError
+	if !errors.As(err, &u) || !strings.Contains(u.Reason, "DP-1") || u.Remedy == "" {
+		t.Errorf("Resize of a monitor: %v", err)
+	}
+	if p := r.next(r.dial()); p.Layout.Width != 320 {
+		t.Errorf("the picture is %d wide", p.Layout.Width)
 	}
 }
 

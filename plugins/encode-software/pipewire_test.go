@@ -114,7 +114,8 @@ func (p *pipewire) remote() (*os.File, error) {
 	return c.(*net.UnixConn).File()
 }
 
-// Pictures of a PipeWire node come out as access units, with the time at which PipeWire's source made them.
+// Pictures of a PipeWire node come out as access units, with the time at which PipeWire's source made them, and go on when the node is
+// reached by another connection.
 func TestPipeWireNode(t *testing.T) {
 	pw := startPipeWire(t, "videotestsrc is-live=true pattern=ball ! video/x-raw,format=BGRx,width=1280,height=720,framerate=30/1")
 	path := filepath.Join(t.TempDir(), "frames")
@@ -125,7 +126,10 @@ func TestPipeWireNode(t *testing.T) {
 	defer l.Close()
 	sinks := make(chan *framesource.Sink, 1)
 	go func() {
-		s, err := l.AcceptPipeWire(pw.remote, pw.node)
+		s, err := l.AcceptPipeWire(func() (framesource.Node, error) {
+			remote, err := pw.remote()
+			return framesource.Node{Remote: remote, ID: pw.node}, err
+		})
 		if err != nil {
 			t.Error(err)
 		}
@@ -139,7 +143,17 @@ func TestPipeWireNode(t *testing.T) {
 	sink := <-sinks
 	r.watch()
 	var last media.Time
-	for i := range 60 {
+	for i := range 90 {
+		if i == 60 {
+			remote, err := pw.remote()
+			if err == nil {
+				err = sink.Replace(framesource.Node{Remote: remote, ID: pw.node})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = remote.Close()
+		}
 		u := r.unit()
 		if u.Keyframe != (i == 0) || u.Width != 1280 || u.Height != 720 {
 			t.Fatalf("unit %d: key %v %dx%d", i, u.Keyframe, u.Width, u.Height)

@@ -12,14 +12,14 @@ import (
 	"github.com/wavry/fleet/test/rig"
 )
 
-// against is the comparison of the two-process path with one gst-launch-1.0 process.
+// against is the comparison of the two-process path with one process that runs gst-launch's chain.
 type against struct {
 	output       string
-	cpu, encoder float64 // CPU time as a multiple of gst-launch's: everything of ours, and the encoder process alone
+	cpu, encoder float64 // CPU time as a multiple of the one process's: everything of ours, and the encoder process alone
 	added        float64 // ms, p95
 }
 
-// rounds of each kind, alternating. Each round has one run of ours and three of gst-launch: bare, source only, and traced.
+// rounds of each kind, alternating.
 const rounds = "5"
 
 func measureAgainst(t *testing.T) against {

@@ -39,7 +39,7 @@ func (r *report) markdown(t *testing.T) string {
 		r.transfers()
 	}
 	if r.against.output != "" {
-		r.line("### Against one gst-launch-1.0 process\n\n```\n%s\n```", strings.TrimSpace(r.against.output))
+		r.line("### Against one process with the same chain\n\n```\n%s\n```", strings.TrimSpace(r.against.output))
 	}
 	return r.text.String()
 }
@@ -60,7 +60,7 @@ func (r *report) targets() {
 		r.line("| first picture, median of %d | <= %.0f ms | %.0f ms | %s |", len(r.first), firstTarget, median, verdict(median <= firstTarget))
 	}
 	if a := r.against; a.output != "" {
-		r.line("| CPU of our processes / one gst-launch-1.0 | <= %.2f | %.2f (encoder process alone %.2f) | %s |", cpuTarget, a.cpu, a.encoder, verdict(a.cpu <= cpuTarget))
+		r.line("| CPU of our processes / one process with the same chain | <= %.2f | %.2f (encoder process alone %.2f) | %s |", cpuTarget, a.cpu, a.encoder, verdict(a.cpu <= cpuTarget))
 		r.line("| added latency p95 | <= %+.0f ms | %+.2f ms | %s |", addedTarget, a.added, verdict(a.added <= addedTarget))
 	}
 	if len(r.copies.processes) > 0 {

@@ -188,6 +188,12 @@ func (p *Page) Move(x, y float64) {
 	p.Do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, x, y))
 }
 
+// Resize gives the page another size.
+func (p *Page) Resize(width, height int64) {
+	p.t.Helper()
+	p.Do(chromedp.EmulateViewport(width, height))
+}
+
 // Snapshot is what window.wavry.snapshot() reports; docs/viewer.md describes it.
 type Snapshot struct {
 	State, Path, Relay, Role, Session    string

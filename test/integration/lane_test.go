@@ -19,12 +19,13 @@ import (
 type lane struct {
 	kind     string
 	terminal string // runs a script in a window
+	follows  bool   // its size follows the viewer's; else the viewer scales the picture
 }
 
 var lanes = []lane{
-	{"sway", "foot -e"},
-	{"gnome", "foot --maximized -e"},
-	{"kde", "konsole --hide-menubar --nofork -e"},
+	{"sway", "foot -e", true},
+	{"gnome", "foot --maximized -e", true},
+	{"kde", "konsole --hide-menubar --nofork -e", false},
 }
 
 // window fills a terminal with a colour, another one after the key k, and a third after a click. The default background has the
@@ -89,6 +90,8 @@ func testLane(t *testing.T, l lane) {
 	p.Type("k")
 	seen(p, "the key", green)
 	p.Shot("key")
+	follow(t, l, p, 1440, 810, green)
+	p.Shot("resized")
 
 	for _, name := range []string{"wavry-encode-software", "wavry-capture-wayland"} {
 		before := p.Snapshot()
@@ -96,14 +99,31 @@ func testLane(t *testing.T, l lane) {
 			t.Fatalf("kill %s: %v", name, err)
 		}
 		p.UntilGo("pictures after "+name+" was killed", func() bool { return p.Snapshot().Keyframes > before.Keyframes })
+		seen(p, "the window after "+name+" was killed", green) // on GNOME it moves to the new capture's monitor
 		p.Click(640, 500)
 		seen(p, "a click after "+name+" was killed", blue)
 		p.Type("k")
 		seen(p, "a key after "+name+" was killed", green)
 	}
+	follow(t, l, p, 1280, 720, green)
 	if s := p.Snapshot(); s.Reconnects != 0 || s.State != "live" {
 		t.Errorf("the browser noticed more than a pause: %+v", s)
 	}
+}
+
+// follow gives the page another size: the desktop gets it too, with its window, or the picture is scaled to fill the page.
+func follow(t *testing.T, l lane, p *browser.Page, width, height int, rgb [3]int) {
+	t.Helper()
+	p.Resize(int64(width), int64(height))
+	if !l.follows {
+		p.Until("the picture fills the page", fmt.Sprintf(`Math.abs(document.querySelector("canvas").getBoundingClientRect().width - %d) <= 1`, width))
+		if s := p.Snapshot(); s.Width != 1280 || s.Height != 720 {
+			t.Errorf("the picture has %dx%d", s.Width, s.Height)
+		}
+		return
+	}
+	p.UntilGo(fmt.Sprintf("pictures of %dx%d", width, height), func() bool { s := p.Snapshot(); return s.Width == width && s.Height == height })
+	seenAt(p, "the window at the far edge", width-40, height/2, rgb)
 }
 
 // windowScript writes window where the desktop's user may run it: a test's own directory is its user's alone.
@@ -124,7 +144,10 @@ func windowScript(t *testing.T) string {
 	return path
 }
 
-// seen waits until the middle of the picture has a colour, within what H.264 and colour conversion change.
-func seen(p *browser.Page, what string, rgb [3]int) {
-	p.Until(what, fmt.Sprintf(`(([r,g,b]) => Math.abs(r-%d) + Math.abs(g-%d) + Math.abs(b-%d) < 60)(wavry.pixel(640,360))`, rgb[0], rgb[1], rgb[2]))
+// seen waits until the picture has a colour near its middle, where compositors put the pointer.
+func seen(p *browser.Page, what string, rgb [3]int) { seenAt(p, what, 500, 300, rgb) }
+
+// seenAt waits until a pixel has a colour, within what H.264 and colour conversion change.
+func seenAt(p *browser.Page, what string, x, y int, rgb [3]int) {
+	p.Until(what, fmt.Sprintf(`(([r,g,b]) => Math.abs(r-%d) + Math.abs(g-%d) + Math.abs(b-%d) < 60)(wavry.pixel(%d,%d))`, rgb[0], rgb[1], rgb[2], x, y))
 }

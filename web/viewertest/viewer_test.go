@@ -582,3 +582,14 @@ func TestOnScreenKeyboard(t *testing.T) {
 		t.Errorf("%v, want %v", codes, want)
 	}
 }
+
+// In full screen the browser hands over the keys that it keeps otherwise, and takes them back after.
+func TestKeyboardLock(t *testing.T) {
+	_, _, p := live(t)
+	js[bool](p, `navigator.keyboard.lock = () => { window.keys = "locked"; return Promise.resolve() }, navigator.keyboard.unlock = () => { window.keys = "free" }, true`)
+	p.Do(chromedp.Click("[aria-label='Full screen']"))
+	p.Until("locked", `document.fullscreenElement && window.keys === "locked"`)
+	p.Until("told how to leave", `document.body.innerText.includes("Hold Esc")`)
+	p.Do(chromedp.Click("[aria-label='Full screen']"))
+	p.Until("free", `!document.fullscreenElement && window.keys === "free"`)
+}

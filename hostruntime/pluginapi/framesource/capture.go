@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 )
 
@@ -28,20 +27,20 @@ func Listen(path string) (*Listener, error) {
 // Close ends waiting Accepts with net.ErrClosed; sinks already accepted stay open.
 func (l *Listener) Close() error { return l.l.Close() }
 
-// AcceptPipeWire waits for an encoder and hands it a PipeWire node. open is called per encoder and returns a descriptor of its
-// own of the PipeWire remote, which is closed here after it was sent. The returned sink tells only when the encoder left.
-func (l *Listener) AcceptPipeWire(open func() (*os.File, error), node uint32) (*Sink, error) {
+// AcceptPipeWire waits for an encoder and hands it the PipeWire node that open returns, whose remote is closed here after it was
+// sent. The returned sink takes another node (Replace) and tells when the encoder left.
+func (l *Listener) AcceptPipeWire(open func() (Node, error)) (*Sink, error) {
 	c, err := l.accept()
 	if err != nil {
 		return nil, err
 	}
-	remote, err := open()
+	n, err := open()
 	if err != nil {
 		_ = c.close()
 		return nil, fmt.Errorf("open PipeWire remote: %w", err)
 	}
-	defer remote.Close()
-	return startSink(c, hello{version: Version, kind: KindPipeWire, node: node}, remote)
+	defer n.Remote.Close()
+	return startSink(c, KindPipeWire, n)
 }
 
 // AcceptFrames waits for an encoder that takes frames from this process.
@@ -50,7 +49,7 @@ func (l *Listener) AcceptFrames() (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startSink(c, hello{version: Version, kind: KindFrames}, nil)
+	return startSink(c, KindFrames, Node{})
 }
 
 func (l *Listener) accept() (*conn, error) {
@@ -71,8 +70,9 @@ type Sink struct {
 	err error
 }
 
-func startSink(c *conn, h hello, fd *os.File) (*Sink, error) {
-	if err := c.send(func(out []byte) []byte { return appendHello(out, h) }, fd); err != nil {
+func startSink(c *conn, kind Kind, n Node) (*Sink, error) {
+	h := hello{version: Version, kind: kind}
+	if err := c.send(func(out []byte) []byte { return appendHello(out, h, n) }, n.Remote); err != nil {
 		_ = c.close()
 		return nil, err
 	}
@@ -84,6 +84,11 @@ func startSink(c *conn, h hello, fd *os.File) (*Sink, error) {
 // Register tells the encoder about a buffer. The file stays the caller's.
 func (s *Sink) Register(b Buffer) error {
 	return s.c.send(func(out []byte) []byte { return appendBuffer(out, b) }, b.File)
+}
+
+// Replace lets the encoder of a PipeWire source go on with n, whose remote stays the caller's. It may be called from any goroutine.
+func (s *Sink) Replace(n Node) error {
+	return s.c.send(func(out []byte) []byte { return appendNode(out, n) }, n.Remote)
 }
 
 // Forget tells the encoder that no frame will come in this buffer again.

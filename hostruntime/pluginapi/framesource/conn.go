@@ -132,8 +132,8 @@ func checkDescriptors(m message, files []*os.File) error {
 		return &MessageError{Type: m.kind, Problem: fmt.Sprintf("%d descriptors, want %d", len(files), want)}
 	}
 	switch {
-	case m.kind == typeHello && want == 1:
-		return checkSocket(files[0])
+	case m.kind == typeHello && want == 1, m.kind == typeNode:
+		return checkSocket(m.kind, files[0])
 	case m.kind == typeBuffer && m.buffer.Memory == MemoryShared:
 		return checkShared(files[0], m.buffer.Size)
 	case m.kind == typeBuffer:
@@ -143,13 +143,13 @@ func checkDescriptors(m message, files []*os.File) error {
 }
 
 // checkSocket makes sure that a PipeWire remote is a socket at all.
-func checkSocket(f *os.File) error {
+func checkSocket(kind byte, f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("stat PipeWire remote: %w", err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		return &MessageError{Type: typeHello, Problem: "the PipeWire remote's descriptor is not a socket"}
+		return &MessageError{Type: kind, Problem: "the PipeWire remote's descriptor is not a socket"}
 	}
 	return nil
 }

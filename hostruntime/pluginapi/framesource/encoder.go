@@ -12,13 +12,12 @@ import (
 type Source struct {
 	c     *conn
 	kind  Kind
-	node  uint32
 	known map[uint32]bool // registered buffers
 	frame Frame           // what Event.Frame points to
 	id    uint32          // what Event.Forgot points to
 
-	mu     sync.Mutex // guards remote
-	remote *os.File
+	mu   sync.Mutex // guards node
+	node Node
 }
 
 // Event is what Next returns: exactly one of the fields is set. Frame and Forgot are valid until the next call of Next.
@@ -26,6 +25,7 @@ type Event struct {
 	Added  *Buffer // map it and keep it; close File after Forgot or at the end
 	Forgot *uint32 // its buffer will not be used again
 	Frame  *Frame  // encode it, then Release its buffer
+	Node   *Node   // go on with this one
 }
 
 // Dial connects to the capture plugin at path and waits for what it offers.
@@ -57,7 +57,8 @@ func (s *Source) readHello() error {
 	if err != nil {
 		return err
 	}
-	s.kind, s.node, s.remote = m.hello.kind, m.hello.node, fd
+	s.kind, s.node = m.hello.kind, m.node
+	s.node.Remote = fd
 	switch {
 	case m.kind != typeHello:
 		return &MessageError{Type: m.kind, Problem: "the first message must be HELLO"}
@@ -72,12 +73,16 @@ func (s *Source) readHello() error {
 // Kind says which of PipeWire and Next to use.
 func (s *Source) Kind() Kind { return s.kind }
 
-// PipeWire returns the remote's descriptor, which belongs to the caller from now on, and the node id.
-func (s *Source) PipeWire() (remote *os.File, node uint32) {
-	return s.takeRemote(), s.node
+// PipeWire returns the node that HELLO offered; its remote belongs to the caller from now on, and is nil when asked for again.
+func (s *Source) PipeWire() Node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.node
+	s.node.Remote = nil
+	return n
 }
 
-// Next blocks for the next event of a frame socket. On a PipeWire source it blocks until the capturer is gone. The ordinary
+// Next blocks for the next event. On a PipeWire source there is none but Node. The ordinary
 // end is io.EOF or net.ErrClosed. It is called from one goroutine.
 func (s *Source) Next() (Event, error) {
 	m, fd, err := s.c.receive()
@@ -118,6 +123,13 @@ func (s *Source) event(m message, fd *os.File) (Event, error) {
 		}
 		s.frame = m.frame
 		return Event{Frame: &s.frame}, nil
+	case typeNode:
+		if s.kind != KindPipeWire {
+			return bad("a node of a frame socket")
+		}
+		n := m.node
+		n.Remote = fd
+		return Event{Node: &n}, nil
 	}
 	return bad("a capturer does not send this after HELLO")
 }
@@ -129,16 +141,8 @@ func (s *Source) Release(buffer uint32) error {
 
 // Close disconnects. It may be called from any goroutine, more than once.
 func (s *Source) Close() error {
-	if remote := s.takeRemote(); remote != nil {
+	if remote := s.PipeWire().Remote; remote != nil {
 		_ = remote.Close() // a socket that nobody used
 	}
 	return s.c.close()
-}
-
-func (s *Source) takeRemote() *os.File {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	remote := s.remote
-	s.remote = nil
-	return remote
 }

@@ -64,7 +64,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// TestPipeWire proves that a remote and its node arrive, and that the source tells when the capturer is gone.
+// TestPipeWire proves that a remote and its node arrive, then another one, and that the source tells when the capturer is gone.
 func TestPipeWire(t *testing.T) {
 	path := socketPath(t)
 	l, err := Listen(path)
@@ -79,25 +79,33 @@ func TestPipeWire(t *testing.T) {
 	defer theirs.Close()
 	sinks := make(chan *Sink, 1)
 	go func() {
-		s, err := l.AcceptPipeWire(func() (*os.File, error) { return remote, nil }, 42)
+		s, err := l.AcceptPipeWire(func() (Node, error) { return Node{Remote: remote, ID: 42, Width: 800, Height: 600}, nil })
 		if err != nil {
 			t.Error(err)
 		}
 		sinks <- s
 	}()
 	source := dial(t, path)
-	got, node := source.PipeWire()
-	defer got.Close()
-	if source.Kind() != KindPipeWire || node != 42 || got == nil {
-		t.Fatal(source.Kind(), node, got)
+	got := source.PipeWire()
+	defer got.Remote.Close()
+	if source.Kind() != KindPipeWire || got.ID != 42 || got.Width != 800 || got.Height != 600 || got.Remote == nil {
+		t.Fatal(source.Kind(), got)
 	}
-	if again, _ := source.PipeWire(); again != nil {
+	if again := source.PipeWire().Remote; again != nil {
 		t.Fatal("the remote was handed out twice")
 	}
-	if _, err := got.Write([]byte("x")); err != nil {
+	if _, err := got.Remote.Write([]byte("x")); err != nil {
 		t.Fatal("not the socket that was sent:", err)
 	}
 	sink := <-sinks
+	if err := sink.Replace(Node{Remote: theirs, ID: 43, Width: 640, Height: 480}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := next(t, source)
+	if err != nil || e.Node == nil || e.Node.ID != 43 || e.Node.Width != 640 || e.Node.Height != 480 {
+		t.Fatal(e, err)
+	}
+	_ = e.Node.Remote.Close()
 	_ = sink.Close()
 	if _, err := next(t, source); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
@@ -164,9 +172,15 @@ func write(t *testing.T, c *net.UnixConn, msg []byte, files ...*os.File) {
 
 // TestBadCapturer proves that an encoder survives everything a broken capturer can send, names it, and keeps no descriptor.
 func TestBadCapturer(t *testing.T) {
-	greet := appendHello(nil, hello{version: Version, kind: KindFrames})
+	greet := appendHello(nil, hello{version: Version, kind: KindFrames}, Node{})
 	good := buffer(t, 1)
 	registration := appendBuffer(nil, good)
+	socket, peer, err := socketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	defer peer.Close()
 	pipe, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -179,13 +193,18 @@ func TestBadCapturer(t *testing.T) {
 		want string
 	}{
 		{"says nothing and leaves", func(c *net.UnixConn) { _ = c.CloseWrite() }, "EOF"},
-		{"another version", func(c *net.UnixConn) { write(t, c, appendHello(nil, hello{version: 9, kind: KindFrames})) }, "version mismatch: capture plugin has 9"},
-		{"an unknown kind", func(c *net.UnixConn) { write(t, c, appendHello(nil, hello{version: Version, kind: 7})) }, "unknown kind 7"},
+		{"another version", func(c *net.UnixConn) { write(t, c, []byte{typeHello, 9, byte(KindFrames), 0, 0, 0, 0}) }, "version mismatch: capture plugin has 9"},
+		{"an unknown kind", func(c *net.UnixConn) { write(t, c, appendHello(nil, hello{version: Version, kind: 7}, Node{})) }, "unknown kind 7"},
 		{"no hello", func(c *net.UnixConn) { write(t, c, appendID(nil, typeForget, 1)) }, "must be HELLO"},
-		{"PipeWire without a descriptor", func(c *net.UnixConn) { write(t, c, appendHello(nil, hello{version: Version, kind: KindPipeWire})) }, "0 descriptors, want 1"},
+		{"PipeWire without a descriptor", func(c *net.UnixConn) {
+			write(t, c, appendHello(nil, hello{version: Version, kind: KindPipeWire}, Node{}))
+		}, "0 descriptors, want 1"},
 		{"PipeWire with a pipe", func(c *net.UnixConn) {
-			write(t, c, appendHello(nil, hello{version: Version, kind: KindPipeWire}), pipe)
+			write(t, c, appendHello(nil, hello{version: Version, kind: KindPipeWire}, Node{}), pipe)
 		}, "not a socket"},
+		{"a node of a frame socket", func(c *net.UnixConn) { write(t, c, greet); write(t, c, appendNode(nil, Node{}), socket) }, "a node of a frame socket"},
+		{"a node that is no socket", func(c *net.UnixConn) { write(t, c, appendNode(nil, Node{}), pipe) }, "not a socket"},
+		{"an absurd size", func(c *net.UnixConn) { write(t, c, appendNode(nil, Node{Width: MaxDimension + 1}), socket) }, "above"},
 		{"hello with a descriptor too many", func(c *net.UnixConn) { write(t, c, greet, pipe) }, "1 descriptors, want 0"},
 		{"buffer without a descriptor", func(c *net.UnixConn) { write(t, c, greet); write(t, c, registration) }, "0 descriptors, want 1"},
 		{"buffer with two", func(c *net.UnixConn) { write(t, c, greet); write(t, c, registration, good.File, good.File) }, "2 descriptors, want 1"},

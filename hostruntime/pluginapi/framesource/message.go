@@ -13,6 +13,7 @@ const (
 	typeForget  = 3
 	typeFrame   = 4
 	typeRelease = 5
+	typeNode    = 6
 )
 
 const flagRepeat = 1
@@ -23,6 +24,7 @@ type message struct {
 	hello   hello
 	buffer  Buffer // without File
 	frame   Frame
+	node    Node   // without Remote; HELLO and NODE
 	id      uint32 // FORGET and RELEASE
 	wantsFD bool
 }
@@ -30,12 +32,18 @@ type message struct {
 type hello struct {
 	version byte
 	kind    Kind
-	node    uint32
 }
 
-func appendHello(b []byte, h hello) []byte {
-	b = append(b, typeHello, h.version, byte(h.kind))
-	return binary.BigEndian.AppendUint32(b, h.node)
+func appendHello(b []byte, h hello, n Node) []byte {
+	return appendNodeBody(append(b, typeHello, h.version, byte(h.kind)), n)
+}
+
+func appendNode(b []byte, n Node) []byte { return appendNodeBody(append(b, typeNode), n) }
+
+func appendNodeBody(b []byte, n Node) []byte {
+	b = binary.BigEndian.AppendUint32(b, n.ID)
+	b = binary.BigEndian.AppendUint32(b, uint32(n.Width))
+	return binary.BigEndian.AppendUint32(b, uint32(n.Height))
 }
 
 func appendBuffer(b []byte, buf Buffer) []byte {
@@ -79,8 +87,14 @@ func parse(b []byte) (message, error) {
 	m, r := message{kind: b[0]}, reader{b: b[1:]}
 	switch m.kind {
 	case typeHello:
-		m.hello = hello{version: r.u8(), kind: Kind(r.u8()), node: r.u32()}
+		m.hello = hello{version: r.u8(), kind: Kind(r.u8())}
+		if m.hello.version == Version { // another version is refused by its number, whatever follows
+			m.node = r.node()
+		}
 		m.wantsFD = m.hello.kind == KindPipeWire
+	case typeNode:
+		m.node = r.node()
+		m.wantsFD = true
 	case typeBuffer:
 		m.buffer = r.buffer()
 		m.wantsFD = true
@@ -96,6 +110,9 @@ func parse(b []byte) (message, error) {
 	}
 	if m.kind == typeBuffer {
 		return m, checkLayout(m.buffer)
+	}
+	if n := m.node; n.Width > MaxDimension || n.Height > MaxDimension {
+		return m, &MessageError{Type: m.kind, Problem: fmt.Sprintf("size %dx%d is above %d", n.Width, n.Height, MaxDimension)}
 	}
 	return m, nil
 }
@@ -174,6 +191,10 @@ func (r *reader) take(n int) []byte {
 func (r *reader) u8() byte    { return r.take(1)[0] }
 func (r *reader) u32() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
 func (r *reader) u64() uint64 { return binary.BigEndian.Uint64(r.take(8)) }
+
+func (r *reader) node() Node {
+	return Node{ID: r.u32(), Width: int(r.u32()), Height: int(r.u32())}
+}
 
 func (r *reader) buffer() Buffer {
 	b := Buffer{ID: r.u32(), Memory: Memory(r.u8()), Size: int64(r.u64())}

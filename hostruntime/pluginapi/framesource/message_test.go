@@ -23,8 +23,9 @@ func samples() map[string]struct {
 		bytes []byte
 		want  message
 	}{
-		"hello":   {appendHello(nil, hello{version: 1, kind: KindPipeWire, node: 77}), message{kind: typeHello, hello: hello{1, KindPipeWire, 77}, wantsFD: true}},
-		"frames":  {appendHello(nil, hello{version: 1, kind: KindFrames}), message{kind: typeHello, hello: hello{1, KindFrames, 0}}},
+		"hello":   {appendHello(nil, hello{version: Version, kind: KindPipeWire}, Node{ID: 77, Width: 3, Height: 5}), message{kind: typeHello, hello: hello{Version, KindPipeWire}, node: Node{ID: 77, Width: 3, Height: 5}, wantsFD: true}},
+		"node":    {appendNode(nil, Node{ID: 78, Width: 7, Height: 9}), message{kind: typeNode, node: Node{ID: 78, Width: 7, Height: 9}, wantsFD: true}},
+		"frames":  {appendHello(nil, hello{version: Version, kind: KindFrames}, Node{}), message{kind: typeHello, hello: hello{Version, KindFrames}}},
 		"nv12":    {appendBuffer(nil, nv12), message{kind: typeBuffer, buffer: nv12, wantsFD: true}},
 		"tiled":   {appendBuffer(nil, tiled), message{kind: typeBuffer, buffer: tiled, wantsFD: true}},
 		"frame":   {appendFrame(nil, frame), message{kind: typeFrame, frame: frame}},
@@ -91,7 +92,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	for kind := range 256 {
-		if _, known := map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true}[kind]; known {
+		if _, known := map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true}[kind]; known {
 			continue
 		}
 		if _, err := parse(append([]byte{byte(kind)}, make([]byte, 100)...)); err == nil || !strings.Contains(err.Error(), "unknown type") {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
@@ -59,8 +61,17 @@ func (r *captureRun) start() {
 	r.started = started
 }
 
-// frames connects to the frame socket, or skips the test when the plugin hands over a PipeWire node.
-func (r *captureRun) frames() *framesource.Source {
+// pictures is a connected encoder's view of a capture.
+type pictures struct {
+	r      *captureRun
+	source *framesource.Source
+	node   framesource.Node          // of a PipeWire source
+	sizes  map[uint32]*pluginpb.Size // of the buffers of a frame socket
+	next   uint64                    // least sequence that the next frame may have
+}
+
+// connect is an encoder that connects.
+func (r *captureRun) connect() *pictures {
 	r.Helper()
 	ctx, cancel := context.WithTimeout(r.T.Context(), r.spec.limit(eventLimit))
 	defer cancel()
@@ -68,7 +79,8 @@ func (r *captureRun) frames() *framesource.Source {
 	if err != nil {
 		r.Fatal(err)
 	}
-	r.T.Cleanup(func() { _ = s.Close() })
+	p := &pictures{r: r, source: s, sizes: map[uint32]*pluginpb.Size{}}
+	r.T.Cleanup(p.close)
 	wantKind := map[pluginpb.SourceKind]framesource.Kind{
 		pluginpb.SourceKind_SOURCE_FRAMES: framesource.KindFrames, pluginpb.SourceKind_SOURCE_PIPEWIRE: framesource.KindPipeWire,
 	}[r.started.Kind]
@@ -76,45 +88,75 @@ func (r *captureRun) frames() *framesource.Source {
 		r.Fatalf("Start said %v, the source is %d", r.started.Kind, s.Kind())
 	}
 	if s.Kind() == framesource.KindPipeWire {
-		remote, node := s.PipeWire()
-		defer remote.Close()
-		r.Skipf("PipeWire node %d: pictures are seen by the encoder only", node)
+		p.node = s.PipeWire()
+		if r.spec.Look == nil {
+			r.Fatal("Spec.Look is needed to see the pictures of a PipeWire node")
+		}
 	}
-	return s
+	return p
 }
 
-// take reads n frames, releases them and returns the layout and sequence of the last. Limits hold for all of them.
-func (r *captureRun) take(s *framesource.Source, n int) (media.Layout, uint64) {
-	r.Helper()
-	stop := time.AfterFunc(r.spec.limit(eventLimit), func() { _ = s.Close() })
+// close disconnects; it is idempotent.
+func (p *pictures) close() {
+	_ = p.source.Close()
+	if p.node.Remote != nil {
+		_ = p.node.Remote.Close()
+	}
+}
+
+// take lets n pictures come and returns the size of the last. Limits hold for all of them.
+func (p *pictures) take(n int) *pluginpb.Size {
+	p.r.Helper()
+	if p.node.Remote != nil {
+		return p.look(n)
+	}
+	stop := time.AfterFunc(p.r.spec.limit(eventLimit), func() { _ = p.source.Close() })
 	defer stop.Stop()
-	layouts := map[uint32]media.Layout{}
-	var last *framesource.Frame
+	var size *pluginpb.Size
 	for got := 0; got < n; {
-		e, err := s.Next()
+		e, err := p.source.Next()
 		if err != nil {
-			r.Fatalf("after %d of %d frames: %v", got, n, err)
+			p.r.Fatalf("after %d of %d frames: %v", got, n, err)
 		}
 		switch {
 		case e.Added != nil:
-			layouts[e.Added.ID] = e.Added.Layout
+			p.sizes[e.Added.ID] = &pluginpb.Size{Width: uint32(e.Added.Layout.Width), Height: uint32(e.Added.Layout.Height)}
 			_ = e.Added.File.Close()
 		case e.Frame != nil:
-			if now := media.Now(); e.Frame.CaptureTime > now || now.Sub(e.Frame.CaptureTime) > r.spec.limit(eventLimit) {
-				r.Errorf("frame of %v taken at %v: not CLOCK_MONOTONIC of the capture", e.Frame.CaptureTime, now)
-			}
-			if last != nil && e.Frame.Sequence <= last.Sequence {
-				r.Errorf("sequence %d after %d", e.Frame.Sequence, last.Sequence)
-			}
-			f := *e.Frame
-			last = &f
-			if err := s.Release(f.Buffer); err != nil {
-				r.Fatal(err)
+			p.check(e.Frame)
+			size = p.sizes[e.Frame.Buffer]
+			if err := p.source.Release(e.Frame.Buffer); err != nil {
+				p.r.Fatal(err)
 			}
 			got++
 		}
 	}
-	return layouts[last.Buffer], last.Sequence
+	return size
+}
+
+func (p *pictures) check(f *framesource.Frame) {
+	p.r.Helper()
+	if now := media.Now(); f.CaptureTime > now || now.Sub(f.CaptureTime) > p.r.spec.limit(eventLimit) {
+		p.r.Errorf("frame of %v taken at %v: not CLOCK_MONOTONIC of the capture", f.CaptureTime, now)
+	}
+	if f.Sequence < p.next {
+		p.r.Errorf("sequence %d, want at least %d", f.Sequence, p.next)
+	}
+	p.next = f.Sequence + 1
+}
+
+func (p *pictures) look(n int) *pluginpb.Size {
+	p.r.Helper()
+	ctx, cancel := context.WithTimeout(p.r.T.Context(), p.r.spec.limit(eventLimit))
+	defer cancel()
+	size, oldest, err := p.r.spec.Look(ctx, p.node, n)
+	if err != nil {
+		p.r.Fatalf("pictures of PipeWire node %d: %v", p.node.ID, err)
+	}
+	if oldest < 0 || oldest > p.r.spec.limit(eventLimit) {
+		p.r.Errorf("a picture was %v old: not CLOCK_MONOTONIC of the capture", oldest)
+	}
+	return size
 }
 
 // wanted is how many frames a screen must deliver: keep-alive frames come when it rests.
@@ -209,9 +251,8 @@ func testCaptureBeats(r *captureRun) {
 
 func testPictures(r *captureRun) {
 	r.start()
-	layout, _ := r.take(r.frames(), r.wanted())
-	if size := r.started.Size; layout.Width != int(size.GetWidth()) || layout.Height != int(size.GetHeight()) {
-		r.Errorf("pictures of %dx%d, Start said %v", layout.Width, layout.Height, size)
+	if got := r.connect().take(r.wanted()); !proto.Equal(got, r.started.Size) {
+		r.Errorf("pictures of %v, Start said %v", got, r.started.Size)
 	}
 }
 
@@ -219,9 +260,9 @@ func testReconnect(r *captureRun) {
 	r.start()
 	before := 0
 	for round := range 4 {
-		s := r.frames()
-		r.take(s, 1)
-		_ = s.Close()
+		p := r.connect()
+		p.take(1)
+		p.close()
 		if round == 0 {
 			before = r.descriptors()
 		}
@@ -244,18 +285,11 @@ func testCaptureResize(r *captureRun) {
 	if err != nil || got.GetWidth() == 0 {
 		r.Fatal(got, err)
 	}
-	s := r.frames()
+	p := r.connect()
 	deadline := time.Now().Add(r.spec.limit(eventLimit))
-	for {
-		layout, _ := r.take(s, 1)
-		if layout.Width == 0 { // a frame in a buffer known from an earlier take
-			continue
-		}
-		if layout.Width == int(got.Width) && layout.Height == int(got.Height) {
-			break
-		}
+	for size := p.take(1); !proto.Equal(size, got); size = p.take(1) {
 		if time.Now().After(deadline) {
-			r.Fatalf("Resize said %v, pictures have %dx%d", got, layout.Width, layout.Height)
+			r.Fatalf("Resize said %v, pictures have %v", got, size)
 		}
 	}
 	_, err = r.c.Resize(ctx, &pluginpb.Size{})
@@ -286,7 +320,7 @@ func testCaptureFramerate(r *captureRun) {
 	for _, fps := range []float64{0, -1, 1e9} {
 		refused(r.T, "frame rate", r.c.SetFramerate(ctx, fps))
 	}
-	r.take(r.frames(), r.wanted())
+	r.connect().take(r.wanted())
 }
 
 func testInput(r *captureRun) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
@@ -35,9 +36,15 @@ type Spec struct {
 	Codec string
 	// Moving says that the captured screen changes by itself, as a test pattern does; else only the first picture is awaited.
 	Moving bool
+	// Look sees pictures of a PipeWire node, which only an encoder's libraries can. A capture that hands over nodes needs it.
+	Look Look
 	// Slow multiplies every time limit of the suite but the contract's heartbeat; 0: 1. For software rendering on a busy machine.
 	Slow float64
 }
+
+// Look connects to a PipeWire node, whose remote stays the caller's, takes n pictures and returns the size of the last and how old
+// the oldest was when it came.
+type Look func(ctx context.Context, node framesource.Node, n int) (size *pluginpb.Size, oldest time.Duration, err error)
 
 // Limits of the suite, times Spec.Slow.
 const (

@@ -9,6 +9,7 @@ import (
 	"context"
 
 	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 )
@@ -38,7 +39,7 @@ type Source interface {
 	// Inject delivers events in order and returns when the compositor has been told. An event the method cannot deliver is
 	// rejected (counted, with the reason of the last), it is not an error. The Plugin fills in the time.
 	Inject(ctx context.Context, events []*pluginpb.InputEvent) (Rejected, error)
-	// Resize asks for an output size and returns the one that holds now.
+	// Resize asks for an output size and returns the one that holds now. It is not called while Info has Fixed.
 	Resize(ctx context.Context, wish Size) (Size, error)
 	// SetFramerate changes the upper limit of frames per second.
 	SetFramerate(ctx context.Context, fps float64) error
@@ -55,8 +56,10 @@ type Info struct {
 	Reason string
 	Kind   pluginpb.SourceKind
 	Size   Size
-	// Input, Resize and CursorMetadata say what works beside the picture.
-	Input, Resize, CursorMetadata bool
+	// Input and CursorMetadata say what works beside the picture.
+	Input, CursorMetadata bool
+	// Fixed says why the size cannot follow the viewer; nil: it can, and Resize works.
+	Fixed *pluginapi.UnavailableError
 }
 
 // Counters count since Open. A PipeWire source cannot count frames and leaves them zero.

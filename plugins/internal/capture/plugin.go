@@ -145,10 +145,13 @@ func (p *Plugin) start(name string, source Source, l *framesource.Listener) {
 }
 
 func started(name, why string, i Info) *pluginpb.CaptureStarted {
+	if i.Fixed != nil {
+		why += fmt.Sprintf("; the size stays %v: %s", i.Size, i.Fixed.Reason)
+	}
 	return &pluginpb.CaptureStarted{
 		Method: name, Reason: why, Kind: i.Kind,
 		Size:  i.Size.proto(),
-		Input: i.Input, Resize: i.Resize, CursorMetadata: i.CursorMetadata,
+		Input: i.Input, Resize: i.Fixed == nil, CursorMetadata: i.CursorMetadata,
 	}
 }
 
@@ -222,6 +225,9 @@ func (p *Plugin) Resize(ctx context.Context, wish *pluginpb.Size) (*pluginpb.Siz
 		size := SizeOf(wish)
 		if err := size.check(); err != nil {
 			return nil, err
+		}
+		if fixed := s.Info().Fixed; fixed != nil {
+			return nil, fixed
 		}
 		now, err := s.Resize(ctx, size)
 		return now.proto(), err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,43 +17,87 @@ import (
 // PipeWire's buffer. Nothing is dropped on the way here: when the run is slow, PipeWire runs out of buffers and the compositor skips.
 type pipewireIntake struct {
 	source *framesource.Source
-	remote *os.File
-	node   uint32
 	caps   string
+	nodes  chan framesource.Node // that take the place of the one before; a newer one replaces one that waits
 }
 
 func newPipeWireIntake(source *framesource.Source, caps string) *pipewireIntake {
-	in := &pipewireIntake{source: source, caps: caps}
-	in.remote, in.node = source.PipeWire()
+	in := &pipewireIntake{source: source, caps: caps, nodes: make(chan framesource.Node, 1)}
+	in.nodes <- source.PipeWire()
 	return in
 }
 
 func (in *pipewireIntake) run(ctx context.Context, deliver func(frame) bool) error {
-	defer in.remote.Close()
 	defer in.source.Close()
 	g, inner := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(inner, func() { _ = in.source.Close() })
 	defer stop()
-	g.Go(func() error { return in.watchEnd() })
-	g.Go(func() error { return in.pump(inner, deliver) })
+	g.Go(in.watch)
+	g.Go(func() error { return in.follow(inner, deliver) })
 	err := g.Wait()
+	in.forget()
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
-// watchEnd waits for the capture plugin to leave: the socket has no other use with PipeWire.
-func (in *pipewireIntake) watchEnd() error {
-	_, err := in.source.Next()
-	if err == nil {
-		return errors.New("a PipeWire source sent a frame message")
+// watch waits for other nodes and for the capture plugin to leave.
+func (in *pipewireIntake) watch() error {
+	for {
+		e, err := in.source.Next()
+		switch {
+		case err != nil:
+			return sourceEnd(err)
+		case e.Node == nil:
+			return errors.New("a PipeWire source sent a frame message")
+		}
+		in.forget()
+		in.nodes <- *e.Node
 	}
-	return sourceEnd(err)
 }
 
-func (in *pipewireIntake) pump(ctx context.Context, deliver func(frame) bool) error {
-	p, err := gstpipe.Build("intake", in.chain())
+// forget drops a node that waits.
+func (in *pipewireIntake) forget() {
+	select {
+	case n := <-in.nodes:
+		_ = n.Remote.Close() // a connection that nobody used
+	default:
+	}
+}
+
+// follow takes pictures from a node until another one takes its place.
+func (in *pipewireIntake) follow(ctx context.Context, deliver func(frame) bool) error {
+	var n framesource.Node
+	select {
+	case n = <-in.nodes:
+	case <-ctx.Done():
+		return nil
+	}
+	for {
+		pumping, cancel := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- in.pump(pumping, n, deliver) }() // ends with pumping, awaited below
+		next := n
+		var err error
+		select {
+		case next = <-in.nodes:
+			cancel()
+			err = <-ended
+		case err = <-ended:
+		}
+		cancel()
+		_ = n.Remote.Close()
+		if next == n || err != nil {
+			return err
+		}
+		n = next
+	}
+}
+
+// pump takes pictures from a node until ctx ends (nil).
+func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, deliver func(frame) bool) error {
+	p, err := gstpipe.Build("intake", in.chain(n))
 	if err != nil {
 		if factory, missing := gstpipe.IsMissing(err); missing {
 			return Missing(factory)
@@ -70,7 +113,10 @@ func (in *pipewireIntake) pump(ctx context.Context, deliver func(frame) bool) er
 		}
 	}()
 	if err := p.Start(startTimeout, true); err != nil {
-		return in.explain(err)
+		if ctx.Err() != nil {
+			return nil
+		}
+		return explainNode(n, err)
 	}
 	for {
 		picture, taken, err := p.PullPicture(0)
@@ -81,9 +127,9 @@ func (in *pipewireIntake) pump(ctx context.Context, deliver func(frame) bool) er
 		case errors.Is(err, gstpipe.ErrIncomplete):
 			picture = gstpipe.Picture{} // the run counts it as dropped
 		case errors.Is(err, gstpipe.ErrLayout):
-			return fmt.Errorf("picture of PipeWire node %d: %w", in.node, err)
+			return fmt.Errorf("picture of PipeWire node %d: %w", n.ID, err)
 		case err != nil:
-			return in.explain(err)
+			return explainNode(n, err)
 		}
 		now := media.Now()
 		if !deliver(frame{picture: picture, capture: stamped(taken, now), handoff: now}) {
@@ -93,28 +139,28 @@ func (in *pipewireIntake) pump(ctx context.Context, deliver func(frame) bool) er
 	}
 }
 
-func (in *pipewireIntake) chain() []gstpipe.Element {
+func (in *pipewireIntake) chain(n framesource.Node) []gstpipe.Element {
 	return []gstpipe.Element{
 		{Factory: "pipewiresrc", Name: "pipewire", Props: []gstpipe.Prop{
-			gstpipe.P("fd", in.remote.Fd()), gstpipe.P("path", in.node), gstpipe.P("do-timestamp", true),
+			gstpipe.P("fd", n.Remote.Fd()), gstpipe.P("path", n.ID), gstpipe.P("do-timestamp", true),
 			gstpipe.P("always-copy", false), gstpipe.Maybe("client-name", "wavry-encode"),
 			// The run repeats pictures itself and marks them; PipeWire's keep-alive could not be told from a new picture.
 			gstpipe.Maybe("keepalive-time", 0),
 			// One waits, one is encoded, one is kept, two are drawn into.
 			gstpipe.Maybe("min-buffers", 5),
 		}},
-		gstpipe.Caps(in.caps),
+		gstpipe.Caps(gstpipe.SizedCaps(in.caps, n.Width, n.Height)),
 		gstpipe.Sink(false),
 	}
 }
 
-func (in *pipewireIntake) explain(err error) error {
+func explainNode(n framesource.Node, err error) error {
 	var pe *gstpipe.PipelineError
 	if !errors.As(err, &pe) {
-		return fmt.Errorf("take pictures from PipeWire node %d: %w", in.node, err)
+		return fmt.Errorf("take pictures from PipeWire node %d: %w", n.ID, err)
 	}
 	return &pluginapi.UnavailableError{
-		Reason: fmt.Sprintf("PipeWire node %d gives no pictures: %v", in.node, err),
+		Reason: fmt.Sprintf("PipeWire node %d gives no pictures: %v", n.ID, err),
 		Remedy: "check that the node still exists (pw-dump) and offers video/x-raw, and restart the capture",
 	}
 }

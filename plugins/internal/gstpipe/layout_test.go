@@ -40,3 +40,14 @@ func TestExtent(t *testing.T) {
 		}
 	}
 }
+
+// Each alternative of caps is narrowed to the size; without one they stay.
+func TestSizedCaps(t *testing.T) {
+	const narrowed = "a, width=(int)640, height=(int)480, max-framerate=(fraction)60/1; b, format=x, width=(int)640, height=(int)480, max-framerate=(fraction)60/1"
+	if got := SizedCaps("a; b, format=x", 640, 480); got != narrowed {
+		t.Error(got)
+	}
+	if got := SizedCaps("a; b", 0, 0); got != "a; b" {
+		t.Error(got)
+	}
+}

@@ -43,6 +43,19 @@ func Maybe(name string, value any) Prop {
 // Caps is a caps filter.
 func Caps(caps string) Element { return Element{Factory: "capsfilter", Props: []Prop{P("caps", caps)}} }
 
+// SizedCaps narrows the caps of a PipeWire source to a size; 0 leaves them. A monitor that is made as large as its reader wants it gets its
+// refresh rate from there too.
+func SizedCaps(caps string, width, height int) string {
+	if width == 0 {
+		return caps
+	}
+	alternatives := strings.Split(caps, ";")
+	for i, a := range alternatives {
+		alternatives[i] = fmt.Sprintf("%s, width=(int)%d, height=(int)%d, max-framerate=(fraction)60/1", strings.TrimSpace(a), width, height)
+	}
+	return strings.Join(alternatives, "; ")
+}
+
 // Pipeline is a chain of elements, each linked to the next. Its methods may be called from any goroutine, but none during or
 // after Close.
 type Pipeline struct {

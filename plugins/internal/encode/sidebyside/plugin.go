@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 	"github.com/wavry/fleet/plugins/internal/encode"
@@ -66,7 +67,7 @@ func runPlugin(ctx context.Context, dir string, o options) (result, string, erro
 	if err := errors.Join(<-accepted, capturer.Register(loop, o.width, o.height)); err != nil {
 		return result{}, "", err
 	}
-	units := make(chan *pluginpb.AccessUnit, 64)
+	units := make(chan unit, 64)
 	go watch(ctx, p, units) // ends with ctx or the process
 	r, err := feed(ctx, p, capturer, units, o)
 	return r, started.Pipeline, err
@@ -80,11 +81,17 @@ func request(o options, path string) *pluginpb.StartEncodeRequest {
 	return q
 }
 
-func watch(ctx context.Context, p *pluginhost.Process, units chan<- *pluginpb.AccessUnit) {
+// unit is an access unit and when this process had it.
+type unit struct {
+	*pluginpb.AccessUnit
+	received media.Time
+}
+
+func watch(ctx context.Context, p *pluginhost.Process, units chan<- unit) {
 	_ = p.Encoder().Watch(ctx, func(e *pluginpb.EncodeEvent) error { // feed notices missing units
 		if u := e.GetUnit(); u != nil {
 			select {
-			case units <- u:
+			case units <- unit{u, media.Now()}:
 			case <-ctx.Done():
 			}
 		}
@@ -93,11 +100,10 @@ func watch(ctx context.Context, p *pluginhost.Process, units chan<- *pluginpb.Ac
 }
 
 // feed sends for the length of the run, after one second that does not count.
-func feed(ctx context.Context, p *pluginhost.Process, c *encodetest.Capturer, units <-chan *pluginpb.AccessUnit, o options) (result, error) {
+func feed(ctx context.Context, p *pluginhost.Process, c *encodetest.Capturer, units <-chan unit, o options) (result, error) {
 	tick := time.NewTicker(time.Duration(float64(time.Second) / o.fps))
 	defer tick.Stop()
-	warm := int(o.fps)
-	total := warm + int(o.fps*o.seconds)
+	warm, total := o.warm(), o.warm()+o.counted()
 	var r result
 	var before, ownBefore time.Duration
 	b := &brush{painter: newPainter(o), drawn: map[*byte]bool{}}
@@ -110,7 +116,7 @@ func feed(ctx context.Context, p *pluginhost.Process, c *encodetest.Capturer, un
 					return r, err
 				}
 				ownBefore = clock(unix.CLOCK_PROCESS_CPUTIME_ID)
-				r.latencies, r.handoffs = r.latencies[:0], r.handoffs[:0]
+				r.latencies, r.handoffs, r.returns = nil, nil, nil
 			}
 			switch err := c.Send(b.draw); {
 			case errors.Is(err, encodetest.ErrNoCredit):
@@ -120,7 +126,8 @@ func feed(ctx context.Context, p *pluginhost.Process, c *encodetest.Capturer, un
 			}
 			sent++
 		case u := <-units:
-			r.latencies = append(r.latencies, time.Duration(u.EncodeTime-u.CaptureTime))
+			r.latencies = append(r.latencies, time.Duration(u.received)-time.Duration(u.CaptureTime))
+			r.returns = append(r.returns, time.Duration(u.received)-time.Duration(u.EncodeTime))
 			r.handoffs = append(r.handoffs, time.Duration(u.HandoffTime-u.CaptureTime))
 		case <-p.Exited():
 			return r, p.Err()
@@ -129,9 +136,9 @@ func feed(ctx context.Context, p *pluginhost.Process, c *encodetest.Capturer, un
 		}
 	}
 	after, err := cpuTime(p.PID())
-	r.pictures = max(total-warm-r.dropped, 1)
-	r.cpu = (after - before) / time.Duration(r.pictures)
-	r.sender = (clock(unix.CLOCK_PROCESS_CPUTIME_ID) - ownBefore) / time.Duration(r.pictures)
+	pictures := time.Duration(max(o.counted()-r.dropped, 1))
+	r.cpu = (after - before) / pictures
+	r.sender = (clock(unix.CLOCK_PROCESS_CPUTIME_ID) - ownBefore) / pictures
 	return r, err
 }
 
