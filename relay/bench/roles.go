@@ -243,6 +243,9 @@ func (f *flow) bind(ctx context.Context, a sourceArgs, i int) error {
 
 // send obeys an order.
 func send(flows []*flow, o order) (sent, error) {
+	if o.Burst == 1 && o.PPS == 0 {
+		return blast(flows, o.Length)
+	}
 	senders := make([]*sender, len(flows))
 	for i, f := range flows {
 		s, err := newSender(f, o.Burst)
