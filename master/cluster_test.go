@@ -20,7 +20,7 @@ import (
 )
 
 // TestThreeServers proves that any server answers, that a stopped leader is replaced without losing or doubling a lease, that hosts and gateways come
-// back by themselves, and that the stopped server rejoins.
+// back by themselves, and that the stopped server rejoins, from another address.
 func TestThreeServers(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3, nil)
@@ -54,7 +54,7 @@ func TestThreeServers(t *testing.T) {
 	if err != nil || hosts.GetHosts()[0].GetSlotsUsed() != 5 {
 		t.Errorf("slots used: %v, %v", hosts, err)
 	}
-	c.restart(first)
+	c.move(first)
 	op := c.client("t-operator")
 	eventually(t, "the stopped server is healthy again", func() bool {
 		peers, err := op.Operator().ListPeers(ctx, &masterapi.ListPeersRequest{})

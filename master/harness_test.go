@@ -126,6 +126,18 @@ func (c *cluster) restart(i int) {
 	c.servers[i] = c.start(cfg)
 }
 
+// move starts a stopped server again with its data, at another address.
+func (c *cluster) move(i int) {
+	c.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cfg := c.servers[i].cfg
+	cfg.Listener, cfg.Registry, cfg.Bind, cfg.Advertise = l, prometheus.NewRegistry(), l.Addr().String(), l.Addr().String()
+	c.servers[i] = c.start(cfg)
+}
+
 func (c *cluster) addresses() (list []string) {
 	for _, s := range c.servers {
 		list = append(list, s.cfg.Advertise)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
@@ -21,7 +23,7 @@ func (m *Master) joinCluster(ctx context.Context) error {
 	}
 	if configured {
 		m.log.Info("rejoining the cluster of the data directory")
-		return nil
+		return m.tellAddress(ctx)
 	}
 	if m.cfg.BootstrapExpect == 1 && len(m.cfg.Peers) <= 1 && m.cfg.Catalog == nil {
 		return m.node.Bootstrap(map[string]string{m.cfg.ID: m.address})
@@ -44,6 +46,32 @@ func (m *Master) joinCluster(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// tellAddress has the cluster know a server that came back under another address: the others would look for it at the old one.
+func (m *Master) tellAddress(ctx context.Context) error {
+	servers, err := m.node.Servers()
+	if err != nil {
+		return err
+	}
+	moved := slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == m.cfg.ID && string(s.Address) != m.address })
+	ticker := time.NewTicker(joinInterval)
+	defer ticker.Stop()
+	for moved {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		peers, err := m.findPeers(ctx)
+		if err != nil {
+			continue // the catalog will be back
+		}
+		if existing, _ := m.askPeers(ctx, peers); existing != "" {
+			moved = m.join(ctx, existing) != nil
+		}
+	}
+	return nil
 }
 
 // tryJoin returns done, or what it waits for.
@@ -116,12 +144,18 @@ func (m *Master) askToJoin(ctx context.Context, existing string) (done bool, wai
 	if configured, err := m.node.Configured(); err != nil || configured {
 		return configured, "", err
 	}
-	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	_, err = m.peers.Operator().Join(masterclient.At(asking, existing), &masterapi.JoinRequest{ServerId: m.cfg.ID, Address: m.address})
-	if err != nil {
+	if err := m.join(ctx, existing); err != nil {
 		return false, fmt.Sprintf("join through %s: %v", existing, err), nil
 	}
-	m.log.Info("joined", "through", existing)
 	return true, "", nil
+}
+
+func (m *Master) join(ctx context.Context, existing string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := m.peers.Operator().Join(masterclient.At(ctx, existing), &masterapi.JoinRequest{ServerId: m.cfg.ID, Address: m.address})
+	if err == nil {
+		m.log.Info("joined", "through", existing)
+	}
+	return err
 }
