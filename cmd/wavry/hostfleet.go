@@ -332,7 +332,7 @@ func (f *fleetHost) drain(hostCtx context.Context) {
 	default:
 		return // it never served anybody
 	}
-	f.link.Drain("This host is being maintained. Save your work; the session ends soon.")
+	f.link.Drain(fmt.Sprintf("This host goes down for maintenance. Save your work: the session ends within %s.", inWords(f.settings.drain)))
 	deadline := time.NewTimer(f.settings.drain)
 	defer deadline.Stop()
 	tick := time.NewTicker(200 * time.Millisecond)
@@ -342,9 +342,24 @@ func (f *fleetHost) drain(hostCtx context.Context) {
 		case <-tick.C:
 		case <-deadline.C:
 			f.log.Warn("sessions are ended by the drain", "left", len(f.host.Sessions()))
+			for _, s := range f.host.Sessions() {
+				f.host.End(s.ID, streamwire.CodeDraining, "The time to finish here is over.")
+			}
 			return
 		case <-hostCtx.Done():
 			return
 		}
 	}
+}
+
+// inWords is a time limit as people say it.
+func inWords(d time.Duration) string {
+	n, unit := int(d.Seconds()), "second"
+	if d >= 2*time.Minute {
+		n, unit = int(d.Minutes()), "minute"
+	}
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
 }

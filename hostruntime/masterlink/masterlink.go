@@ -158,7 +158,7 @@ func (l *Link) Drain(why string) {
 	l.draining = why
 	l.mu.Unlock()
 	l.host.Drain(why)
-	l.report(&masterapi.HostReport{Report: &masterapi.HostReport_State{State: &masterapi.HostState{Draining: true, Reason: why}}})
+	l.report(&masterapi.HostReport{Report: &masterapi.HostReport_State{State: &masterapi.HostState{Draining: true, Reason: "the host is stopping"}}})
 }
 
 func (l *Link) hello() *masterapi.HostHello {
@@ -241,8 +241,11 @@ func (l *Link) command(c *masterapi.HostCommand) {
 	case *masterapi.HostCommand_Drain:
 		l.mu.Lock()
 		l.drained = true
+		own := l.draining != ""
 		l.mu.Unlock()
-		l.host.Drain(c.Drain.GetReason())
+		if !own { // else viewers know already, and for how long they may stay
+			l.host.Drain(c.Drain.GetReason())
+		}
 	case *masterapi.HostCommand_Activate:
 		l.mu.Lock()
 		l.draining, l.drained = "", false

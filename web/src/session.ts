@@ -13,7 +13,7 @@ import { Pace } from "./pace.js";
 import type { Presenter } from "./present.js";
 import type { Signal } from "./signal.js";
 import { Measurements } from "./stats.js";
-import { UNREACHABLE, ending, refusalEnding, sentence, type Ending } from "./texts.js";
+import { UNREACHABLE, ending, offerEnding, refusalEnding, sentence, type Ending } from "./texts.js";
 import {
   Code, Path, Role, StreamState, VERSION, encodeLimits, encodeResize, type Cursor, type HostMessage, type Move, type Welcome, type WireError,
 } from "./wire.js";
@@ -143,7 +143,7 @@ export class Session {
     this.note(`event ${e.kind} ${e.reason ?? ""}`);
     switch (e.kind) {
       case "ended": return this.end(e.message ? { title: "Session ended", text: sentence(e.message), action: "again" } : ending(Code.ended, ""));
-      case "offer": return this.end({ title: "The host was lost", text: sentence(e.message || "Another one can take over."), action: "again" });
+      case "offer": return this.end(offerEnding(e.reason ?? "", e.message ?? ""));
       case "warning": return this.cfg.onNotice(sentence(e.message ?? ""));
       case "renewed": if (e.renewed) this.renewed(e.renewed); return;
       case "move": if (e.grant) void this.moveTo(e.grant);
