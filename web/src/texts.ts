@@ -27,22 +27,40 @@ export function ending(code: number, text: string): Ending {
   return text ? { ...e, text: sentence(text) + " " + e.text } : e;
 }
 
+/** The ending for the gateway's offer of another host: the present one is gone, and the message says how. */
+export function offerEnding(reason: string, message: string): Ending {
+  if (reason === "host_drained") return ending(Code.draining, message);
+  return { title: "The host was lost", text: sentence(message || "Another one can take over."), action: "again" };
+}
+
+const REFUSALS: Record<string, [string, Action]> = {
+  no_host: ["No desktop is free right now", "again"],
+  no_free_host: ["No desktop is free right now", "again"],
+  pool_unknown: ["No host offers this desktop now", "again"],
+  host_unavailable: ["The host is not available", "again"],
+  host_unreachable: ["The host is not available", "again"],
+  host_prepare_failed: ["The host is not available", "again"],
+  no_relay: ["No way to the host is free right now", "again"],
+  master_away: ["The control plane is not available", "again"],
+  not_ready: ["The control plane is not available", "again"],
+  rate_limited: ["Too many tries", "again"],
+  forbidden: ["You may not use this desktop", "list"],
+  banned: ["You are banned", "list"],
+  not_signed_in: ["You are signed out", "signIn"],
+  no_session: ["This session is over", "list"],
+  unreachable: ["The gateway cannot be reached", "again"],
+  bad_grant: ["The host could not prove who it is", "list"],
+};
+
 /** The ending for a refusal of the gateway. */
 export function refusalEnding(reason: string, message: string): Ending {
-  const titles: Record<string, [string, Action]> = {
-    no_host: ["No desktop is free right now", "again"],
-    host_unavailable: ["The host is not available", "again"],
-    master_away: ["The control plane is not available", "again"],
-    rate_limited: ["Too many tries", "again"],
-    forbidden: ["You may not use this desktop", "list"],
-    banned: ["You are banned", "list"],
-    not_signed_in: ["You are signed out", "signIn"],
-    no_session: ["This session is over", "list"],
-    unreachable: ["The gateway cannot be reached", "again"],
-    bad_grant: ["The host could not prove who it is", "list"],
-  };
-  const [title, action] = titles[reason] ?? ["No desktop", "again" as const];
+  const [title, action] = REFUSALS[reason] ?? ["No desktop", "again" as const];
   return { title, text: sentence(message), action };
+}
+
+/** A refusal's reason in a few words, or the reason itself when it is a sentence. */
+export function refusalTitle(reason: string): string {
+  return REFUSALS[reason]?.[0] ?? sentence(reason);
 }
 
 export const UNREACHABLE: Ending = {

@@ -15,7 +15,7 @@ import { Pace } from "../src/pace.js";
 import { MAX_HELD, Pli, Reorder, type Unit } from "../src/reorder.js";
 import { Rate, Samples } from "../src/samples.js";
 import { Signal, backoff, type Socket } from "../src/signal.js";
-import { ending, sentence } from "../src/texts.js";
+import { ending, offerEnding, refusalEnding, refusalTitle, sentence } from "../src/texts.js";
 import { Code, NOT_YET } from "../src/wire.js";
 
 function unit(sequence: number, keyframe = false): Unit {
@@ -348,6 +348,11 @@ test("words", () => {
   assert.equal(ending(Code.operator, "maintenance tonight").text, "Maintenance tonight. Ask them why, or connect again.");
   assert.equal(ending(Code.replaced, "").action, "takeBack");
   assert.equal(ending(200, "").action, "again");
+  assert.equal(offerEnding("host_drained", "the time is over").title, ending(Code.draining, "").title);
+  assert.equal(offerEnding("host_lost", "").title, "The host was lost");
+  assert.equal(refusalEnding("no_free_host", "every desktop is in use").title, "No desktop is free right now");
+  assert.equal(refusalTitle("host_unavailable"), "The host is not available");
+  assert.equal(refusalTitle("somebody else is using this desktop"), "Somebody else is using this desktop.");
   assert.equal(relative(-3000), "now");
   assert.equal(relative(-120_000), "2 min ago");
   assert.equal(relative(7_200_000), "in 2 h");

@@ -10,7 +10,7 @@ const MIN_PASSWORD = 10;
 
 export function accountPage(me: Me, problem: Problem, changed: () => void): HTMLElement {
   return h("main", { class: "page narrow" }, h("h1", {}, "Account"),
-    h("p", { class: "muted" }, `${me.name}, ${me.role}`),
+    h("p", { class: "muted" }, `You are ${me.name}, with the role ${me.role}.`),
     passwordSection(me, problem, changed), totpSection(me, problem, changed), loginsSection(problem));
 }
 

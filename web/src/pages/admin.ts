@@ -251,7 +251,7 @@ const access: Tab = {
   name: "access", title: "Access", adminOnly: true,
   build: (t) => {
     const rules = list(t, () => api.list<Rule>("rules"), (reload) => ({
-      empty: "No rules: nobody may use any desktop.",
+      empty: "No rules: everybody may use the gateway's open pools (open_pools), nobody the others.",
       columns: [["Desktops", (r) => h("span", { class: "mono" }, r.pool)], ["Effect", (r) => badge(r.effect)], ["For", (r) => (r.user ? `user ${r.user}` : r.role ? `every ${r.role}` : "everybody")]],
       acts: [{ label: "Remove", danger: true, run: (r) => api.act("DELETE", at("rules", r.id ?? "")).then(reload) }],
     }), h("div", { class: "row between" }, h("h2", {}, "Who may use what"),

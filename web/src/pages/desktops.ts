@@ -2,11 +2,11 @@
 
 import { api, type Desktop } from "../api.js";
 import { h, icon } from "../dom.js";
-import { sentence } from "../texts.js";
+import { refusalTitle } from "../texts.js";
 
 const REFRESH = 5_000;
 
-const COMPOSITORS: Record<string, string> = { sway: "Sway", gnome: "GNOME", kde: "KDE Plasma", test: "Test pattern" };
+const COMPOSITORS: Record<string, string> = { sway: "Sway", wlroots: "Sway", gnome: "GNOME", kde: "KDE Plasma", test: "Test pattern" };
 const ENCODERS: [RegExp, string][] = [[/nvenc/, "NVENC"], [/vaapi/, "VA-API"], [/software|x264|openh264/, "software encoder"]];
 
 /** What a plugin's name means to a person. */
@@ -54,7 +54,7 @@ function card(d: Desktop): HTMLElement {
   const inner = [
     h("span", { class: "screen", "aria-hidden": "true" }, icon("screen")),
     h("span", { class: "text" }, h("strong", {}, d.title || d.pool), h("span", { class: "muted" }, kind)),
-    h("span", { class: d.reason ? "state off" : "state on" }, d.reason ? sentence(d.reason) : free),
+    h("span", { class: d.reason ? "state off" : "state on" }, d.reason ? refusalTitle(d.reason) : free),
   ];
   if (d.reason) return h("div", { class: "desktop", "aria-disabled": "true" }, ...inner);
   return h("a", { class: "desktop", href: `#/desktop/${encodeURIComponent(d.pool)}` }, ...inner);
