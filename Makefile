@@ -23,7 +23,7 @@ fleet: packages-test build ## start a real fleet with Consul and Nomad on this m
 
 .PHONY: test-fleet
 test-fleet: packages-test build ## run the jobs on real Consul and Nomad, with faults
-	PATH=$$(scripts/engines consul nomad):$$PATH go test -tags integration -count=1 -timeout 10m -v ./test/fleet
+	PATH=$$(scripts/engines consul nomad):$$PATH go test -tags integration -count=1 -timeout 12m -v ./test/fleet
 
 .PHONY: test
 test: packages-test build ## install what is missing, run all tests, with real compositors, servers and a browser
@@ -78,4 +78,4 @@ packages-build:
 packages-dev:
 	@scripts/install build desktop
 packages-test:
-	@scripts/install build desktop test
+	@scripts/install build desktop gnome kde test

@@ -1,6 +1,6 @@
 # A KDE desktop with its host runtime, on nodes that have KWin.
 #
-# Nomad Variable nomad/jobs/wavry-host-kde holds: ca (PEM).
+# Nomad Variable nomad/jobs/wavry-host-NAME holds: ca (PEM); NAME is the variable name.
 
 variable "datacenters" {
   type    = list(string)
@@ -32,6 +32,12 @@ variable "count" {
   type        = number
   description = "desktops, each on a node of its own"
   default     = 1
+}
+
+variable "name" {
+  type        = string
+  description = "of the job, after wavry-host-: run the file once per name to have hosts that may not speak for each other"
+  default     = "kde"
 }
 
 variable "pool" {
@@ -92,7 +98,9 @@ variable "drain_timeout" {
   default     = "5m"
 }
 
-job "wavry-host-kde" {
+job "host" {
+  id          = local.name
+  name        = local.name
   datacenters = var.datacenters
   type        = "service"
 
@@ -265,7 +273,7 @@ job "wavry-host-kde" {
       template {
         destination = "secrets/ca.pem"
         change_mode = "noop"
-        data        = "{{ with nomadVar \"nomad/jobs/wavry-host-kde\" }}{{ .ca }}{{ end }}"
+        data        = "{{ with nomadVar \"nomad/jobs/${local.name}\" }}{{ .ca }}{{ end }}"
       }
 
       resources {
@@ -307,6 +315,7 @@ job "wavry-host-kde" {
 }
 
 locals {
+  name    = "wavry-host-${var.name}"
   desktop = ["desktop", "run", "kde"]
   clean   = ["-rf", "${var.run_dir}/${NOMAD_SHORT_ALLOC_ID}"]
 }

@@ -1,6 +1,6 @@
 # A desktop on nodes with an NVIDIA GPU, encoded by its hardware; in software when that fails.
 #
-# Nomad Variable nomad/jobs/wavry-host-nvenc holds: ca (PEM).
+# Nomad Variable nomad/jobs/wavry-host-NAME holds: ca (PEM); NAME is the variable name.
 
 variable "datacenters" {
   type    = list(string)
@@ -32,6 +32,12 @@ variable "count" {
   type        = number
   description = "desktops, each on a node of its own"
   default     = 1
+}
+
+variable "name" {
+  type        = string
+  description = "of the job, after wavry-host-: run the file once per name to have hosts that may not speak for each other"
+  default     = "nvenc"
 }
 
 variable "pool" {
@@ -101,7 +107,9 @@ variable "drain_timeout" {
   default     = "5m"
 }
 
-job "wavry-host-nvenc" {
+job "host" {
+  id          = local.name
+  name        = local.name
   datacenters = var.datacenters
   type        = "service"
 
@@ -274,7 +282,7 @@ job "wavry-host-nvenc" {
       template {
         destination = "secrets/ca.pem"
         change_mode = "noop"
-        data        = "{{ with nomadVar \"nomad/jobs/wavry-host-nvenc\" }}{{ .ca }}{{ end }}"
+        data        = "{{ with nomadVar \"nomad/jobs/${local.name}\" }}{{ .ca }}{{ end }}"
       }
 
       resources {
@@ -324,6 +332,7 @@ job "wavry-host-nvenc" {
 }
 
 locals {
+  name    = "wavry-host-${var.name}"
   desktop = ["desktop", "run", var.desktop]
   clean   = ["-rf", "${var.run_dir}/${NOMAD_SHORT_ALLOC_ID}"]
 }

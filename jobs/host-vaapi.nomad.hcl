@@ -1,6 +1,6 @@
 # A desktop on nodes with an Intel or AMD GPU, encoded by its hardware (VA-API); in software when that fails.
 #
-# Nomad Variable nomad/jobs/wavry-host-vaapi holds: ca (PEM).
+# Nomad Variable nomad/jobs/wavry-host-NAME holds: ca (PEM); NAME is the variable name.
 
 variable "datacenters" {
   type    = list(string)
@@ -32,6 +32,12 @@ variable "count" {
   type        = number
   description = "desktops, each on a node of its own"
   default     = 1
+}
+
+variable "name" {
+  type        = string
+  description = "of the job, after wavry-host-: run the file once per name to have hosts that may not speak for each other"
+  default     = "vaapi"
 }
 
 variable "pool" {
@@ -101,7 +107,9 @@ variable "drain_timeout" {
   default     = "5m"
 }
 
-job "wavry-host-vaapi" {
+job "host" {
+  id          = local.name
+  name        = local.name
   datacenters = var.datacenters
   type        = "service"
 
@@ -227,6 +235,7 @@ job "wavry-host-vaapi" {
           image        = var.image
           args         = ["host"]
           network_mode = "host"
+          devices      = [{ host_path = "/dev/dri" }]
           volumes      = ["${meta.wavry_data}:${meta.wavry_data}", "${var.run_dir}:${var.run_dir}"]
         }
       }
@@ -278,7 +287,7 @@ job "wavry-host-vaapi" {
       template {
         destination = "secrets/ca.pem"
         change_mode = "noop"
-        data        = "{{ with nomadVar \"nomad/jobs/wavry-host-vaapi\" }}{{ .ca }}{{ end }}"
+        data        = "{{ with nomadVar \"nomad/jobs/${local.name}\" }}{{ .ca }}{{ end }}"
       }
 
       resources {
@@ -320,6 +329,7 @@ job "wavry-host-vaapi" {
 }
 
 locals {
+  name    = "wavry-host-${var.name}"
   desktop = ["desktop", "run", var.desktop]
   clean   = ["-rf", "${var.run_dir}/${NOMAD_SHORT_ALLOC_ID}"]
 }
