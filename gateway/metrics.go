@@ -4,6 +4,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wavry/fleet/gateway/signalapi"
+	"github.com/wavry/fleet/master/masterapi"
 )
 
 // stageBuckets are the fleet's latency buckets, in seconds, and slower ones for what a person waits for.
@@ -11,9 +14,7 @@ var stageBuckets = []float64{.001, .002, .004, .008, .016, .033, .066, .133, .25
 
 // metrics are the gateway's numbers. Labels come from closed sets only.
 //
-// session_setup_success_ratio is reports{outcome="connected"} / (that + reports{outcome="failed"} + setups{result!="granted"} that
-// the fleet is to blame for); handshake_failure_ratio is reports{outcome="failed"} / all first reports; direct_ratio is
-// paths{path="direct"} / paths; session_drop_ratio is ended{by reasons of loss} / ended.
+// The ratios that DESIGN.md names are rules over these, in jobs/slo.yml.
 type metrics struct {
 	setups     *prometheus.CounterVec // result: granted or a refusal's reason
 	setupTime  prometheus.Histogram   // from the request to the grant
@@ -64,6 +65,22 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	r.MustRegister(m.setups, m.setupTime, m.reports, m.connected, m.paths, m.ended, m.signIns, m.refusals, m.requests, m.sockets,
 		m.socketEnds, m.masterUp, m.storeUp, m.backups, m.lastBackup, m.dropped)
+	// A ratio needs its counters from the first event on, not from the second.
+	for _, outcome := range []string{signalapi.OutcomeConnected, signalapi.OutcomeFailed, signalapi.OutcomeLost} {
+		m.reports.WithLabelValues(outcome)
+	}
+	for _, path := range []string{signalapi.CandidateDirect, signalapi.CandidateRelay} {
+		m.paths.WithLabelValues(path)
+	}
+	m.setups.WithLabelValues("granted")
+	for n := range masterapi.Reason_name {
+		reason := masterapi.Reason(n)
+		if reason < masterapi.Reason_REASON_USER_ENDED {
+			m.setups.WithLabelValues(reason.Slug())
+		} else {
+			m.ended.WithLabelValues(reason.Slug())
+		}
+	}
 	return m
 }
 

@@ -12,7 +12,7 @@ func (g *Gateway) register(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	meta := map[string]string{"gateway_id": g.cfg.ID, "version": g.cfg.Version, "ops": c.AdvertiseOps}
+	meta := map[string]string{"gateway_id": g.cfg.ID, "version": g.cfg.Version}
 	return c.Catalog.Keep(ctx, catalog.Registration{
 		Name: c.Service, ID: g.cfg.ID, Address: c.AdvertiseAddr, Tags: c.Tags, CheckURL: "http://" + c.AdvertiseOps + pathReady,
 		Meta: func() map[string]string { return meta },

@@ -30,8 +30,9 @@ variable "image" {
 }
 
 variable "count" {
-  type    = number
-  default = 2
+  type        = number
+  description = "gateways, each on a node of its own; fewer than nodes, so that an update has room for its canary"
+  default     = 2
 }
 
 variable "http_port" {

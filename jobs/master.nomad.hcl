@@ -39,7 +39,7 @@ variable "servers" {
 
 variable "api_port" {
   type        = number
-  description = "port of API and Raft, TCP; 0: any"
+  description = "port of API and Raft, TCP; 0: any, for tests: servers that all start again at new addresses do not find each other"
   default     = 7401
 }
 
@@ -52,6 +52,18 @@ variable "nomad_jwks_url" {
 variable "key_publish_ahead" {
   type    = string
   default = "5m"
+}
+
+variable "probation_time" {
+  type        = string
+  description = "how long a new or returning relay is on probation at least"
+  default     = "1m"
+}
+
+variable "probation_successes" {
+  type        = number
+  description = "circuits that must work before a relay is active"
+  default     = 20
 }
 
 job "wavry-master" {
@@ -141,19 +153,21 @@ job "wavry-master" {
       consul {}
 
       env {
-        WAVRY_MASTER_ID                = "${node.unique.name}"
-        WAVRY_MASTER_BIND              = "${NOMAD_ADDR_api}"
-        WAVRY_MASTER_DATA_DIR          = "${meta.wavry_data}/master"
-        WAVRY_MASTER_BOOTSTRAP_EXPECT  = "${var.servers}"
-        WAVRY_MASTER_CA_FILE           = "${NOMAD_SECRETS_DIR}/ca.pem"
-        WAVRY_MASTER_CERT_FILE         = "${NOMAD_SECRETS_DIR}/cert.pem"
-        WAVRY_MASTER_KEY_FILE          = "${NOMAD_SECRETS_DIR}/key.pem"
-        WAVRY_MASTER_KEK_FILE          = "${NOMAD_SECRETS_DIR}/kek"
-        WAVRY_MASTER_NOMAD_JWKS_URL    = var.nomad_jwks_url
-        WAVRY_MASTER_KEY_PUBLISH_AHEAD = var.key_publish_ahead
-        WAVRY_MASTER_CONSUL            = "true"
-        WAVRY_MASTER_CONSUL_ADDR       = "${meta.wavry_consul}" # unset on most nodes: the agent on its usual port
-        WAVRY_LOG_FORMAT               = "json"
+        WAVRY_MASTER_ID                        = "${node.unique.name}"
+        WAVRY_MASTER_BIND                      = "${NOMAD_ADDR_api}"
+        WAVRY_MASTER_DATA_DIR                  = "${meta.wavry_data}/master"
+        WAVRY_MASTER_BOOTSTRAP_EXPECT          = "${var.servers}"
+        WAVRY_MASTER_CA_FILE                   = "${NOMAD_SECRETS_DIR}/ca.pem"
+        WAVRY_MASTER_CERT_FILE                 = "${NOMAD_SECRETS_DIR}/cert.pem"
+        WAVRY_MASTER_KEY_FILE                  = "${NOMAD_SECRETS_DIR}/key.pem"
+        WAVRY_MASTER_KEK_FILE                  = "${NOMAD_SECRETS_DIR}/kek"
+        WAVRY_MASTER_NOMAD_JWKS_URL            = var.nomad_jwks_url
+        WAVRY_MASTER_KEY_PUBLISH_AHEAD         = var.key_publish_ahead
+        WAVRY_MASTER_RELAY_PROBATION_TIME      = var.probation_time
+        WAVRY_MASTER_RELAY_PROBATION_SUCCESSES = "${var.probation_successes}"
+        WAVRY_MASTER_CONSUL                    = "true"
+        WAVRY_MASTER_CONSUL_ADDR               = "${meta.wavry_consul}" # unset on most nodes: the agent on its usual port
+        WAVRY_LOG_FORMAT                       = "json"
       }
 
       # Certificates are read again when they change, so a renewed one needs no restart.

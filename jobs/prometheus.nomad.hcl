@@ -1,4 +1,5 @@
-# Prometheus that finds every process of the fleet in Consul. Skip it where there is one already, and take over its scrape configuration.
+# Prometheus that finds every process of the fleet in Consul, with SLIs, targets and alerts of slo.yml. Skip it where there is one
+# already, and take over its scrape configuration and that file.
 
 variable "datacenters" {
   type    = list(string)
@@ -22,12 +23,29 @@ variable "image" {
 variable "command" {
   type        = string
   description = "the binary on the nodes, without docker"
-  default     = "/usr/local/bin/prometheus"
+  default     = "/usr/bin/prometheus" # where Debian's package has it
 }
 
-variable "consul" {
-  type    = string
-  default = "127.0.0.1:8500"
+variable "http_port" {
+  type        = number
+  description = "port of Prometheus itself, TCP; 0: any"
+  default     = 9090
+}
+
+variable "tier" {
+  type        = string
+  description = "which targets of slo.yml this fleet is held to"
+  default     = "prod"
+  validation {
+    condition     = contains(["dev", "stage", "prod"], var.tier)
+    error_message = "The tier must be dev, stage or prod."
+  }
+}
+
+variable "rules" {
+  type        = string
+  description = "file of indicators, targets and alerts, as seen from where nomad job run is called"
+  default     = "jobs/slo.yml"
 }
 
 variable "retention" {
@@ -49,7 +67,7 @@ job "wavry-prometheus" {
     network {
       mode = "host"
       port "http" {
-        static = 9090
+        static = var.http_port # 0 lets Nomad choose
       }
     }
 
@@ -67,6 +85,7 @@ job "wavry-prometheus" {
 
     task "prometheus" {
       driver = var.driver
+      user   = var.driver == "docker" ? "root" : "" # the image's own user may not write to the node's directory
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]
@@ -88,7 +107,6 @@ job "wavry-prometheus" {
       # Read access to the catalog (jobs/policies/wavry-prometheus.hcl).
       consul {}
 
-      # Labels come from closed sets: role, node, region. Sessions and people are never labels.
       template {
         destination   = "local/prometheus.yml"
         change_mode   = "signal"
@@ -96,32 +114,41 @@ job "wavry-prometheus" {
         data          = <<-EOT
           global:
             scrape_interval: 5s
+            evaluation_interval: 5s
+          rule_files: [slo.yml]
           scrape_configs:
             - job_name: wavry
-              consul_sd_configs:
-                - server: ${var.consul}
-                  token: {{ env "CONSUL_HTTP_TOKEN" }}
-                  services: [wavry-relay, wavry-host, wavry-gateway]
-              relabel_configs:
-                - source_labels: [__meta_consul_service]
-                  target_label: role
-                - source_labels: [__meta_consul_node]
-                  target_label: node
-                - source_labels: [__meta_consul_service_metadata_region]
-                  target_label: region
-                # Gateways say where operators look; the others serve metrics where Consul's check goes.
-                - source_labels: [__meta_consul_service_metadata_ops]
-                  regex: (.+)
-                  target_label: __address__
-            - job_name: wavry-master
-              scheme: https
+              file_sd_configs: [{files: [wavry.yml]}]
               tls_config:
-                insecure_skip_verify: true # the certificate names a role, not an address
-              consul_sd_configs:
-                - server: ${var.consul}
-                  token: {{ env "CONSUL_HTTP_TOKEN" }}
-                  services: [wavry-master]
+                insecure_skip_verify: true # the masters' certificate names a role, not an address
         EOT
+      }
+
+      # Everything that is in Consul, healthy or not, so that what is down is seen. Nomad asks Consul, so neither a token nor an address
+      # is in a file, and Prometheus watches this one. Where operators look is in "ops": the service's own port is for people and packets.
+      # Labels come from closed sets. Sessions and people are never labels.
+      template {
+        destination = "local/wavry.yml"
+        change_mode = "noop"
+        data        = <<-EOT
+          {{ range $role := "wavry-relay wavry-host wavry-gateway" | split " " }}{{ range service (print $role "|any") }}
+          - targets: ["{{ .ServiceMeta.ops }}"]
+            labels: {role: {{ $role }}, node: "{{ .Node }}", region: "{{ .ServiceMeta.region }}", tier: ${var.tier}}
+          {{ end }}{{ end }}{{ range service "wavry-master|any" }}
+          - targets: ["{{ .Address }}:{{ .Port }}"]
+            labels: {role: wavry-master, node: "{{ .Node }}", tier: ${var.tier}, __scheme__: https}
+          {{ end }}
+        EOT
+      }
+
+      # What the alerts say is a template too, in Prometheus' language.
+      template {
+        destination     = "local/slo.yml"
+        change_mode     = "signal"
+        change_signal   = "SIGHUP"
+        left_delimiter  = "[["
+        right_delimiter = "]]"
+        data            = file(var.rules)
       }
 
       resources {

@@ -19,6 +19,10 @@ const (
 // MetaID is the key of the machine's id in the metadata of each registration.
 const MetaID = "id"
 
+// MetaOps is the key of host:port of the check, in the metadata of each registration: health and metrics are there, while the service's
+// own port may be for people, or UDP.
+const MetaOps = "ops"
+
 // Instance is one registered service.
 type Instance struct {
 	ID      string // our id, from MetaID

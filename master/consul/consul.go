@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -185,7 +186,7 @@ func (c *Catalog) Keep(ctx context.Context, r catalog.Registration) error {
 	}
 	known := false
 	for {
-		registration.Meta = r.Meta()
+		registration.Meta = withOps(r)
 		is, err := c.keepOnce(ctx, registration)
 		if ctx.Err() == nil && is != known {
 			c.log.Info("consul registration", "service", r.Name, "registered", is, "err", err)
@@ -199,6 +200,15 @@ func (c *Catalog) Keep(ctx context.Context, r catalog.Registration) error {
 		}
 		return c.leave(registration)
 	}
+}
+
+// withOps is the service's metadata with where operators look.
+func withOps(r catalog.Registration) map[string]string {
+	meta := maps.Clone(r.Meta())
+	if u, err := url.Parse(r.CheckURL); err == nil {
+		meta[catalog.MetaOps] = u.Host
+	}
+	return meta
 }
 
 func (c *Catalog) registration(r catalog.Registration) (*api.AgentServiceRegistration, error) {
