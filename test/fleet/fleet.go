@@ -131,7 +131,7 @@ func (f *Fleet) runBase(ctx context.Context) error {
 		return f.waitListening(ctx, port)
 	})
 	g.Go(func() error {
-		return f.runPassing(ctx, 3, "master", "api_port=0", "key_publish_ahead=5s", "nomad_jwks_url="+f.jwksURL())
+		return f.runPassing(ctx, 3, "master", "api_port=0", "key_publish_ahead=5s", "probation_time=5s", "probation_successes=3", "nomad_jwks_url="+f.jwksURL())
 	})
 	return g.Wait()
 }
@@ -144,6 +144,13 @@ func (f *Fleet) runRest(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		return f.runPassing(ctx, len(Nodes), "gateway", append([]string{fmt.Sprintf("count=%d", len(Nodes)), "http_port=0", "tls=false", "open_pools=*"}, f.cfg.Gateway...)...)
+	})
+	g.Go(func() error { return f.Run(ctx, "backup") })
+	g.Go(func() error {
+		if err := f.Run(ctx, "prometheus", "driver=raw_exec", "tier=dev", "http_port=0"); err != nil {
+			return err
+		}
+		return f.Wait(ctx, "Prometheus is ready", f.prometheusReady)
 	})
 	g.Go(func() error {
 		for _, kind := range f.cfg.Desktops {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 func (f *Fleet) nomadCLI(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(f.cfg.Engines, "nomad"), args...)
 	cmd.Env = append(plainEnviron(), "NOMAD_ADDR="+f.nomadAddr())
+	cmd.Dir = f.cfg.Root // as jobs/README.md says
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("nomad %s: %w\n%s", strings.Join(args, " "), err, out)
@@ -32,7 +34,7 @@ func (f *Fleet) jobArgs(file string, vars []string) []string {
 	for _, v := range vars {
 		args = append(args, "-var", v)
 	}
-	return append(args, filepath.Join(f.cfg.Root, "jobs", file+".nomad.hcl"))
+	return append(args, filepath.Join("jobs", file+".nomad.hcl"))
 }
 
 // Run submits jobs/FILE.nomad.hcl with variables, NAME=VALUE, and does not wait for it.
@@ -83,6 +85,31 @@ func (f *Fleet) addresses(service string) ([]string, error) {
 		return nil, fmt.Errorf("no healthy %s in Consul", service)
 	}
 	return list, nil
+}
+
+// Prometheus is its URL.
+func (f *Fleet) Prometheus() (string, error) {
+	list, _, err := f.Nomad.Services().Get("prometheus", nil)
+	if err != nil {
+		return "", err
+	}
+	if len(list) == 0 {
+		return "", errors.New("no prometheus in Nomad's catalog")
+	}
+	return fmt.Sprintf("http://%s:%d", list[0].Address, list[0].Port), nil
+}
+
+func (f *Fleet) prometheusReady() bool {
+	base, err := f.Prometheus()
+	if err != nil {
+		return false
+	}
+	answer, err := http.Get(base + "/-/ready")
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
 }
 
 // Invite makes a one-time link that signs somebody in at the gateway of a node.

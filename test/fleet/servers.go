@@ -281,7 +281,7 @@ func (f *Fleet) clientConfig(i int) string {
 	case 1:
 		meta["wavry_relay"] = "true"
 	case 2:
-		meta["wavry_postgres"], meta["wavry_backup"] = "true", filepath.Join(f.dir, "backup")
+		meta["wavry_postgres"], meta["wavry_prometheus"], meta["wavry_backup"] = "true", "true", filepath.Join(f.dir, "backup")
 	}
 	lines := ""
 	for k, v := range meta {

@@ -45,7 +45,11 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n  Sign in:  %s\n\n  The link signs one browser in, once. For operators' commands (wavry, nomad, consul) in another shell:\n\n", link)
+	metrics, err := f.Prometheus()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n  Sign in:  %s\n  Metrics:  %s\n\n  The link signs one browser in, once. For operators' commands (wavry, nomad, consul) in another shell:\n\n", link, metrics)
 	for _, e := range environ {
 		fmt.Println("    export " + e)
 	}
