@@ -59,6 +59,9 @@ const RENEW_RETRY = 10_000;
 /** Pictures a second for a page in the background: enough to come back to a fresh one. */
 const HIDDEN_FPS = 5;
 
+/** Goodbyes of the host after which the session is over for everybody. */
+const OVER = new Set<number>([Code.ended, Code.draining, Code.operator, Code.host, Code.grace]);
+
 interface Target { candidates: Candidate[]; hashes: Uint8Array<ArrayBuffer>[] }
 
 export class Session {
@@ -142,8 +145,8 @@ export class Session {
     if (e.session !== this.id || (e.viewer && e.viewer !== this.viewer) || this.abort.signal.aborted) return;
     this.note(`event ${e.kind} ${e.reason ?? ""}`);
     switch (e.kind) {
-      case "ended": return this.end(e.message ? { title: "Session ended", text: sentence(e.message), action: "again" } : ending(Code.ended, ""));
-      case "offer": return this.end(offerEnding(e.reason ?? "", e.message ?? ""));
+      case "ended": return this.end(e.message ? { title: "Session ended", text: sentence(e.message), action: "again" } : ending(Code.ended, ""), true);
+      case "offer": return this.end(offerEnding(e.reason ?? "", e.message ?? ""), true);
       case "warning": return this.cfg.onNotice(sentence(e.message ?? ""));
       case "renewed": if (e.renewed) this.renewed(e.renewed); return;
       case "move": if (e.grant) void this.moveTo(e.grant);
@@ -341,7 +344,7 @@ export class Session {
     this.note(`bye ${code} ${why}`);
     if (feed === this.next) return this.dropNext("the new path said bye");
     if (feed !== this.feed || code === Code.moved) return;
-    this.end(ending(code, why));
+    this.end(ending(code, why), OVER.has(code));
   }
 
   private protocolError(feed: Feed, e: WireError): void {
@@ -493,10 +496,11 @@ export class Session {
     this.end(e instanceof Unreachable ? UNREACHABLE : { title: "Something went wrong", text: sentence(text(e)), action: "again" });
   }
 
-  private end(how: Ending): void {
+  /** over: the gateway knows or will hear from the host, with the reason. */
+  private end(how: Ending, over = false): void {
     if (this.abort.signal.aborted) return;
     const state = how.action === "takeBack" ? "moved" : "ended";
-    if (state === "ended" && this.id) this.signalEnd(how.title, this.id);
+    if (state === "ended" && this.id && !over) this.signalEnd(how.title, this.id);
     this.stop(Code.ended, how.title);
     this.setStatus(state, how.title, how);
   }
