@@ -145,6 +145,10 @@ func (r *rigged) noDevice() {
 // does not care; the page finds another gateway.
 func (r *rigged) updateGateways(t *testing.T, p *browser.Page, public string) {
 	const job = "wavry-gateway"
+	r.wait("the first deployment is over", func() bool {
+		d, _, err := r.Nomad.Jobs().LatestDeployment(job, nil)
+		return err == nil && d.Status == "successful"
+	})
 	two := 2 // a canary needs a node without a gateway
 	_, _, err := r.Nomad.Jobs().Scale(job, "gateway", &two, "room for a canary", false, nil, nil)
 	r.must(err)
@@ -380,5 +384,5 @@ func (r *rigged) loseNode(t *testing.T, p *browser.Page) {
 	} else {
 		t.Logf("told after %.1f s, on another host after %.1f s", told.Seconds(), took.Seconds())
 	}
-	r.wait("Nomad calls the node down", func() bool { return r.node("node-gnome").Status == "down" })
+	r.wait("Nomad misses the node", func() bool { return r.node("node-gnome").Status == "disconnected" }) // down after lost_after
 }
