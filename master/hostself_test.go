@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -124,5 +125,35 @@ func TestNameIsFreeAgain(t *testing.T) {
 		eventually(t, token+" linked", link.Linked)
 		cancel()
 		<-done
+	}
+}
+
+// What a host has said when it leaves arrives: its sessions ended as it says, and are not lost with it.
+func TestLastReportsOfAHost(t *testing.T) {
+	t.Parallel()
+	const slots = 16
+	c := startCluster(t, 1, nil)
+	c.leader()
+	gw, ctx := c.client("t-gateway"), testContext(t)
+	h := c.host("h1", slots, nil)
+	var sessions []string
+	for i := range slots {
+		g, err := gw.Sessions().Admit(ctx, request(fmt.Sprint("r", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions = append(sessions, g.GetSessionId())
+	}
+	for _, id := range sessions {
+		h.send(&masterapi.HostReport{Report: &masterapi.HostReport_SessionEnded{SessionEnded: &masterapi.HostSessionEnded{
+			SessionId: id, Reason: masterapi.Reason_REASON_HOST_DRAINED,
+		}}})
+	}
+	h.stop()
+	for _, id := range sessions {
+		s, err := gw.Sessions().GetSession(ctx, &masterapi.GetSessionRequest{SessionId: id})
+		if err != nil || s.GetEndReason() != masterapi.Reason_REASON_HOST_DRAINED {
+			t.Errorf("session %s ended by %s, %v", id, s.GetEndReason(), err)
+		}
 	}
 }

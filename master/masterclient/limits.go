@@ -14,6 +14,8 @@ const (
 	maxRetryPause = 150 * time.Millisecond
 	// linkQueue is how many reports wait for a slow link; then Send refuses. A host with 1000 sessions renews and reports less per second.
 	linkQueue = 4096
+	// farewell is how long a link that ends waits for the master to have taken the last reports.
+	farewell = time.Second
 	// pingAfter and pingTimeout notice a server that vanished without closing its connections.
 	pingAfter   = 2 * time.Second
 	pingTimeout = 3 * time.Second

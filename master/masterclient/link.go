@@ -66,7 +66,7 @@ func (l *Link[R, C]) Send(report *R) error {
 	}
 }
 
-// Run keeps the link until ctx ends, then returns nil.
+// Run keeps the link until ctx ends, sends what is queued then, and returns nil.
 func (l *Link[R, C]) Run(ctx context.Context) error {
 	pause := backoff{}
 	for ctx.Err() == nil {
@@ -89,9 +89,16 @@ func (l *Link[R, C]) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stream, err := l.open(ctx)
+	defer context.AfterFunc(ctx, func() {
+		if l.linked.Load() {
+			time.AfterFunc(farewell, cancel) // talk ends by itself before
+		} else {
+			cancel()
+		}
+	})()
+	stream, err := l.open(streamCtx)
 	if err == nil {
 		err = l.talk(ctx, cancel, stream)
 	}
@@ -99,7 +106,7 @@ func (l *Link[R, C]) once(ctx context.Context) error {
 	return err
 }
 
-// talk runs both directions until one fails.
+// talk runs both directions until one fails, or until ctx ends and the last reports are with the master. cancel ends the stream.
 func (l *Link[R, C]) talk(ctx context.Context, cancel context.CancelFunc, stream *connect.BidiStreamForClientSimple[R, C]) error {
 	defer l.linked.Store(false)
 	if err := stream.Send(l.hello()); err != nil && !errors.Is(err, io.EOF) {
@@ -114,10 +121,18 @@ func (l *Link[R, C]) talk(ctx context.Context, cancel context.CancelFunc, stream
 	l.empty()
 	l.linked.Store(true)
 	l.command(first)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return l.sendAll(ctx, stream) })
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	group := new(errgroup.Group)
 	group.Go(func() error {
-		defer cancel()
+		err := l.sendAll(ctx, stream)
+		if err != nil {
+			cancel()
+		}
+		return err
+	})
+	group.Go(func() error {
+		defer stop()
 		return l.receiveAll(stream)
 	})
 	err = group.Wait()
@@ -136,16 +151,30 @@ func (l *Link[R, C]) empty() {
 	}
 }
 
+// sendAll sends what is queued until ctx ends, and then the rest: how the last sessions ended is in it.
 func (l *Link[R, C]) sendAll(ctx context.Context, stream *connect.BidiStreamForClientSimple[R, C]) error {
 	defer func() { _ = stream.CloseRequest() }() // a close error says no more than the receiver's error
 	for {
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
 		case report := <-l.queue:
 			if err := stream.Send(report); err != nil {
 				return err
 			}
+		case <-ctx.Done():
+			return l.sendRest(stream)
+		}
+	}
+}
+
+func (l *Link[R, C]) sendRest(stream *connect.BidiStreamForClientSimple[R, C]) error {
+	for {
+		select {
+		case report := <-l.queue:
+			if err := stream.Send(report); err != nil {
+				return err
+			}
+		default:
+			return nil
 		}
 	}
 }
