@@ -108,18 +108,18 @@ func (n *Node) failed(err error) {
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stopped := make(chan struct{})
-	go func() { // owned by Run: ends with ctx, which ends with Run
-		defer close(stopped)
+	var others sync.WaitGroup // end with ctx, which ends with Run
+	others.Go(func() {
 		select {
 		case err := <-n.failure:
 			cancel(err)
 		case <-ctx.Done():
 		}
-	}()
+	})
+	others.Go(func() { n.watchLeader(ctx) })
 	n.commit.run(ctx)
 	cancel(nil)
-	<-stopped
+	others.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, ErrStorage) {
 		return cause
 	}
