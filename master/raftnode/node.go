@@ -24,7 +24,7 @@ type Config struct {
 	Stream raft.StreamLayer
 	// Advertise is this server's address in the configuration of the cluster.
 	Advertise string
-	// Election is heartbeat and election timeout; the leader's lease is half of it.
+	// Election is the heartbeat timeout; the leader's lease, and both timeouts while there is no leader, are half of it.
 	Election time.Duration
 	// SnapshotThreshold is the number of entries after which a snapshot is taken; 0: Raft's default (8192).
 	SnapshotThreshold uint64

@@ -28,7 +28,10 @@ func (n *Node) watchLeader(ctx context.Context) {
 			hurried = lost
 			n.hurry(lost)
 		}
-		timer.Reset(max(left, n.cfg.Election/10))
+		if left <= 0 {
+			left = n.cfg.Election / 10 // to see a new leader soon
+		}
+		timer.Reset(left)
 	}
 }
 
