@@ -49,7 +49,7 @@ type Config struct {
 	// CheckURL is what the catalog asks for this server's health; empty: made from Advertise.
 	CheckURL string
 
-	// Election is Raft's heartbeat and election timeout. A leader is replaced within two to three of it.
+	// Election is how long the others wait for a sign of life of the leader. It is replaced within one and a quarter of it, within three when votes split.
 	Election time.Duration
 	// SnapshotThreshold is the number of log entries between snapshots; 0: 8192.
 	SnapshotThreshold uint64

@@ -68,27 +68,11 @@ func (l *Link[R, C]) Send(report *R) error {
 
 // Run keeps the link until ctx ends, sends what is queued then, and returns nil.
 func (l *Link[R, C]) Run(ctx context.Context) error {
-	pause := backoff{}
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := l.once(ctx)
-		if time.Since(began) > maxBackoff {
-			pause.reset()
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		l.client.log.Info("link to the master ended", "cause", err)
-		_ = pause.wait(ctx) // its error is ctx's, which the loop sees
-	}
+	l.client.keep(ctx, "link to the master ended", l.once)
 	return nil
 }
 
 func (l *Link[R, C]) once(ctx context.Context) error {
-	ctx, err := l.client.withTarget(ctx)
-	if err != nil {
-		return err
-	}
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
@@ -99,11 +83,10 @@ func (l *Link[R, C]) once(ctx context.Context) error {
 		}
 	})()
 	stream, err := l.open(streamCtx)
-	if err == nil {
-		err = l.talk(ctx, cancel, stream)
+	if err != nil {
+		return err
 	}
-	l.client.learn(ctx, err)
-	return err
+	return l.talk(ctx, cancel, stream)
 }
 
 // talk runs both directions until one fails, or until ctx ends and the last reports are with the master. cancel ends the stream.
@@ -189,6 +172,33 @@ func (l *Link[R, C]) receiveAll(stream *connect.BidiStreamForClientSimple[R, C])
 	}
 }
 
+// keep opens a stream again and again until ctx ends.
+func (c *Client) keep(ctx context.Context, ended string, once func(context.Context) error) {
+	pause := backoff{}
+	for ctx.Err() == nil {
+		began := time.Now()
+		target, err := c.openOnce(ctx, once)
+		if time.Since(began) > maxBackoff {
+			pause.reset()
+		}
+		if ctx.Err() == nil {
+			c.log.Info(ended, "cause", err)
+			_ = c.pause(ctx, &pause, target, err) // its error is ctx's, which the loop sees
+		}
+	}
+}
+
+func (c *Client) openOnce(ctx context.Context, once func(context.Context) error) (target string, err error) {
+	ctx, err = c.withTarget(ctx)
+	if err != nil {
+		return "", err
+	}
+	target, _ = ctx.Value(targetKey{}).(string)
+	err = once(ctx)
+	c.learn(ctx, err)
+	return target, err
+}
+
 // learn takes from a stream's error where the leader is.
 func (c *Client) learn(ctx context.Context, err error) {
 	target, _ := ctx.Value(targetKey{}).(string)
@@ -203,27 +213,11 @@ func (c *Client) learn(ctx context.Context, err error) {
 
 // WatchSessions calls event for each event until ctx ends, then returns nil. It reconnects by itself; each connection begins with a SYNC event.
 func (c *Client) WatchSessions(ctx context.Context, gatewayID string, event func(*masterapi.SessionEvent)) error {
-	pause := backoff{}
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := c.watchOnce(ctx, gatewayID, event)
-		if time.Since(began) > maxBackoff {
-			pause.reset()
-		}
-		if ctx.Err() == nil {
-			c.log.Info("session watch ended", "cause", err)
-			_ = pause.wait(ctx) // its error is ctx's, which the loop sees
-		}
-	}
+	c.keep(ctx, "session watch ended", func(ctx context.Context) error { return c.watchOnce(ctx, gatewayID, event) })
 	return nil
 }
 
-func (c *Client) watchOnce(ctx context.Context, gatewayID string, event func(*masterapi.SessionEvent)) (err error) {
-	ctx, err = c.withTarget(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { c.learn(ctx, err) }()
+func (c *Client) watchOnce(ctx context.Context, gatewayID string, event func(*masterapi.SessionEvent)) error {
 	stream, err := c.sessions.WatchSessions(ctx, &masterapi.WatchSessionsRequest{GatewayId: gatewayID})
 	if err != nil {
 		return masterapi.FromError(err)

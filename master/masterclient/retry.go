@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -31,7 +32,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			}
 			r.client.targets.failed(target)
 			r.client.resolve(ctx)
-			if pause.wait(ctx) != nil {
+			if r.client.pause(ctx, &pause, target, err) != nil {
 				return nil, err
 			}
 		}
@@ -127,7 +128,10 @@ func At(ctx context.Context, address string) context.Context {
 }
 
 // backoff doubles from firstBackoff to most (0: maxBackoff) with jitter between half and all of it.
-type backoff struct{ step, most time.Duration }
+type backoff struct {
+	step, most time.Duration
+	tried      []string // since the latest pause
+}
 
 func (b *backoff) next() time.Duration {
 	if b.step == 0 {
@@ -154,4 +158,16 @@ func (b *backoff) wait(ctx context.Context) error {
 	}
 }
 
-func (b *backoff) reset() { b.step = 0 }
+// pause waits after target failed, unless there is a server that was not tried since the latest pause: it may lead, and a dead server should cost nobody
+// the wait. A server that refused is there, and asks for the wait.
+func (c *Client) pause(ctx context.Context, b *backoff, target string, err error) error {
+	var refused *masterapi.RefusedError
+	b.tried = append(b.tried, target)
+	if !errors.As(err, &refused) && !slices.Contains(b.tried, c.targets.pick()) {
+		return ctx.Err()
+	}
+	b.tried = nil
+	return b.wait(ctx)
+}
+
+func (b *backoff) reset() { b.step, b.tried = 0, nil }

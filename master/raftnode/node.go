@@ -24,7 +24,7 @@ type Config struct {
 	Stream raft.StreamLayer
 	// Advertise is this server's address in the configuration of the cluster.
 	Advertise string
-	// Election is heartbeat and election timeout; the leader's lease is half of it.
+	// Election is the heartbeat timeout; the leader's lease, and both timeouts while there is no leader, are half of it.
 	Election time.Duration
 	// SnapshotThreshold is the number of entries after which a snapshot is taken; 0: Raft's default (8192).
 	SnapshotThreshold uint64
@@ -108,18 +108,18 @@ func (n *Node) failed(err error) {
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stopped := make(chan struct{})
-	go func() { // owned by Run: ends with ctx, which ends with Run
-		defer close(stopped)
+	var others sync.WaitGroup // end with ctx, which ends with Run
+	others.Go(func() {
 		select {
 		case err := <-n.failure:
 			cancel(err)
 		case <-ctx.Done():
 		}
-	}()
+	})
+	others.Go(func() { n.watchLeader(ctx) })
 	n.commit.run(ctx)
 	cancel(nil)
-	<-stopped
+	others.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, ErrStorage) {
 		return cause
 	}
