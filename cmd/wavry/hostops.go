@@ -20,7 +20,7 @@ func hostOperatorCommands(env *environment) map[string]cli.CommandFactory {
 	}
 	pool := func(f *flag.FlagSet) {
 		f.String("pool", "", "only this pool")
-		f.Bool("why", false, "also the Nomad nodes that took themselves out or refuse their order of plugins, with reasons (asks NOMAD_ADDR)")
+		f.Bool("why", false, "also Nomad's nodes that took themselves out or refuse their order of plugins, and jobs of hosts that wait for a node, with reasons (asks NOMAD_ADDR)")
 	}
 	return masterTools(env,
 		&masterTool{name: "host list", synopsis: "List the hosts", flags: pool, run: listHosts},
@@ -50,9 +50,13 @@ func listHosts(c *toolCall) error {
 	return showTroubles(c)
 }
 
-// showTroubles lists what Nomad's nodes say themselves, also when no master heard it.
+// showTroubles lists what Nomad's nodes say themselves, also when no master heard it, and jobs of hosts that no node fits.
 func showTroubles(c *toolCall) error {
 	nodes, err := nomadmeta.ListTroubles(c.ctx, nomadmeta.Config{})
+	if err != nil {
+		return fmt.Errorf("-why: %w", err)
+	}
+	jobs, err := nomadmeta.ListWaiting(c.ctx, nomadmeta.Config{})
 	if err != nil {
 		return fmt.Errorf("-why: %w", err)
 	}
@@ -64,6 +68,9 @@ func showTroubles(c *toolCall) error {
 		if n.Refused != "" {
 			fmt.Fprintf(&text, "\nNode %s keeps its last good order of plugins: %s\n", n.Node, n.Refused)
 		}
+	}
+	for _, j := range jobs {
+		fmt.Fprintf(&text, "\nJob %s waits for a node: %s\n", j.Job, j.Reason)
 	}
 	_, err = fmt.Fprint(c.env.stdout, text.String())
 	return err

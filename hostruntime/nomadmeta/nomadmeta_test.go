@@ -89,6 +89,27 @@ func TestListTroubles(t *testing.T) {
 	}
 }
 
+// Jobs of hosts that wait are listed with what the nodes lack; other jobs are not.
+func TestListWaiting(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/evaluations" || r.URL.Query().Get("filter") != `Status == "blocked"` {
+			t.Errorf("asked %s", r.URL)
+		}
+		w.Write([]byte(`[{"JobID":"web","FailedTGAllocs":{"web":{"NodesEvaluated":1}}},
+			{"JobID":"wavry-host-sway","FailedTGAllocs":{"host":{"NodesEvaluated":0}}},
+			{"JobID":"wavry-host-vaapi","FailedTGAllocs":{"host":{"NodesEvaluated":3,"ConstraintFiltered":{"${meta.wavry_gpu} = vaapi":2},"DimensionExhausted":{"memory":1}}}}]`))
+	}))
+	defer server.Close()
+	list, err := ListWaiting(t.Context(), Config{Address: server.URL})
+	want := []Waiting{
+		{"wavry-host-sway", "there is no node in its datacenters and node pool"},
+		{"wavry-host-vaapi", `of 3 nodes "${meta.wavry_gpu} = vaapi" fails on 2, memory is used up on 1`},
+	}
+	if err != nil || !slices.Equal(list, want) {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
 // The order is told at first and with each change, and what the agent said last holds while it is away.
 func TestFollow(t *testing.T) {
 	var mu sync.Mutex

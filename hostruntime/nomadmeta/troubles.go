@@ -3,6 +3,9 @@ package nomadmeta
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/nomad/api"
 )
@@ -39,4 +42,46 @@ func ListTroubles(ctx context.Context, cfg Config) ([]Trouble, error) {
 		}
 	}
 	return list, nil
+}
+
+// Waiting is a job of hosts that Nomad cannot place, and what every node lacks for it.
+type Waiting struct{ Job, Reason string }
+
+// hostGroup is the task group with the host runtime in the jobs of hosts.
+const hostGroup = "host"
+
+// ListWaiting asks Nomad for the jobs of hosts that wait for a node.
+func ListWaiting(ctx context.Context, cfg Config) ([]Waiting, error) {
+	n, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer n.client.Close()
+	query := &api.QueryOptions{Filter: `Status == "blocked"`}
+	evaluations, _, err := n.client.Evaluations().List(query.WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("ask nomad for waiting jobs: %w", err)
+	}
+	var list []Waiting
+	for _, e := range evaluations {
+		if m := e.FailedTGAllocs[hostGroup]; m != nil {
+			list = append(list, Waiting{e.JobID, lacking(m)})
+		}
+	}
+	return list, nil
+}
+
+// lacking says in words why no node was taken.
+func lacking(m *api.AllocationMetric) string {
+	if m.NodesEvaluated == 0 {
+		return "there is no node in its datacenters and node pool"
+	}
+	var reasons []string
+	for _, constraint := range slices.Sorted(maps.Keys(m.ConstraintFiltered)) {
+		reasons = append(reasons, fmt.Sprintf("%q fails on %d", constraint, m.ConstraintFiltered[constraint]))
+	}
+	for _, resource := range slices.Sorted(maps.Keys(m.DimensionExhausted)) {
+		reasons = append(reasons, fmt.Sprintf("%s is used up on %d", resource, m.DimensionExhausted[resource]))
+	}
+	return fmt.Sprintf("of %d nodes %s", m.NodesEvaluated, strings.Join(reasons, ", "))
 }

@@ -4,7 +4,6 @@ package fleet_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -258,20 +257,13 @@ func (r *rigged) jobs() {
 	})
 }
 
-// wrongMetadata runs a job that no node fits: it waits, and Nomad says for what.
+// wrongMetadata runs a job that no node fits: it waits, and operators see for what.
 func (r *rigged) wrongMetadata() {
 	r.must(r.Run(context.Background(), "host-vaapi"))
 	r.wait("the job waits with a reason", func() bool {
-		evals, _, err := r.Nomad.Jobs().Evaluations("wavry-host-vaapi", nil)
+		out, err := r.Operator(r.t.Context(), "host", "list", "-why")
 		r.must(err)
-		for _, e := range evals {
-			for _, m := range e.FailedTGAllocs {
-				if strings.Contains(fmt.Sprint(m.ConstraintFiltered), "wavry_gpu") {
-					return true
-				}
-			}
-		}
-		return false
+		return strings.Contains(out, "Job wavry-host-vaapi waits for a node: ") && strings.Contains(out, "${meta.wavry_gpu}")
 	})
 	_, _, err := r.Nomad.Jobs().Deregister("wavry-host-vaapi", true, nil)
 	r.must(err)
