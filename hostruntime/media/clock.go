@@ -2,6 +2,7 @@ package media
 
 import (
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,11 +11,12 @@ import (
 // GStreamer stamp pictures with it, so stages in different processes can be subtracted.
 type Time int64
 
-// Now reads the clock.
+// Now reads the clock. The call never blocks, so Go's scheduler needs not know: told of a call in an idle process, it wakes its
+// monitor thread, which costs more than ten times as much (unix.ClockGettime does).
 func Now() Time {
 	var ts unix.Timespec
 	// CLOCK_MONOTONIC cannot fail on Linux: the clock id is valid and ts is writable.
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&ts)), 0)
 	return Time(ts.Nano())
 }
 

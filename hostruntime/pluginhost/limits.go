@@ -21,6 +21,8 @@ const (
 	window = 8 << 20
 	// ioBuffer of the connection's reader and writer: a typical access unit in one system call.
 	ioBuffer = 256 << 10
+	// unitBuffer lets a typical access unit and its header arrive with one read; of a larger one the rest is read in place.
+	unitBuffer = 64 << 10
 	// logLinesPerSecond and logBurst bound what one plugin may write to our log; a library in a loop must not fill a disk. More
 	// lines are counted and summed up in one line.
 	logLinesPerSecond = 20

@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -86,8 +87,9 @@ func (w *watchUnits) readUnits(ctx context.Context) error {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
+	r := bufio.NewReaderSize(c, unitBuffer)
 	for {
-		u, err := unitsocket.Read(c)
+		u, err := unitsocket.Read(r)
 		switch {
 		case errors.Is(err, unitsocket.ErrTooLarge):
 			return err

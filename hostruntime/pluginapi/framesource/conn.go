@@ -15,8 +15,9 @@ import (
 type conn struct {
 	c *net.UnixConn
 
-	writeMu sync.Mutex // guards out
+	writeMu sync.Mutex // guards out and sender
 	out     [maxMessage]byte
+	sender  sender
 
 	receiver
 }
@@ -29,6 +30,7 @@ func newConn(c *net.UnixConn) (*conn, error) {
 		return nil, errors.Join(fmt.Errorf("use frame source connection: %w", err), c.Close())
 	}
 	n.receiver.init(raw)
+	n.sender.init(raw)
 	return n, nil
 }
 
@@ -62,7 +64,7 @@ func (c *conn) write(msg []byte, file *os.File) error {
 	if file != nil {
 		oob = unix.UnixRights(int(file.Fd()))
 	}
-	if _, _, err := c.c.WriteMsgUnix(msg, oob, nil); err != nil {
+	if err := c.sender.write(msg, oob); err != nil {
 		return fmt.Errorf("send frame source message %d: %w", msg[0], err)
 	}
 	return nil

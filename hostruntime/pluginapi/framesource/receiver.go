@@ -10,6 +10,8 @@ import (
 
 // receiver is recvmsg(2) without allocations. net.UnixConn's ReadMsgUnix makes three for the sender's address, for each frame.
 // It is owned by the one goroutine that receives and must not be copied.
+//
+// The call never blocks, so Go's scheduler is not told of it: in an idle process that would wake its monitor thread each time.
 type receiver struct {
 	in  [maxMessage]byte
 	oob [oobSize]byte
@@ -45,7 +47,7 @@ func (r *receiver) attempt(fd uintptr) bool {
 		r.header = unix.Msghdr{Iov: &r.vector, Control: &r.oob[0]}
 		r.header.SetIovlen(1)
 		r.header.SetControllen(len(r.oob))
-		n, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&r.header)), unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&r.header)), unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 		r.n, r.errno = int(n), errno
 		if errno != unix.EINTR {
 			return errno != unix.EAGAIN

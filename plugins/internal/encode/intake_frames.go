@@ -17,13 +17,11 @@ import (
 type frameIntake struct {
 	source *framesource.Source
 	owner  *gstpipe.Owner
-	wake   chan struct{} // one token: gone is not empty
 
 	mu      sync.Mutex // guards the following
 	buffers map[uint32]*buffer
 	serials map[uint32]*buffer
 	serial  uint32
-	gone    []uint32
 	ours    int // buffers with us
 }
 
@@ -39,7 +37,6 @@ type buffer struct {
 func newFrameIntake(source *framesource.Source) *frameIntake {
 	return &frameIntake{
 		source:  source,
-		wake:    make(chan struct{}, 1),
 		buffers: map[uint32]*buffer{},
 		serials: map[uint32]*buffer{},
 	}
@@ -50,12 +47,7 @@ func (in *frameIntake) run(ctx context.Context, deliver func(frame) bool) error 
 	defer in.owner.Close()
 	stop := context.AfterFunc(ctx, func() { _ = in.source.Close() })
 	defer stop()
-	released := make(chan struct{})
-	quit := make(chan struct{})
-	go func() { defer close(released); in.release(quit) }() // ends with quit, below
 	err := in.receive(ctx, deliver)
-	close(quit)
-	<-released
 	_ = in.source.Close() // all that is still with us comes back with the end of the connection
 	in.forgetAll()
 	if ctx.Err() != nil {
@@ -153,52 +145,28 @@ func (in *frameIntake) take(f *framesource.Frame) (frame, error) {
 	return frame{picture: r.memory.Picture(), capture: stamped(f.CaptureTime, now), handoff: now, repeat: f.Repeat}, nil
 }
 
-// onGone is called from GStreamer's threads.
+// onGone gives a buffer back. It is called from GStreamer's threads and may be: it never waits, since the socket holds far more
+// messages than there are buffers.
 func (in *frameIntake) onGone(serial uint32) {
-	in.mu.Lock()
-	in.gone = append(in.gone, serial)
-	in.mu.Unlock()
-	select {
-	case in.wake <- struct{}{}:
-	default:
+	if id, ok := in.free(serial); ok {
+		_ = in.source.Release(id) // an error is the connection's end: receive says why
 	}
 }
 
-// release gives buffers back until quit.
-func (in *frameIntake) release(quit <-chan struct{}) {
-	for {
-		select {
-		case <-quit:
-			return
-		case <-in.wake:
-		}
-		for _, id := range in.takeGone(nil) {
-			if in.source.Release(id) != nil {
-				return // the connection is over; receive says why
-			}
-		}
-	}
-}
-
-// takeGone appends the ids to give back.
-func (in *frameIntake) takeGone(ids []uint32) []uint32 {
+// free notes that a buffer is no longer with us; false means that the capturer does not wait for it.
+func (in *frameIntake) free(serial uint32) (id uint32, ok bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for _, serial := range in.gone {
-		r := in.serials[serial]
-		if r == nil {
-			continue
-		}
-		r.ours = false
-		in.ours--
-		if r.forgot {
-			delete(in.serials, serial)
-			continue
-		}
-		ids = append(ids, r.id)
+	r := in.serials[serial]
+	if r == nil {
+		return 0, false
 	}
-	in.gone = in.gone[:0]
-	return ids
+	r.ours = false
+	in.ours--
+	if r.forgot {
+		delete(in.serials, serial)
+	}
+	return r.id, !r.forgot
 }
 
 // spare: the capturer keeps at least one buffer to draw into.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,9 +68,9 @@ func runPlugin(ctx context.Context, dir string, o options) (result, string, erro
 	if err := errors.Join(<-accepted, capturer.Register(loop, o.width, o.height)); err != nil {
 		return result{}, "", err
 	}
-	units := make(chan unit, 64)
-	go watch(ctx, p, units) // ends with ctx or the process
-	r, err := feed(ctx, p, capturer, units, o)
+	var units units
+	go units.watch(ctx, p) // ends with ctx or the process
+	r, err := feed(p, capturer, &units, o)
 	return r, started.Pipeline, err
 }
 
@@ -81,64 +82,93 @@ func request(o options, path string) *pluginpb.StartEncodeRequest {
 	return q
 }
 
-// unit is an access unit and when this process had it.
-type unit struct {
-	*pluginpb.AccessUnit
-	received media.Time
+// units are the times of what came back. They are noted where the host runtime passes units on: handing them to another goroutine
+// would be work of this program alone.
+type units struct {
+	mu sync.Mutex
+	r  result
 }
 
-func watch(ctx context.Context, p *pluginhost.Process, units chan<- unit) {
+func (u *units) watch(ctx context.Context, p *pluginhost.Process) {
 	_ = p.Encoder().Watch(ctx, func(e *pluginpb.EncodeEvent) error { // feed notices missing units
-		if u := e.GetUnit(); u != nil {
-			select {
-			case units <- unit{u, media.Now()}:
-			case <-ctx.Done():
-			}
+		if unit := e.GetUnit(); unit != nil {
+			u.note(unit, int64(media.Now()))
 		}
 		return nil
 	})
 }
 
+func (u *units) note(unit *pluginpb.AccessUnit, received int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.r.latencies = append(u.r.latencies, time.Duration(received-unit.CaptureTime))
+	u.r.returns = append(u.r.returns, time.Duration(received-unit.EncodeTime))
+	u.r.handoffs = append(u.r.handoffs, time.Duration(unit.HandoffTime-unit.CaptureTime))
+}
+
+// take returns what came since the last time.
+func (u *units) take() result {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r := u.r
+	u.r = result{}
+	return r
+}
+
+// beats is a descriptor that becomes readable at the rate. A capture plugin is woken by its compositor's socket just so; a Go ticker
+// wakes two threads more, and the one process uses none.
+func beats(fps float64) (*os.File, error) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a timer: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "beats")
+	interval := unix.NsecToTimespec(int64(float64(time.Second) / fps))
+	if err := unix.TimerfdSettime(fd, 0, &unix.ItimerSpec{Interval: interval, Value: interval}, nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("set a timer: %w", err), f.Close())
+	}
+	return f, nil
+}
+
 // feed sends for the length of the run, after one second that does not count.
-func feed(ctx context.Context, p *pluginhost.Process, c *encodetest.Capturer, units <-chan unit, o options) (result, error) {
-	tick := time.NewTicker(time.Duration(float64(time.Second) / o.fps))
-	defer tick.Stop()
+func feed(p *pluginhost.Process, c *encodetest.Capturer, units *units, o options) (result, error) {
+	beat, err := beats(o.fps)
+	if err != nil {
+		return result{}, err
+	}
+	defer beat.Close()
 	warm, total := o.warm(), o.warm()+o.counted()
-	var r result
+	var dropped int
 	var before, ownBefore time.Duration
 	b := &brush{painter: newPainter(o), drawn: map[*byte]bool{}}
-	for sent := 0; sent < total; {
-		select {
-		case <-tick.C:
-			if sent == warm {
-				var err error
-				if before, err = cpuTime(p.PID()); err != nil {
-					return r, err
-				}
-				ownBefore = clock(unix.CLOCK_PROCESS_CPUTIME_ID)
-				r.latencies, r.handoffs, r.returns = nil, nil, nil
+	count := make([]byte, 8)
+	for sent := range total {
+		if _, err := beat.Read(count); err != nil {
+			return result{}, err
+		}
+		if sent == warm {
+			if before, err = cpuTime(p.PID()); err != nil {
+				return result{}, err
 			}
-			switch err := c.Send(b.draw); {
-			case errors.Is(err, encodetest.ErrNoCredit):
-				r.dropped++ // the machine is busy with something else
-			case err != nil:
-				return r, fmt.Errorf("picture %d: %w", sent, err)
-			}
-			sent++
-		case u := <-units:
-			r.latencies = append(r.latencies, time.Duration(u.received)-time.Duration(u.CaptureTime))
-			r.returns = append(r.returns, time.Duration(u.received)-time.Duration(u.EncodeTime))
-			r.handoffs = append(r.handoffs, time.Duration(u.HandoffTime-u.CaptureTime))
-		case <-p.Exited():
-			return r, p.Err()
-		case <-ctx.Done():
-			return r, ctx.Err()
+			ownBefore = clock(unix.CLOCK_PROCESS_CPUTIME_ID)
+			units.take()
+			dropped = 0
+		}
+		switch err := c.Send(b.draw); {
+		case errors.Is(err, encodetest.ErrNoCredit):
+			dropped++ // the machine is busy with something else
+		case err != nil:
+			return result{}, errors.Join(fmt.Errorf("picture %d: %w", sent, err), p.Err())
 		}
 	}
+	own := clock(unix.CLOCK_PROCESS_CPUTIME_ID) - ownBefore
 	after, err := cpuTime(p.PID())
-	pictures := time.Duration(max(o.counted()-r.dropped, 1))
-	r.cpu = (after - before) / pictures
-	r.sender = (clock(unix.CLOCK_PROCESS_CPUTIME_ID) - ownBefore) / pictures
+	r := units.take()
+	pictures := time.Duration(max(o.counted()-dropped, 1))
+	r.cpu, r.sender, r.dropped = (after-before)/pictures, own/pictures, dropped
+	if missing := o.counted() - dropped - len(r.latencies); missing > 2 { // one is still on its way
+		return r, fmt.Errorf("%d of %d units did not come", missing, o.counted())
+	}
 	return r, err
 }
 
