@@ -27,7 +27,8 @@ func TestReport(t *testing.T) {
 	}
 	t.Run("first picture", func(t *testing.T) { r.first = measureFirst(t) })
 	t.Run("copies", func(t *testing.T) { r.copies = measureCopies(t) })
-	t.Run("gst-launch", func(t *testing.T) { r.against = measureAgainst(t) })
+	t.Run("gst-launch", func(t *testing.T) { r.against = measureAgainst(t, "frames") })
+	t.Run("gst-launch-pipewire", func(t *testing.T) { r.againstNode = measureAgainst(t, "pipewire") })
 }
 
 func (r *report) publish(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package encodetest is a capture plugin's frame socket for tests and benchmarks of encoder plugins: it draws moving pictures into
-// shared memory and keeps account of its credit.
+// Package encodetest plays the capture plugin for tests and benchmarks of encoder plugins: on a frame socket, where it draws moving pictures
+// into shared memory and keeps account of its credit, and with a private PipeWire.
 package encodetest
 
 import (

@@ -1,7 +1,10 @@
-// Command sidebyside compares an encoder plugin, fed through a real frame socket and watched over real gRPC, with one process that
-// has the same elements and the same pictures at the same rate: CPU time per picture and latency per picture.
+// Command sidebyside compares an encoder plugin, watched over real gRPC, with one process that has the same elements and the same
+// pictures at the same rate: CPU time per picture and, on the frame socket, latency per picture.
 //
-// The one process (testdata/one.c) is gst-launch-1.0 at its best: the chain is parsed as gst-launch parses it, and the thread that
+// With -source pipewire both read the node of a private PipeWire, and the one process is gst-launch-1.0. Its latency is not measured:
+// what measures it would cost it CPU time.
+//
+// With -source frames the plugin is fed through a real frame socket. The one process (testdata/one.c) is gst-launch-1.0 at its best: the chain is parsed as gst-launch parses it, and the thread that
 // has the pictures pushes them in. gst-launch itself has no source that hands over pictures which lie in memory: its reading of files
 // would have to be taken off, and with it the cost of touching their memory first, which the plugin pays in videoconvert.
 //
@@ -23,6 +26,7 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
+	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
 
 // options of a comparison.
@@ -34,6 +38,7 @@ type options struct {
 	bps           uint
 	method        string
 	rounds        int
+	source        string
 }
 
 func main() {
@@ -46,6 +51,7 @@ func main() {
 	flag.UintVar(&o.bps, "bps", 8_000_000, "bits per second")
 	flag.StringVar(&o.method, "method", "", "method of the plugin; empty: its own choice")
 	flag.IntVar(&o.rounds, "rounds", 3, "runs of each kind, alternating; the median counts")
+	flag.StringVar(&o.source, "source", "frames", "where pictures come from: frames (a frame socket) or pipewire (a node)")
 	flag.Parse()
 	if err := compare(context.Background(), o); err != nil {
 		fmt.Fprintln(os.Stderr, "sidebyside:", err)
@@ -64,6 +70,7 @@ type result struct {
 	latencies []time.Duration
 	handoffs  []time.Duration // the part of a latency before the plugin had the picture
 	returns   []time.Duration // the part after the plugin had the unit
+	bytes     int             // of all units
 	dropped   int             // for want of credit: above a few the comparison says nothing
 }
 
@@ -77,6 +84,16 @@ func compare(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	switch o.source {
+	case "frames":
+		return compareFrames(ctx, dir, o)
+	case "pipewire":
+		return comparePipeWire(ctx, dir, o)
+	}
+	return fmt.Errorf("source %q is neither frames nor pipewire", o.source)
+}
+
+func compareFrames(ctx context.Context, dir string, o options) error {
 	pictures, err := drawPictures(dir, o)
 	if err != nil {
 		return err
@@ -89,7 +106,9 @@ func compare(ctx context.Context, o options) error {
 	var plugin, one result // all rounds' latencies
 	var elements string
 	for range o.rounds {
-		r, text, err := runPlugin(ctx, dir, o)
+		r, text, err := withPlugin(ctx, dir, o, func(ctx context.Context, p *pluginhost.Process, path string) (result, string, error) {
+			return runFrames(ctx, p, path, o)
+		})
 		if err != nil {
 			return fmt.Errorf("plugin: %w", err)
 		}
@@ -122,6 +141,7 @@ func (r *result) add(round result) {
 	r.latencies = append(r.latencies, round.latencies...)
 	r.handoffs = append(r.handoffs, round.handoffs...)
 	r.returns = append(r.returns, round.returns...)
+	r.bytes += round.bytes
 	r.dropped += round.dropped
 }
 

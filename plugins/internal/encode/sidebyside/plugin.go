@@ -44,8 +44,9 @@ func clock(id int32) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// runPlugin sends pictures to the plugin at the rate and returns the pipeline's text too.
-func runPlugin(ctx context.Context, dir string, o options) (result, string, error) {
+// withPlugin starts the plugin for one run, and names a socket for its pictures.
+func withPlugin(ctx context.Context, dir string, o options,
+	run func(ctx context.Context, p *pluginhost.Process, path string) (result, string, error)) (result, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.seconds*float64(time.Second))+30*time.Second)
 	defer cancel()
 	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: o.plugin, TempDir: dir})
@@ -53,7 +54,11 @@ func runPlugin(ctx context.Context, dir string, o options) (result, string, erro
 		return result{}, "", err
 	}
 	defer p.Kill()
-	path := filepath.Join(dir, "frames")
+	return run(ctx, p, filepath.Join(dir, "frames"))
+}
+
+// runFrames sends pictures to the plugin at the rate and returns the pipeline's text too.
+func runFrames(ctx context.Context, p *pluginhost.Process, path string, o options) (result, string, error) {
 	capturer, err := encodetest.Listen(path)
 	if err != nil {
 		return result{}, "", err
@@ -85,6 +90,8 @@ func request(o options, path string) *pluginpb.StartEncodeRequest {
 // units are the times of what came back. They are noted where the host runtime passes units on: handing them to another goroutine
 // would be work of this program alone.
 type units struct {
+	first chan struct{} // closed by the first; may be nil
+
 	mu sync.Mutex
 	r  result
 }
@@ -101,6 +108,11 @@ func (u *units) watch(ctx context.Context, p *pluginhost.Process) {
 func (u *units) note(unit *pluginpb.AccessUnit, received int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.first != nil {
+		close(u.first)
+		u.first = nil
+	}
+	u.r.bytes += len(unit.Data)
 	u.r.latencies = append(u.r.latencies, time.Duration(received-unit.CaptureTime))
 	u.r.returns = append(u.r.returns, time.Duration(received-unit.EncodeTime))
 	u.r.handoffs = append(u.r.handoffs, time.Duration(unit.HandoffTime-unit.CaptureTime))
