@@ -241,7 +241,7 @@ func (l *leader) hostChanged(h *state.Host) {
 		l.sendHost(h.ID, &masterapi.HostCommand{Command: &masterapi.HostCommand_Activate{Activate: &masterapi.ActivateCommand{State: state.HostWord(h.State)}}})
 		return
 	}
-	l.sendHost(h.ID, &masterapi.HostCommand{Command: &masterapi.HostCommand_Drain{Drain: &masterapi.DrainCommand{Reason: state.HostWord(h.State) + ": " + h.Reason}}})
+	l.sendHost(h.ID, &masterapi.HostCommand{Command: &masterapi.HostCommand_Drain{Drain: &masterapi.DrainCommand{Reason: h.Reason}}})
 }
 
 func (l *leader) publishKeys() {

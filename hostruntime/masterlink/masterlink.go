@@ -244,7 +244,7 @@ func (l *Link) command(c *masterapi.HostCommand) {
 		own := l.draining != ""
 		l.mu.Unlock()
 		if !own { // else viewers know already, and for how long they may stay
-			l.host.Drain(c.Drain.GetReason())
+			l.host.Drain(notice(c.Drain.GetReason()))
 		}
 	case *masterapi.HostCommand_Activate:
 		l.mu.Lock()
@@ -286,10 +286,19 @@ func (l *Link) follow(word string) {
 	l.mu.Unlock()
 	switch {
 	case drain:
-		l.host.Drain("this host is " + word)
+		l.host.Drain(notice(""))
 	case undrain:
 		l.host.Undrain()
 	}
+}
+
+// notice is what viewers read when an operator drains this host.
+func notice(reason string) string {
+	const text = "This host takes no new sessions; yours goes on."
+	if reason == "" {
+		return text
+	}
+	return text + " Reason: " + reason
 }
 
 // wordActive is the master's word for a host that takes sessions.

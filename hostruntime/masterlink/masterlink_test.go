@@ -212,13 +212,15 @@ func TestDrain(t *testing.T) {
 	}
 	set := func(to masterapi.HostStateWord) {
 		t.Helper()
-		if _, err := op.Fleet().SetHostState(t.Context(), &masterapi.SetHostStateRequest{HostId: "h1", State: to}); err != nil {
+		if _, err := op.Fleet().SetHostState(t.Context(), &masterapi.SetHostStateRequest{HostId: "h1", State: to, Reason: "new kernel"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.admit("1", false)
 	set(masterapi.HostStateWord_HOST_STATE_DRAINING)
-	f.until("drained by the operator", f.host.is(func() bool { return f.host.drained != "" }))
+	f.until("viewers told", f.host.is(func() bool {
+		return f.host.drained == "This host takes no new sessions; yours goes on. Reason: new kernel"
+	}))
 	set(masterapi.HostStateWord_HOST_STATE_ACTIVE)
 	f.until("active again", f.host.is(func() bool { return f.host.drained == "" }))
 	f.link.Drain("maintenance")
