@@ -49,19 +49,23 @@ type handoverHead struct {
 	Ports     []uint16            `json:"ports"`
 }
 
-// offerHandover waits for a successor at HandoverPath.
-func (r *Relay) offerHandover(ctx context.Context, path dataPath) error {
+// offerHandover listens for a successor at HandoverPath; serve waits for one, until its ctx ends.
+func (r *Relay) offerHandover(path dataPath) (serve func(ctx context.Context) error, err error) {
 	if r.cfg.HandoverPath == "" {
-		return nil
+		return func(context.Context) error { return nil }, nil
 	}
 	fast, ok := path.(*fastPath)
 	if !ok {
-		return fmt.Errorf("handover_socket with data_path %q: %w", r.cfg.DataPath, ErrUnsupported)
+		return nil, fmt.Errorf("handover_socket with data_path %q: %w", r.cfg.DataPath, ErrUnsupported)
 	}
 	listener, err := listenUnix(r.cfg.HandoverPath)
 	if err != nil {
-		return fmt.Errorf("offer hand-over: %w", err)
+		return nil, fmt.Errorf("offer hand-over: %w", err)
 	}
+	return func(ctx context.Context) error { return r.awaitSuccessor(ctx, listener, fast) }, nil
+}
+
+func (r *Relay) awaitSuccessor(ctx context.Context, listener *net.UnixListener, path *fastPath) error {
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
 	defer listener.Close()
@@ -73,7 +77,7 @@ func (r *Relay) offerHandover(ctx context.Context, path dataPath) error {
 		if err != nil {
 			return fmt.Errorf("offer hand-over: %w", err)
 		}
-		r.serveSuccessor(ctx, conn, fast)
+		r.serveSuccessor(ctx, conn, path)
 		if ctx.Err() != nil {
 			return r.unlinkHandover(ctx)
 		}

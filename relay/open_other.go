@@ -18,4 +18,6 @@ func (r *Relay) takeOver(context.Context) (dataPath, func() error, error) {
 	return nil, nil, fmt.Errorf("handover_socket: %w", ErrUnsupported)
 }
 
-func (r *Relay) offerHandover(context.Context, dataPath) error { return nil }
+func (r *Relay) offerHandover(dataPath) (serve func(context.Context) error, err error) {
+	return func(context.Context) error { return nil }, nil
+}

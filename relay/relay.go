@@ -96,6 +96,10 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("take over from predecessor: %w", err)
 		}
 	}
+	offer, err := r.offerHandover(path) // before anybody is told that this relay runs: a successor may come at once
+	if err != nil {
+		return err
+	}
 	g.Go(func() error { return r.runPath(work, path) })
 	for range r.cfg.verifiers() {
 		g.Go(func() error { return r.verify(work, path) })
@@ -105,7 +109,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return r.tellCircuits(work) })
 	g.Go(func() error { return r.report(work) })
 	g.Go(func() error { return r.serveHTTP(work) })
-	g.Go(func() error { return r.offerHandover(work, path) })
+	g.Go(func() error { return offer(work) })
 	g.Go(func() error { return r.leave(ctx, work, stop) })
 	if r.cfg.Catalog != nil {
 		g.Go(func() error { return r.register(ctx, work, path) })
