@@ -2,8 +2,10 @@ package portal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -59,6 +61,8 @@ type Cast struct {
 	Restored bool
 	// Token restores this cast without asking; each is good once. Empty when the portal gave none.
 	Token string
+
+	notified *dbus.Call // the last input event; nil: none yet
 }
 
 // Cast asks for a screen cast and starts it. Everything that needs a dialog waits at most the Portal's patience.
@@ -165,10 +169,33 @@ func (c *Cast) OpenRemote() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "pipewire"), nil
 }
 
-// Notify sends an input event; method is one of RemoteDesktop's Notify*. It expects no reply: the bus keeps the order.
+// Notify sends an input event; method is one of RemoteDesktop's Notify*. One goroutine at a time calls it.
+//
+// The portal takes every call on a thread of its own, so what is sent at once may overtake: an "a" went before the release of Shift.
+// An event therefore waits for the answer to the one before.
 func (c *Cast) Notify(method string, args ...any) error {
+	if err := c.awaitNotified(); err != nil {
+		return err
+	}
 	all := append([]any{c.Session, map[string]dbus.Variant{}}, args...)
-	return c.bus.Object(Service, Path).Go(RemoteDesktop+"."+method, dbus.FlagNoReplyExpected, nil, all...).Err
+	c.notified = c.bus.Object(Service, Path).Go(RemoteDesktop+"."+method, 0, make(chan *dbus.Call, 1), all...)
+	return nil
+}
+
+// awaitNotified returns an error when the bus is gone. What the portal refuses, or never answers, is the watch's matter.
+func (c *Cast) awaitNotified() error {
+	if c.notified == nil {
+		return nil
+	}
+	select {
+	case call := <-c.notified.Done:
+		var refused dbus.Error
+		if call.Err != nil && !errors.As(call.Err, &refused) {
+			return call.Err
+		}
+	case <-time.After(notifyTimeout):
+	}
+	return nil
 }
 
 // Close ends the session.

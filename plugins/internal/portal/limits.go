@@ -13,6 +13,8 @@ const (
 	// DialogTimeout is how long a portal request may take before we conclude that it shows a dialog; without one the slowest seen
 	// took 0.7 s. It leaves time for the next method within the time that opening one may take.
 	DialogTimeout = 7 * time.Second
+	// notifyTimeout is how long an input event waits for the one before; a portal that hangs is found by the watch meanwhile.
+	notifyTimeout = 250 * time.Millisecond
 	// maxToken is far above a UUID.
 	maxToken = 256
 )
