@@ -34,7 +34,7 @@ func TestMutterCapturesAndInjects(t *testing.T) {
 			t.Errorf("%d distinct pictures of a changing screen", len(got.hashes))
 		}
 		in.encoder(t)
-		in.wantInput(t, 1280)
+		in.wantInput(t)
 		wantModeAccepted(t)
 		in.wantFaults(t, started.Kind, "gnome-shell")
 	})

@@ -207,31 +207,37 @@ func (in inside) inject(t *testing.T, events ...*pluginpb.InputEvent) {
 }
 
 // wantInput proves that keys, clicks, the wheel and ReleaseAll reach an application.
-func (in inside) wantInput(t *testing.T, width int) {
+func (in inside) wantInput(t *testing.T) {
 	t.Helper()
-	in.inject(t, moveTo(0.5, 0.5), click(true), click(false))
-	x := in.wantMouse(t, "\x1b[<0;", 'M')
+	x := in.clickUntil(t, "a click arrived", 0.5, func(column int) bool { return column >= 0 })
 	in.inject(t, keys(35, 23)...) // h i
 	in.wantBytes(t, "hi")
 	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: 15, NotchY: 120}}})
 	in.wantMouse(t, "\x1b[<65;", 'M')
 	in.wantPixelScroll(t)
-	// GNOME's shell may still take a click for itself while a dialog fades out, so it is clicked again until the window has it.
-	var clicked time.Time
-	eventually(t, "the pointer moved left", func() error {
-		if time.Since(clicked) > 2*time.Second {
-			clicked = time.Now()
-			in.inject(t, moveTo(0.25, 0.5), click(true), click(false))
-		}
-		if left := mouseColumn(in.input(t), "\x1b[<0;"); left*3 > x*2 {
-			return fmt.Errorf("column %d after a click at a quarter of the width, %d at half (of %d pixels)", left, x, width)
-		}
-		return nil
-	})
+	in.clickUntil(t, "the pointer moved left", 0.25, func(column int) bool { return column*3 <= x*2 })
 	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 42, Down: true}}}) // shift
 	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_ReleaseAll{ReleaseAll: &pluginpb.ReleaseAll{}}})
 	in.inject(t, keys(30)...) // a: would be A if shift were still down
 	in.wantBytes(t, "a")
+}
+
+// clickUntil clicks at a part of the width, and again as a person would, until good is content with the column that the application got. GNOME's
+// shell takes a click for itself while a dialog fades out, and drops one while it moves the window to a new monitor.
+func (in inside) clickUntil(t *testing.T, what string, part float64, good func(column int) bool) (column int) {
+	t.Helper()
+	var clicked time.Time
+	eventually(t, what, func() error {
+		if time.Since(clicked) > 2*time.Second {
+			clicked = time.Now()
+			in.inject(t, moveTo(part, 0.5), click(true), click(false))
+		}
+		if column = mouseColumn(in.input(t), "\x1b[<0;"); !good(column) {
+			return fmt.Errorf("column %d in %q", column, in.input(t))
+		}
+		return nil
+	})
+	return column
 }
 
 // wantPixelScroll proves that a touchpad's pixels scroll too.

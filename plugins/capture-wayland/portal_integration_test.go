@@ -35,7 +35,7 @@ func TestPortalCapturesWithoutAHuman(t *testing.T) {
 			t.Fatalf("started %v", started)
 		}
 		in.frames(t, 10)
-		in.wantInput(t, 1280)
+		in.wantInput(t)
 		wantToken(t, in)
 		again := newInside(t)
 		again.home = t.TempDir()
@@ -93,7 +93,7 @@ func TestPortalInputAfterADialog(t *testing.T) {
 			t.Fatalf("started %v", started)
 		}
 		in.frames(t, 5)
-		in.wantInput(t, 1280)
+		in.wantInput(t)
 	})
 }
 

@@ -47,7 +47,7 @@ func TestSwayCapturesAndInjects(t *testing.T) {
 		e := in.dial(t)
 		wantPixels(t, e, 1280, 720)
 		in.wantBytes(t, "hi")
-		in.wantInput(t, 1280)
+		in.wantInput(t)
 		in.wantModifiers(t)
 		in.wantResize(t, e, 1600, 900)
 		in.wantResize(t, e, 1280, 720)
