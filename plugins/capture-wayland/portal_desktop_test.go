@@ -213,7 +213,7 @@ func (in inside) wantInput(t *testing.T) {
 	in.inject(t, keys(35, 23)...) // h i
 	in.wantBytes(t, "hi")
 	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: 15, NotchY: 120}}})
-	in.wantMouse(t, "\x1b[<65;", 'M')
+	in.wantMouse(t, "\x1b[<65;")
 	in.wantPixelScroll(t)
 	in.clickUntil(t, "the pointer moved left", 0.25, func(column int) bool { return column*3 <= x*2 })
 	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 42, Down: true}}}) // shift
@@ -290,16 +290,15 @@ func (in inside) wantBytes(t *testing.T, want string) {
 	})
 }
 
-// wantMouse waits for a mouse report and returns its column.
-func (in inside) wantMouse(t *testing.T, prefix string, _ rune) (column int) {
+// wantMouse waits for a mouse report.
+func (in inside) wantMouse(t *testing.T, prefix string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("the application got mouse report %q", prefix), func() error {
-		if column = mouseColumn(in.input(t), prefix); column < 0 {
+		if mouseColumn(in.input(t), prefix) < 0 {
 			return fmt.Errorf("it got %q", in.input(t))
 		}
 		return nil
 	})
-	return column
 }
 
 // mouseColumn is that of the last report with this prefix; -1 without one.
