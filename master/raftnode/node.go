@@ -62,23 +62,24 @@ func Open(cfg Config) (*Node, error) {
 	if n.stores, err = openStores(cfg.Dir, cfg.SegmentSize, log, n.failed); err != nil {
 		return nil, err
 	}
-	n.transport = newTransport(cfg, log)
+	n.transport = newTransport(cfg, log, n.stores.logs)
 	n.raft, err = raft.NewRaft(n.raftConfig(log), n.fsm, n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start raft: %w", err), n.closeTransport(), n.stores.closer.Close())
 	}
+	n.stores.logs.raft.Store(n.raft)
 	n.commit = newCommitter(n.raft, cfg.Now)
 	return n, nil
 }
 
-func newTransport(cfg Config, log hclog.Logger) raft.Transport {
+func newTransport(cfg Config, log hclog.Logger, logs *aheadLog) raft.Transport {
 	if cfg.Stream == nil {
 		_, transport := raft.NewInmemTransport(raft.ServerAddress(cfg.Advertise))
 		return transport
 	}
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return &gatedTransport{log: logs, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: cfg.Stream, MaxPool: transportPool, Timeout: transportTimeout, Logger: log.Named("transport"),
-	})
+	})}
 }
 
 func (n *Node) raftConfig(log hclog.Logger) *raft.Config {
@@ -133,7 +134,7 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) closeTransport() error {
-	if network, ok := n.transport.(*raft.NetworkTransport); ok {
+	if network, ok := n.transport.(*gatedTransport); ok {
 		network.CloseStreams() // the idle ones, which Close leaves open
 	}
 	if closer, ok := n.transport.(io.Closer); ok {
