@@ -114,6 +114,8 @@ func (n *Node) Run(ctx context.Context) error {
 		select {
 		case err := <-n.failure:
 			cancel(err)
+			// Raft has not heard of it where the log ran ahead, and would let proposals wait for ever.
+			_ = n.raft.Shutdown().Error() // err matters more
 		case <-ctx.Done():
 		}
 	})
