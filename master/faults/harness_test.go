@@ -163,6 +163,16 @@ func (s *servers) kill(id string) {
 	}
 }
 
+// signal sends a signal to a running server.
+func (s *servers) signal(id string, signal os.Signal) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.running[id].Process.Signal(signal); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *servers) client(token string) *masterclient.Client {
 	s.t.Helper()
 	var addresses []string

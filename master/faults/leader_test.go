@@ -266,6 +266,39 @@ func TestMajorityKilled(t *testing.T) {
 	}
 }
 
+// TestLeaderFrozen proves that callers leave a leader that stopped without closing anything, and that it follows when it goes on.
+func TestLeaderFrozen(t *testing.T) {
+	s := start(t, 3, nil)
+	leader := s.leader()
+	s.healthy()
+	s.link("h1", 10)
+	gw := s.client("gateway")
+	issue := func(id string) string {
+		r, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: id, Login: "ada"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.GetLease().GetLeaseId()
+	}
+	before := issue("before")
+	s.signal(leader, syscall.SIGSTOP)
+	began := time.Now()
+	if again := issue("before"); again != before {
+		t.Errorf("lease %s instead of %s after the leader froze", again, before)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("a frozen leader cost %s", took)
+	} else {
+		t.Logf("answered %s after the leader froze", took.Round(time.Millisecond))
+	}
+	issue("after") // once the host is linked to the new leader
+	s.signal(leader, syscall.SIGCONT)
+	s.healthy()
+	if issue("before") != before {
+		t.Error("another lease after the frozen leader went on")
+	}
+}
+
 // TestKeysUnderLoad proves that no lease is rejected while keys rotate, and that after a revocation the old tokens are rejected for one clean reason.
 func TestKeysUnderLoad(t *testing.T) {
 	s := start(t, 3, nil)

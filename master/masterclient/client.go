@@ -54,6 +54,7 @@ type Client struct {
 	log       *slog.Logger
 	targets   *targets
 	transport *http.Transport
+	direct    *direct
 	issuer    issuer
 
 	sessions masterapi.SessionServiceClient
@@ -77,6 +78,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "masterclient"), targets: newTargets(cfg.Addresses)}
 	c.transport, c.issuer.client = newTransport(cfg), c
+	c.direct = newDirect(c.transport)
 	httpClient := &http.Client{Transport: &router{client: c, inner: c.transport}}
 	const base = "http://master" // the router puts scheme and address of the present target in
 	options := []connect.ClientOption{
@@ -109,7 +111,10 @@ func (c *Client) Keys() masterapi.KeyServiceClient { return c.keys }
 func (c *Client) Operator() masterapi.OperatorServiceClient { return c.operator }
 
 // Close drops idle connections; running calls are not interrupted.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.transport.CloseIdleConnections()
+	c.direct.close()
+}
 
 func newTransport(cfg Config) *http.Transport {
 	protocols := new(http.Protocols)
@@ -117,7 +122,7 @@ func newTransport(cfg Config) *http.Transport {
 	protocols.SetUnencryptedHTTP2(cfg.TLS == nil)
 	t := &http.Transport{
 		Protocols: protocols, TLSClientConfig: cfg.TLS, DialContext: cfg.Dial,
-		TLSHandshakeTimeout: pingTimeout, IdleConnTimeout: time.Minute,
+		TLSHandshakeTimeout: pingTimeout, IdleConnTimeout: idleTimeout,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 	if cfg.Dial == nil {
@@ -155,7 +160,11 @@ func (r *router) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	response, err := r.inner.RoundTrip(request)
+	inner := r.inner
+	if isDirect(request.Context()) {
+		inner = r.client.direct
+	}
+	response, err := inner.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}

@@ -92,6 +92,7 @@ func (i *issuer) next() []*pendingIssue {
 }
 
 func (i *issuer) send(ctx context.Context, batch []*pendingIssue) {
+	ctx = withDirect(ctx, true) // a lease may be asked for twice
 	if len(batch) == 1 {
 		batch[0].issued, batch[0].err = i.client.leases.Issue(ctx, batch[0].request)
 		close(batch[0].done)

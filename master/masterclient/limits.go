@@ -7,6 +7,12 @@ const (
 	defaultRetryFor = 6 * time.Second
 	// attemptTimeout bounds one attempt of a call that only looks or allocates, so that a frozen server costs little.
 	attemptTimeout = 12 * time.Second
+	// directTimeout bounds a call over the direct connection, which has no pings: most answers take a millisecond, and a slow one is found by the repetition.
+	directTimeout = 2 * time.Second
+	// directBuffer takes the lease calls of a few dozen callers in one read or write.
+	directBuffer = 32 << 10
+	// idleTimeout is how long an unused connection is kept, less than the server does.
+	idleTimeout = time.Minute
 	// firstBackoff and maxBackoff bound the pause between attempts and between links; jitter keeps a fleet from returning in step.
 	firstBackoff = 25 * time.Millisecond
 	maxBackoff   = time.Second

@@ -32,6 +32,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			}
 			r.client.targets.failed(target)
 			r.client.resolve(ctx)
+			ctx = withDirect(ctx, false)
 			if r.client.pause(ctx, &pause, target, err) != nil {
 				return nil, err
 			}
@@ -44,10 +45,16 @@ func (r *retrier) attempt(ctx context.Context, next connect.UnaryFunc, request c
 		r.client.resolve(ctx)
 	}
 	target, pinned := ctx.Value(targetKey{}).(string)
-	if !pinned {
+	if pinned {
+		ctx = withDirect(ctx, false) // it has one attempt
+	} else {
 		target = r.client.targets.pick()
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, targetKey{}, target), attemptTimeout)
+	limit := attemptTimeout
+	if isDirect(ctx) {
+		limit = directTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, targetKey{}, target), limit)
 	defer cancel()
 	response, err := next(ctx, request)
 	return response, target, err
