@@ -98,7 +98,7 @@ func rate(ctx context.Context, o options, dir string) error {
 			a := measure(ctx, m.children(), n, length, func(w int) error { return issue(ctx, w) })
 			b := measure(ctx, e.servers, n, length, func(w int) error { return put(ctx, w) })
 			results[2*i], results[2*i+1] = append(results[2*i], a), append(results[2*i+1], b)
-			fmt.Printf("round %d, %3d in flight  master %s | etcd %s | ratio %.2f\n", round+1, n, a, b, a.perSecond/b.perSecond)
+			fmt.Printf("round %d, %3d in flight  master %s | etcd %s | ratio of rates %.2f, of p50 %.2f\n", round+1, n, a, b, a.perSecond/b.perSecond, ms(a.p50)/ms(b.p50))
 			if a.errors+b.errors > 0 {
 				return fmt.Errorf("errors: master %d, etcd %d", a.errors, b.errors)
 			}
