@@ -123,7 +123,8 @@ func (d *direct) exchange(conn *directConn, request *http.Request) (*http.Respon
 }
 
 func (c *directConn) exchange(request *http.Request) (*http.Response, error) {
-	if err := request.Write(c.writer); err != nil {
+	// The wrapping keeps Write from sending the header by itself, which would wake the server twice.
+	if err := request.Write(struct{ *bufio.Writer }{c.writer}); err != nil {
 		return nil, err
 	}
 	if err := c.writer.Flush(); err != nil {

@@ -8,13 +8,12 @@ import (
 )
 
 // aheadLog lets a leader send commands to its followers while its own disk is still writing them, which saves each command the time of one sync. Raft
-// itself allows that (Ongaro's dissertation, 10.2.1), but the library takes an entry that StoreLogs has accepted for written, and may do so only where
-// nothing depends on it yet. So it holds that
+// allows that (Ongaro's dissertation, 10.2.1), but the library takes an entry for written once StoreLogs has returned. So these hold:
 //
-//   - nothing is committed before it is on the leader's disk: with more than one voter the leader's word alone commits nothing, and what a follower answers is
-//     kept from Raft until the disk has caught up (gatedTransport). With one voter, and for anything but commands, StoreLogs waits for the disk.
-//   - a server that leads no longer vouches for nothing that is not on its disk: every other use of the log waits.
-//   - after a failed write the log accepts nothing, and the server ends (watchedStore).
+//   - Nothing is committed before it is on the leader's disk. With two voters or more the leader's word alone commits nothing, and what a follower answers
+//     is kept from Raft until the disk has caught up (gatedTransport). With one voter, and for anything but commands, StoreLogs waits for the disk.
+//   - Who leads no more vouches for nothing that is not on its disk: for everybody but the leader who sends it, the log waits.
+//   - After a failed write the log takes nothing, and the server ends (watchedStore, Node.Run).
 type aheadLog struct {
 	*raft.LogCache
 	raft   atomic.Pointer[raft.Raft] // nil while Raft starts
@@ -109,6 +108,15 @@ func (l *aheadLog) written(index uint64) error {
 	return w.wait()
 }
 
+// vouch waits until what a follower has taken is on this server's disk as well.
+func (l *aheadLog) vouch(request *raft.AppendEntriesRequest, response *raft.AppendEntriesResponse) error {
+	n := len(request.Entries)
+	if n == 0 || !response.Success {
+		return nil
+	}
+	return l.written(request.Entries[n-1].Index)
+}
+
 // GetLog implements raft.LogStore. The leader gets what is still being written, in order to send it.
 func (l *aheadLog) GetLog(index uint64, log *raft.Log) error {
 	if w := l.latest.Load(); w.running() && index >= w.logs[0].Index {
@@ -153,13 +161,52 @@ func (t *gatedTransport) AppendEntries(id raft.ServerID, target raft.ServerAddre
 	if err := t.NetworkTransport.AppendEntries(id, target, request, response); err != nil {
 		return err
 	}
-	if n := len(request.Entries); n > 0 && response.Success {
-		return t.log.written(request.Entries[n-1].Index)
-	}
-	return nil
+	return t.log.vouch(request, response)
 }
 
-// AppendEntriesPipeline implements raft.Transport: there is none, since one entry is on its way at a time (committer) and answers must pass the gate.
-func (t *gatedTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
-	return nil, raft.ErrPipelineReplicationNotSupported
+// AppendEntriesPipeline implements raft.Transport. Without a pipeline the slower follower would lack the latest entry when the leader dies, and lose the
+// first round of votes (measured: 170 ms in a quarter of the failovers).
+func (t *gatedTransport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	p := &gatedPipeline{AppendPipeline: inner, log: t.log, answers: make(chan raft.AppendFuture), done: make(chan struct{})}
+	go p.run() // until Close
+	return p, nil
+}
+
+// gatedPipeline is the gate of a pipeline.
+type gatedPipeline struct {
+	raft.AppendPipeline
+	log     *aheadLog
+	answers chan raft.AppendFuture
+	done    chan struct{}
+}
+
+func (p *gatedPipeline) run() {
+	for {
+		select {
+		case answer := <-p.AppendPipeline.Consumer():
+			if p.log.vouch(answer.Request(), answer.Response()) != nil {
+				return // the server ends
+			}
+			select {
+			case p.answers <- answer:
+			case <-p.done:
+				return
+			}
+		case <-p.done:
+			return
+		}
+	}
+}
+
+// Consumer implements raft.AppendPipeline.
+func (p *gatedPipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+// Close implements raft.AppendPipeline; Raft calls it once.
+func (p *gatedPipeline) Close() error {
+	close(p.done)
+	return p.AppendPipeline.Close()
 }
