@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"fmt"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -67,6 +68,7 @@ func (l *aheadLog) StoreLogs(logs []*raft.Log) error {
 	l.latest.Store(w)
 	go func() {
 		defer close(w.done)
+		runtime.Gosched() // those who send go first: a follower that lacks the entry when the leader dies costs a round of votes
 		w.err = l.LogCache.StoreLogs(logs)
 	}()
 	return nil
