@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/pluginapi/rawio"
 	"github.com/wavry/fleet/hostruntime/pluginapi/unitsocket"
 )
 
@@ -87,7 +88,13 @@ func (w *watchUnits) readUnits(ctx context.Context) error {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
-	r := bufio.NewReaderSize(c, unitBuffer)
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var receiver rawio.Receiver
+	receiver.Init(raw)
+	r := bufio.NewReaderSize(&receiver, unitBuffer)
 	for {
 		u, err := unitsocket.Read(r)
 		switch {

@@ -167,8 +167,7 @@ func (s *wlrSource) capture(ctx context.Context, encoders *capture.Encoders, emi
 		case <-pool.Gone():
 			pool.Detach()
 			c.restart()
-		case id := <-pool.Released():
-			pool.Release(id)
+		case <-pool.Ready(): // step takes a buffer
 		case fps := <-s.fps:
 			c.pacer.SetFramerate(fps)
 		case <-pace.C:

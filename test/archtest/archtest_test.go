@@ -68,7 +68,8 @@ var leaves = map[string][]string{
 	"hostruntime/media":                 nil,
 	"hostruntime/streamwire":            {"hostruntime/media"},
 	"hostruntime/pluginapi/pluginpb":    nil,
-	"hostruntime/pluginapi/framesource": {"hostruntime/media"},
+	"hostruntime/pluginapi/rawio":       nil, // how to receive; below the contracts that receive
+	"hostruntime/pluginapi/framesource": {"hostruntime/media", "hostruntime/pluginapi/rawio"},
 	"hostruntime/pluginapi":             {"hostruntime/pluginapi/pluginpb", "hostruntime/media"},
 }
 

@@ -38,10 +38,6 @@ func (c *Capturer) feed(sink *framesource.Sink) error {
 			return nil
 		case <-sink.Done():
 			return sink.Err()
-		case id := <-sink.Released():
-			if _, known := f.pictures[id]; known {
-				f.free = append(f.free, id)
-			}
 		case <-timer.C:
 			timer.Reset(c.interval())
 			if err := f.tick(); err != nil {
@@ -57,6 +53,12 @@ func (c *Capturer) interval() time.Duration {
 	return time.Duration(float64(time.Second) / c.fps)
 }
 
+func (f *feeder) release(id uint32) {
+	if _, known := f.pictures[id]; known {
+		f.free = append(f.free, id)
+	}
+}
+
 // tick sends the picture if it changed or a keep-alive is due.
 func (f *feeder) tick() error {
 	width, height, step, due := f.plan()
@@ -69,6 +71,7 @@ func (f *feeder) tick() error {
 	if err := f.resize(width, height); err != nil {
 		return err
 	}
+	f.sink.Collect(f.release)
 	if len(f.free) == 0 {
 		f.c.mu.Lock()
 		f.c.dropped++

@@ -60,11 +60,13 @@ func (l *Listener) accept() (*conn, error) {
 	return newConn(c)
 }
 
-// Sink is one connected encoder as the capturer sees it. Register, Send and Forget are called from one goroutine.
+// Sink is one connected encoder as the capturer sees it. Register, Send, Forget, Collect and Ready are called from one goroutine.
+//
+// Releases are read when they are wanted: a goroutine that woke for each would cost as much as sending the picture.
 type Sink struct {
-	c        *conn
-	released chan uint32
-	done     chan struct{}
+	c    *conn
+	gone *watch
+	lent int // frames that were sent and not released
 
 	mu  sync.Mutex // guards err
 	err error
@@ -76,9 +78,15 @@ func startSink(c *conn, kind Kind, n Node) (*Sink, error) {
 		_ = c.close()
 		return nil, err
 	}
-	s := &Sink{c: c, released: make(chan uint32, MaxBuffers), done: make(chan struct{})}
-	go s.readReleases() // ends with the connection
-	return s, nil
+	socket, err := c.detach()
+	if err != nil {
+		return nil, fmt.Errorf("detach the frame source connection: %w", err)
+	}
+	gone, err := startWatch(socket)
+	if err != nil {
+		return nil, err
+	}
+	return &Sink{c: c, gone: gone}, nil
 }
 
 // Register tells the encoder about a buffer. The file stays the caller's.
@@ -94,14 +102,43 @@ func (s *Sink) Replace(n Node) error {
 // Forget tells the encoder that no frame will come in this buffer again.
 func (s *Sink) Forget(id uint32) error { return s.c.sendID(typeForget, id) }
 
-// Send hands over a frame; its buffer must not be touched until its id comes out of Released.
-func (s *Sink) Send(f Frame) error { return s.c.sendFrame(f) }
+// Send hands over a frame; its buffer must not be touched until Collect yields its id.
+func (s *Sink) Send(f Frame) error {
+	err := s.c.sendFrame(f)
+	if err == nil {
+		s.lent++
+	}
+	return err
+}
 
-// Released yields the ids of buffers the encoder gave back. It is never closed; use Done.
-func (s *Sink) Released() <-chan uint32 { return s.released }
+// Collect yields the ids of buffers that the encoder gave back since the last time. It never waits.
+func (s *Sink) Collect(yield func(id uint32)) {
+	for {
+		m, ok, err := s.c.poll()
+		switch {
+		case err != nil:
+		case !ok:
+			return
+		case m.kind != typeRelease:
+			err = &MessageError{Type: m.kind, Problem: "an encoder sends only RELEASE"}
+		case s.lent == 0:
+			err = &MessageError{Type: typeRelease, Problem: "released more buffers than it was given"}
+		}
+		if err != nil {
+			s.fail(err)
+			_ = s.Close()
+			return
+		}
+		s.lent--
+		yield(m.id)
+	}
+}
+
+// Ready yields once when there is something to Collect; the wait for it begins with the call.
+func (s *Sink) Ready() <-chan struct{} { return s.gone.arm() }
 
 // Done is closed when the encoder is gone.
-func (s *Sink) Done() <-chan struct{} { return s.done }
+func (s *Sink) Done() <-chan struct{} { return s.gone.done }
 
 // Err says why the sink is done; nil means that the encoder left in order.
 func (s *Sink) Err() error {
@@ -110,28 +147,10 @@ func (s *Sink) Err() error {
 	return s.err
 }
 
-// Close disconnects the encoder.
-func (s *Sink) Close() error { return s.c.close() }
-
-func (s *Sink) readReleases() {
-	defer close(s.done)
-	defer s.c.close()
-	for {
-		m, _, err := s.c.receive()
-		if err == nil && m.kind != typeRelease {
-			err = &MessageError{Type: m.kind, Problem: "an encoder sends only RELEASE"}
-		}
-		if err != nil {
-			s.fail(err)
-			return
-		}
-		select {
-		case s.released <- m.id:
-		default: // more releases than buffers exist: the encoder is broken
-			s.fail(&MessageError{Type: typeRelease, Problem: "released more buffers than it was given"})
-			return
-		}
-	}
+// Close disconnects the encoder. It may be called from any goroutine, more than once.
+func (s *Sink) Close() error {
+	shutdown(s.gone.socket)
+	return nil
 }
 
 func (s *Sink) fail(err error) {

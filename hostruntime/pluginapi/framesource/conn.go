@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/rawio"
 )
 
 // conn sends and receives whole messages with at most one descriptor each. Its buffers make a frame cost no allocation.
@@ -19,7 +21,9 @@ type conn struct {
 	out     [maxMessage]byte
 	sender  sender
 
-	receiver
+	in       [maxMessage]byte // what receiver read last
+	oob      [oobSize]byte
+	receiver rawio.Receiver
 }
 
 // newConn takes c over.
@@ -29,7 +33,7 @@ func newConn(c *net.UnixConn) (*conn, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("use frame source connection: %w", err), c.Close())
 	}
-	n.receiver.init(raw)
+	n.receiver.Init(raw)
 	n.sender.init(raw)
 	return n, nil
 }
@@ -72,18 +76,39 @@ func (c *conn) write(msg []byte, file *os.File) error {
 
 // receive returns the next message and its descriptor, which is nil exactly when the message has none.
 func (c *conn) receive() (message, *os.File, error) {
-	n, oobn, flags, err := c.receiver.read()
+	n, oobn, flags, err := c.receiver.Receive(c.in[:], c.oob[:])
 	if err != nil {
-		return message{}, nil, err
+		return message{}, nil, fmt.Errorf("receive frame source message: %w", err)
 	}
-	if n == 0 { // end of a SOCK_SEQPACKET connection
+	return decode(c.in[:n], c.oob[:oobn], flags)
+}
+
+// poll is receive on a detached connection for messages without a descriptor: false when none has come.
+func (c *conn) poll() (m message, ok bool, err error) {
+	n, oobn, flags, ok, err := c.receiver.Poll(c.in[:], c.oob[:])
+	if err != nil {
+		return message{}, false, fmt.Errorf("receive frame source message: %w", err)
+	}
+	if !ok {
+		return message{}, false, nil
+	}
+	m, file, err := decode(c.in[:n], c.oob[:oobn], flags)
+	if file != nil {
+		_ = file.Close() // a message that we refuse by its type
+	}
+	return m, err == nil, err
+}
+
+// decode makes a message of what recvmsg gave.
+func decode(packet, oob []byte, flags int) (message, *os.File, error) {
+	if len(packet) == 0 { // end of a SOCK_SEQPACKET connection
 		return message{}, nil, io.EOF
 	}
-	files, err := parseRights(c.oob[:oobn])
+	files, err := parseRights(oob)
 	if err != nil {
 		return message{}, nil, err
 	}
-	m, err := parse(c.in[:n])
+	m, err := parse(packet)
 	if err == nil && flags&unix.MSG_CTRUNC != 0 {
 		err = &MessageError{Type: m.kind, Problem: "more descriptors than a message may have"}
 	}
@@ -101,6 +126,49 @@ func (c *conn) receive() (message, *os.File, error) {
 }
 
 func (c *conn) close() error { return c.c.Close() }
+
+// detach takes the socket out of Go's poller and returns it, in blocking mode; it is the caller's to close. Afterwards c sends, polls, and
+// never waits. c is closed when detach fails.
+func (c *conn) detach() (*os.File, error) {
+	socket, err := c.duplicate()
+	if err := errors.Join(err, c.c.Close()); err != nil {
+		if socket != nil {
+			_ = socket.Close()
+		}
+		return nil, err
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, socket.Close())
+	}
+	c.receiver.Init(raw)
+	c.sender.init(raw)
+	return socket, nil
+}
+
+func (c *conn) duplicate() (*os.File, error) {
+	var fd int
+	var dupErr error
+	raw, err := c.c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	err = raw.Control(func(s uintptr) { fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(err, dupErr); err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, false); err != nil { // before NewFile, which looks at it
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), "framesource"), nil
+}
+
+// shutdown makes whoever waits for a detached connection return. It fails when the peer has left or the socket is closed: then nobody waits.
+func shutdown(socket *os.File) {
+	if raw, err := socket.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	}
+}
 
 func parseRights(oob []byte) ([]*os.File, error) {
 	if len(oob) == 0 {
@@ -195,5 +263,5 @@ func closeAll(files []*os.File) {
 
 // ended reports whether err is the ordinary end of a connection.
 func ended(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }

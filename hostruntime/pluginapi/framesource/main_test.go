@@ -90,3 +90,19 @@ func next(t testing.TB, s *Source) (Event, error) {
 	defer stop.Stop()
 	return s.Next()
 }
+
+// collect waits for n releases.
+func collect(s *Sink, n int) []uint32 {
+	collected = collected[:0]
+	for len(collected) < n {
+		<-s.Ready()
+		s.Collect(note)
+	}
+	return collected
+}
+
+// collected is what note was told; both are variables so that collect allocates nothing.
+var (
+	collected []uint32
+	note      = func(id uint32) { collected = append(collected, id) }
+)

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sender is sendmsg(2) as receiver is recvmsg(2). One goroutine at a time uses it, and it must not be copied.
+// sender is sendmsg(2) as rawio.Receiver is recvmsg(2). One goroutine at a time uses it, and it must not be copied.
 type sender struct {
 	raw    syscall.RawConn
 	try    func(fd uintptr) bool // s.attempt, made once

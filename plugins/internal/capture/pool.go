@@ -20,6 +20,7 @@ type Pool struct {
 	sink    *framesource.Sink // nil: no encoder
 	next    uint64            // sequence of the next picture
 	newest  *Buffer           // holds the newest picture; nil: none does
+	starved bool              // the last Take found no buffer
 
 	frames, dropped atomic.Uint64
 	last            atomic.Int64
@@ -113,16 +114,16 @@ func (p *Pool) Gone() <-chan struct{} {
 	return p.sink.Done()
 }
 
-// Released yields ids for Release; nil without an encoder.
-func (p *Pool) Released() <-chan uint32 {
-	if p.sink == nil {
+// Ready yields when Take, which found no free buffer the last time, should be tried again; nil (blocks for ever) otherwise.
+func (p *Pool) Ready() <-chan struct{} {
+	if p.sink == nil || !p.starved {
 		return nil
 	}
-	return p.sink.Released()
+	return p.sink.Ready()
 }
 
-// Release takes a buffer back from the encoder. Ids of buffers that are gone are ignored.
-func (p *Pool) Release(id uint32) {
+// release takes a buffer back from the encoder. Ids of buffers that are gone are ignored.
+func (p *Pool) release(id uint32) {
 	for _, b := range p.buffers {
 		if b.ID == id && b.state == lent {
 			b.state = free
@@ -133,14 +134,14 @@ func (p *Pool) Release(id uint32) {
 // Take returns a free buffer to fill, or nil when the encoder holds them all. The one with the newest picture is the last to be
 // given, so that Repeat has it.
 func (p *Pool) Take() *Buffer {
-	p.releaseQueued()
+	p.collect()
 	var found *Buffer
 	for _, b := range p.buffers {
 		if b.state == free && (found == nil || found == p.newest) {
 			found = b
 		}
 	}
-	if found == nil {
+	if p.starved = found == nil; p.starved {
 		return nil
 	}
 	if found == p.newest {
@@ -150,14 +151,9 @@ func (p *Pool) Take() *Buffer {
 	return found
 }
 
-func (p *Pool) releaseQueued() {
-	for {
-		select {
-		case id := <-p.Released():
-			p.Release(id)
-		default:
-			return
-		}
+func (p *Pool) collect() {
+	if p.sink != nil {
+		p.sink.Collect(p.release)
 	}
 }
 
@@ -180,7 +176,7 @@ func (p *Pool) Send(b *Buffer, at media.Time, repeat bool) {
 
 // Repeat sends the newest picture again, as keep-alive. It does nothing while the encoder still has it.
 func (p *Pool) Repeat(now media.Time) {
-	p.releaseQueued()
+	p.collect()
 	if p.newest != nil && p.newest.state == free {
 		p.Send(p.newest, now, true)
 	}

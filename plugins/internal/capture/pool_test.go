@@ -133,7 +133,6 @@ func TestPoolLends(t *testing.T) {
 	if err := c.encoder.Release(held[2]); err != nil {
 		t.Fatal(err)
 	}
-	c.pool.Release(<-c.pool.Released())
 	if !c.send(42) {
 		t.Fatal("a released buffer is not free")
 	}
@@ -158,7 +157,6 @@ func TestPoolReplace(t *testing.T) {
 		if err := c.encoder.Release(old); err != nil {
 			t.Fatal(err)
 		}
-		c.pool.Release(old.Buffer)
 		c.send(7)
 		p := c.next()
 		for p.Layout.Width != 200+i {
@@ -182,7 +180,6 @@ func TestPoolRepeat(t *testing.T) {
 		if err := c.encoder.Release(p); err != nil {
 			t.Fatal(err)
 		}
-		c.pool.Release(<-c.pool.Released())
 	}
 	for range capture.Buffers - 1 {
 		if b := c.pool.Take(); b == nil || b.ID == second.Buffer {
@@ -193,7 +190,9 @@ func TestPoolRepeat(t *testing.T) {
 	if p := c.next(); !p.Repeat || p.Buffer != second.Buffer || p.Pix[0] != 2 || p.CaptureTime != 4 || p.Sequence != 2 {
 		t.Errorf("repeated %+v", p.Frame)
 	}
-	c.pool.Release(second.Buffer)
+	if err := c.encoder.Release(second); err != nil {
+		t.Fatal(err)
+	}
 	if b := c.pool.Take(); b == nil || b.ID != second.Buffer {
 		t.Error("the last buffer is not given at all")
 	}
@@ -234,7 +233,7 @@ func TestPoolWithoutEncoder(t *testing.T) {
 	if n := c.pool.Counters(); n.Dropped != 3*capture.Buffers || n.Frames != 0 {
 		t.Errorf("counters %+v", n)
 	}
-	if c.pool.Attached() || c.pool.Gone() != nil || c.pool.Released() != nil {
+	if c.pool.Attached() || c.pool.Gone() != nil || c.pool.Ready() != nil {
 		t.Error("there is still an encoder")
 	}
 }

@@ -234,6 +234,12 @@ func (c *Conn) read() {
 	defer close(c.stopped)
 	r := reader{c: c, buf: make([]byte, readBuffer), oob: make([]byte, unix.CmsgSpace(28*4))}
 	defer r.fds.closeAll()
+	raw, err := c.socket.SyscallConn()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	r.raw.Init(raw)
 	for {
 		err := r.fill()
 		if err == nil {

@@ -6,11 +6,14 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/rawio"
 )
 
 // reader is the receiving half of a Conn; it belongs to the connection's goroutine.
 type reader struct {
 	c    *Conn
+	raw  rawio.Receiver
 	buf  []byte // buf[:n] is received and not yet handled
 	n    int
 	oob  []byte
@@ -20,7 +23,7 @@ type reader struct {
 
 // fill receives once.
 func (r *reader) fill() error {
-	n, oobn, _, _, err := r.c.socket.ReadMsgUnix(r.buf[r.n:], r.oob)
+	n, oobn, _, err := r.raw.Receive(r.buf[r.n:], r.oob)
 	if err != nil {
 		return err
 	}

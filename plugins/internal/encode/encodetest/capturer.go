@@ -137,8 +137,7 @@ func (c *Capturer) AwaitCredit(n int, limit time.Duration) error {
 	defer timer.Stop()
 	for c.Credit() < n {
 		select {
-		case id := <-c.Sink.Released():
-			c.put(id)
+		case <-c.Sink.Ready():
 		case <-c.Sink.Done():
 			return fmt.Errorf("encoder left: %w", errors.Join(c.Sink.Err(), os.ErrClosed))
 		case <-timer.C:
@@ -148,16 +147,7 @@ func (c *Capturer) AwaitCredit(n int, limit time.Duration) error {
 	return nil
 }
 
-func (c *Capturer) collect() {
-	for {
-		select {
-		case id := <-c.Sink.Released():
-			c.put(id)
-		default:
-			return
-		}
-	}
-}
+func (c *Capturer) collect() { c.Sink.Collect(c.put) }
 
 func (c *Capturer) put(id uint32) {
 	if c.buffers[id] != nil {
