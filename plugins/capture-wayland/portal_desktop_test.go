@@ -178,7 +178,7 @@ func (in inside) encoder(t *testing.T) {
 	node := source.PipeWire()
 	p, err := gstpipe.Build("encoder", []gstpipe.Element{
 		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", node.Remote.Fd()), gstpipe.P("path", node.ID)}},
-		gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", node.Width, node.Height)), gstpipe.Sink(true),
+		gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", node.Width, node.Height)), gstpipe.Sink(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -188,6 +188,7 @@ func (in inside) encoder(t *testing.T) {
 		_ = node.Remote.Close()
 		_ = source.Close()
 	})
+	p.Pictures(nil, true)
 	if err := p.Start(firstFrame, true); err != nil {
 		t.Fatal(err)
 	}

@@ -107,12 +107,13 @@ func (in inside) allow(ctx context.Context) error {
 	node := source.PipeWire()
 	defer node.Remote.Close()
 	p, err := gstpipe.Build("human", []gstpipe.Element{
-		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", node.Remote.Fd()), gstpipe.P("path", node.ID)}}, gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", node.Width, node.Height)), gstpipe.Sink(true),
+		{Factory: "pipewiresrc", Props: []gstpipe.Prop{gstpipe.P("fd", node.Remote.Fd()), gstpipe.P("path", node.ID)}}, gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", node.Width, node.Height)), gstpipe.Sink(),
 	})
 	if err != nil {
 		return err
 	}
 	defer p.Close()
+	p.Pictures(nil, true)
 	if err := p.Start(5*time.Second, true); err != nil {
 		return err
 	}

@@ -41,12 +41,13 @@ func tryNode(ctx context.Context, open func() (*os.File, error), node uint32, si
 			gstpipe.P("fd", remote.Fd()), gstpipe.P("path", node), gstpipe.P("do-timestamp", true)}},
 		// Without a filter right behind it pipewiresrc does not negotiate (GStreamer 1.22, PipeWire 0.3.65).
 		gstpipe.Caps(gstpipe.SizedCaps("video/x-raw", size.Width, size.Height)),
-		gstpipe.Sink(true),
+		gstpipe.Sink(),
 	})
 	if err != nil {
 		return nil, explainBuild(err)
 	}
 	defer p.Close()
+	p.Pictures(nil, true)
 	if nudge != nil {
 		defer nudging(nudge)()
 	}

@@ -12,7 +12,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // socketPair is a connected pair of unix stream sockets.
-func socketPair() (a, b net.Conn, err error) {
+func socketPair() (a, b *net.UnixConn, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, err
@@ -24,8 +24,12 @@ func socketPair() (a, b net.Conn, err error) {
 	return a, b, err
 }
 
-func fileConn(fd int) (net.Conn, error) {
+func fileConn(fd int) (*net.UnixConn, error) {
 	f := os.NewFile(uintptr(fd), "pair")
 	defer f.Close()
-	return net.FileConn(f)
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UnixConn), nil
 }

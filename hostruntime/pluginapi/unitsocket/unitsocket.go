@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 )
@@ -40,7 +41,7 @@ var ErrTooLarge = errors.New("access unit is too large")
 
 // Writer is the plugin's end. Write is called from one goroutine.
 type Writer struct {
-	c       net.Conn
+	c       *net.UnixConn
 	header  [headerSize]byte
 	vector  [2][]byte
 	buffers net.Buffers
@@ -53,11 +54,21 @@ func Dial(ctx context.Context, path string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the host runtime: %w", err)
 	}
-	return NewWriter(c), nil
+	return NewWriter(c.(*net.UnixConn)), nil
 }
 
 // NewWriter writes to c, which it owns from now on.
-func NewWriter(c net.Conn) *Writer { return &Writer{c: c} }
+func NewWriter(c *net.UnixConn) *Writer { return &Writer{c: c} }
+
+// Socket returns another descriptor of the connection, for a writer that is not in Go; it is the caller's to close. Whole units must be
+// written to it, and none while Write runs. After Close they are refused.
+func (w *Writer) Socket() (*os.File, error) {
+	f, err := w.c.File()
+	if err != nil {
+		return nil, fmt.Errorf("duplicate the host runtime's connection: %w", err)
+	}
+	return f, nil
+}
 
 // Write sends one unit and blocks while the host runtime is busy. The unit is not kept.
 func (w *Writer) Write(u *pluginpb.AccessUnit) error {
@@ -73,8 +84,11 @@ func (w *Writer) Write(u *pluginpb.AccessUnit) error {
 	return nil
 }
 
-// Close may be called from any goroutine, more than once.
-func (w *Writer) Close() error { return w.c.Close() }
+// Close may be called from any goroutine, more than once. It ends a write through Socket as well.
+func (w *Writer) Close() error {
+	_ = errors.Join(w.c.CloseRead(), w.c.CloseWrite()) // fails after the first time, and when the host runtime has left
+	return w.c.Close()
+}
 
 func putHeader(h *[headerSize]byte, u *pluginpb.AccessUnit) {
 	b := binary.BigEndian

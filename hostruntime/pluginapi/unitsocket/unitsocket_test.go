@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -22,7 +21,11 @@ func units() []*pluginpb.AccessUnit {
 // written is what a Writer puts on the wire.
 func written(t testing.TB, list ...*pluginpb.AccessUnit) []byte {
 	t.Helper()
-	ours, theirs := net.Pipe()
+	ours, theirs, err := socketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
 	w := NewWriter(ours)
 	got := make(chan []byte)
 	go func() {

@@ -48,12 +48,13 @@ func (g *measured) decode(codec media.Codec, units [][]byte) error {
 
 func countDecoded(codec media.Codec, decoder string, units [][]byte) (int, error) {
 	p, err := gstpipe.Build("decode", []gstpipe.Element{
-		gstpipe.Source(parsers[codec].caps), {Factory: parsers[codec].element}, {Factory: decoder}, gstpipe.Sink(false),
+		gstpipe.Source(parsers[codec].caps), {Factory: parsers[codec].element}, {Factory: decoder}, gstpipe.Sink(),
 	})
 	if err != nil {
 		return 0, err
 	}
 	defer p.Close()
+	p.Pictures(nil, false)
 	if err := p.Start(startTimeout, false); err != nil {
 		return 0, err
 	}

@@ -68,8 +68,11 @@ func (e *encoder) push(p *gstpipe.Picture, now media.Time, key bool) error {
 	}
 	e.pushed = true
 	e.at = max(e.at+1, now.Sub(e.base))
-	return e.pipeline.Push(p, e.at, time.Duration(float64(time.Second)/e.in.FPS))
+	return e.pipeline.Push(p, e.at, e.duration())
 }
+
+// duration is how long a picture is shown at the nominal rate.
+func (e *encoder) duration() time.Duration { return time.Duration(float64(time.Second) / e.in.FPS) }
 
 // setRate changes the bit rate without a restart.
 func (e *encoder) setRate(bps uint32) error {

@@ -5,12 +5,13 @@ import (
 
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/plugins/internal/gstpipe"
 )
 
 // flight is the picture in the encoder.
 type flight struct {
 	active bool
-	frame  frame
+	frame  gstpipe.Frame
 	pushed media.Time
 	repeat bool
 	key    bool // a keyframe was asked for
@@ -25,19 +26,19 @@ type faults struct {
 
 // begin puts the waiting or the last picture into the encoder.
 func (r *run) begin(act action, now media.Time) error {
-	f, repeat := r.waiting, r.waiting.repeat
+	f, repeat := r.waiting, r.waiting.Repeat
 	if act == actRepeat {
 		f, repeat = r.last, true
-		f.handoff = now // it was here long before; the encode stage begins now
-		r.last, r.plan.last = frame{}, false
+		f.Handoff = now // it was here long before; the encode stage begins now
+		r.last, r.plan.last = gstpipe.Frame{}, false
 	} else {
-		r.waiting, r.plan.waiting = frame{}, false
+		r.waiting, r.plan.waiting = gstpipe.Frame{}, false
 	}
 	r.flight = flight{frame: f, pushed: now, repeat: repeat, key: r.plan.key}
 	if err := r.ready(f); err != nil {
 		return r.pipelineFailed(err)
 	}
-	if err := r.encoder.push(&f.picture, now, r.flight.key); err != nil {
+	if err := r.encoder.push(&f.Picture, now, r.flight.key); err != nil {
 		return r.pipelineFailed(err)
 	}
 	r.flight.active = true
@@ -46,10 +47,10 @@ func (r *run) begin(act action, now media.Time) error {
 }
 
 // ready makes sure that the pipeline takes pictures like f, with a new one if need be.
-func (r *run) ready(f frame) error {
-	l := f.picture.Layout()
-	dmabuf := f.picture.DMABuf() && !r.noDMABuf && r.method.dmabufCaps(r.codec, l) != ""
-	if f.picture.DMABuf() && !dmabuf && l.Modifier != 0 {
+func (r *run) ready(f gstpipe.Frame) error {
+	l := f.Picture.Layout()
+	dmabuf := f.Picture.DMABuf() && !r.noDMABuf && r.method.dmabufCaps(r.codec, l) != ""
+	if f.Picture.DMABuf() && !dmabuf && l.Modifier != 0 {
 		return unreadable(r.method.Name, l)
 	}
 	if r.encoder != nil && r.encoder.fits(l, dmabuf) {
@@ -62,6 +63,7 @@ func (r *run) ready(f frame) error {
 		return err
 	}
 	r.encoder = e
+	r.lane.CarryUnits(e.pipeline)
 	r.log.Info("encoder pipeline built", "backend", r.method.Name, "pipeline", e.pipeline.String())
 	return nil
 }
@@ -87,7 +89,7 @@ func (r *run) pipelineFailed(err error) error {
 	r.again()
 	r.noDMABuf = r.noDMABuf || (r.encoder != nil && r.encoder.in.DMABuf) // the next one reads the memory with the CPU
 	r.closeEncoder()
-	r.plan.busy = r.unit != nil
+	r.settle()
 	r.plan.key = true
 	r.faults.pipelines++
 	if r.faults.pipelines >= rebuildLimit {
@@ -101,15 +103,15 @@ func (r *run) pipelineFailed(err error) error {
 func (r *run) again() {
 	f, repeat := r.flight.frame, r.flight.repeat
 	r.flight = flight{}
-	if !f.picture.Valid() {
+	if !f.Picture.Valid() {
 		return
 	}
 	if r.plan.waiting {
-		f.picture.Release()
+		f.Picture.Release()
 		r.stats.dropped++
 		return
 	}
-	f.repeat = repeat
+	f.Repeat = repeat
 	r.waiting, r.plan.waiting = f, true
 }
 
@@ -117,15 +119,24 @@ func (r *run) again() {
 func (r *run) land() {
 	f := r.flight.frame
 	r.flight = flight{}
-	if !f.picture.Valid() {
+	if !f.Picture.Valid() {
 		return
 	}
-	if r.plan.waiting || !r.in.spare() {
-		f.picture.Release()
+	if r.plan.waiting || !r.spare() {
+		f.Picture.Release()
 		return
 	}
 	r.last, r.plan.last = f, true
 }
+
+// spare reports whether the source can go on while we keep one more picture.
+func (r *run) spare() bool {
+	buffers := r.in.buffers()
+	return buffers == nil || buffers.Spare()
+}
+
+// settle notes whether a picture may go in: none does while one is in the encoder or its unit has not been taken.
+func (r *run) settle() { r.plan.busy = r.flight.active || r.unit != nil || r.writing }
 
 // checkFlight notices pictures that the encoder swallowed.
 func (r *run) checkFlight(now media.Time) error {

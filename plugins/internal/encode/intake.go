@@ -8,20 +8,15 @@ import (
 	"github.com/wavry/fleet/plugins/internal/gstpipe"
 )
 
-// frame is a picture with what is known about it. Whoever holds the frame holds the picture's reference.
-type frame struct {
-	picture gstpipe.Picture
-	capture media.Time
-	handoff media.Time
-	repeat  bool
-}
-
 // intake brings pictures into this process.
 type intake interface {
-	// run delivers frames until ctx ends (nil) or the source is gone (why). It owns its goroutines and threads and returns after them.
-	run(ctx context.Context, deliver func(frame) bool) error
-	// spare reports whether the source can go on while we keep one more picture.
-	spare() bool
+	// run delivers frames that lane does not take, until ctx ends (nil) or the source is gone (why). It owns its goroutines and threads and
+	// returns after them.
+	run(ctx context.Context, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error
+	// buffers are what pictures lie in; nil when the source has enough of its own.
+	buffers() *gstpipe.Buffers
+	// close frees what is left after run and the last picture.
+	close()
 }
 
 // oldestPicture bounds what a source may claim: a picture that is older, or from the future, gets the time it came.

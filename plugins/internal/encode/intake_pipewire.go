@@ -27,13 +27,13 @@ func newPipeWireIntake(source *framesource.Source, caps string) *pipewireIntake 
 	return in
 }
 
-func (in *pipewireIntake) run(ctx context.Context, deliver func(frame) bool) error {
+func (in *pipewireIntake) run(ctx context.Context, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error {
 	defer in.source.Close()
 	g, inner := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(inner, func() { _ = in.source.Close() })
 	defer stop()
 	g.Go(in.watch)
-	g.Go(func() error { return in.follow(inner, deliver) })
+	g.Go(func() error { return in.follow(inner, lane, deliver) })
 	err := g.Wait()
 	in.forget()
 	if ctx.Err() != nil {
@@ -67,7 +67,7 @@ func (in *pipewireIntake) forget() {
 }
 
 // follow takes pictures from a node until another one takes its place.
-func (in *pipewireIntake) follow(ctx context.Context, deliver func(frame) bool) error {
+func (in *pipewireIntake) follow(ctx context.Context, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error {
 	var n framesource.Node
 	select {
 	case n = <-in.nodes:
@@ -77,7 +77,7 @@ func (in *pipewireIntake) follow(ctx context.Context, deliver func(frame) bool) 
 	for {
 		pumping, cancel := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() { ended <- in.pump(pumping, n, deliver) }() // ends with pumping, awaited below
+		go func() { ended <- in.pump(pumping, n, lane, deliver) }() // ends with pumping, awaited below
 		next := n
 		var err error
 		select {
@@ -96,7 +96,7 @@ func (in *pipewireIntake) follow(ctx context.Context, deliver func(frame) bool) 
 }
 
 // pump takes pictures from a node until ctx ends (nil).
-func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, deliver func(frame) bool) error {
+func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error {
 	p, err := gstpipe.Build("intake", in.chain(n))
 	if err != nil {
 		if factory, missing := gstpipe.IsMissing(err); missing {
@@ -105,6 +105,7 @@ func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, deliver 
 		return err
 	}
 	defer p.Close()
+	p.Pictures(lane, false)
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { defer close(stopped); p.Stop() })
 	defer func() {
@@ -132,7 +133,7 @@ func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, deliver 
 			return explainNode(n, err)
 		}
 		now := media.Now()
-		if !deliver(frame{picture: picture, capture: stamped(taken, now), handoff: now}) {
+		if !deliver(gstpipe.Frame{Picture: picture, Capture: stamped(taken, now), Handoff: now}) {
 			picture.Release()
 			return nil
 		}
@@ -150,7 +151,7 @@ func (in *pipewireIntake) chain(n framesource.Node) []gstpipe.Element {
 			gstpipe.Maybe("min-buffers", 5),
 		}},
 		gstpipe.Caps(gstpipe.SizedCaps(in.caps, n.Width, n.Height)),
-		gstpipe.Sink(false),
+		gstpipe.Sink(),
 	}
 }
 
@@ -165,5 +166,7 @@ func explainNode(n framesource.Node, err error) error {
 	}
 }
 
-// spare: PipeWire was asked for enough buffers.
-func (in *pipewireIntake) spare() bool { return true }
+// buffers: PipeWire was asked for enough.
+func (in *pipewireIntake) buffers() *gstpipe.Buffers { return nil }
+
+func (in *pipewireIntake) close() {}

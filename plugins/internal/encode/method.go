@@ -104,7 +104,7 @@ func (m *Method) chain(in Input) []gstpipe.Element {
 		caps = m.dmabufCaps(in.Codec, in.Layout)
 	}
 	elements := append([]gstpipe.Element{gstpipe.Source(caps)}, m.Chain(in)...)
-	elements = append(elements, gstpipe.Sink(false))
+	elements = append(elements, gstpipe.Sink())
 	for i := range elements {
 		if elements[i].Name == EncoderName {
 			elements[i].Props = append(elements[i].Props, m.Rate(in, in.BitsPerSecond)...)

@@ -16,8 +16,7 @@ type pattern struct {
 	file          *os.File
 	pixels        []byte
 	painter       *Painter
-	owner         *gstpipe.Owner
-	memory        *gstpipe.Memory
+	buffers       *gstpipe.Buffers
 }
 
 func newPattern(width, height int) (*pattern, error) {
@@ -29,9 +28,8 @@ func newPattern(width, height int) (*pattern, error) {
 	}
 	p.file, p.pixels = file, pixels
 	p.painter = NewPainter(width, height)
-	p.owner = gstpipe.NewOwner(func(uint32) {})
-	p.memory, err = p.owner.Wrap(file, int64(size), false, p.layout(), 0)
-	if err != nil {
+	p.buffers = gstpipe.NewBuffers(-1)
+	if err := p.buffers.Add(0, file, int64(size), false, p.layout()); err != nil {
 		p.close()
 		return nil, err
 	}
@@ -43,14 +41,11 @@ func (p *pattern) layout() media.Layout { return packed(p.width, p.height) }
 // draw paints picture i. The one drawn before must be out of use.
 func (p *pattern) draw(i int) gstpipe.Picture {
 	p.painter.Paint(p.pixels, i)
-	return p.memory.Picture()
+	return p.buffers.Take(0)
 }
 
 func (p *pattern) close() {
-	if p.memory != nil {
-		p.memory.Close()
-	}
-	p.owner.Close()
+	p.buffers.Close()
 	_ = unix.Munmap(p.pixels)
 	_ = p.file.Close()
 }

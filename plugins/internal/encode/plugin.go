@@ -13,6 +13,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/pluginapi/unitsocket"
 	"github.com/wavry/fleet/plugins/internal/gstpipe"
 )
 
@@ -36,7 +37,7 @@ type Plugin struct {
 	cancel context.CancelFunc
 }
 
-var _ pluginapi.Encoder = (*Plugin)(nil)
+var _ pluginapi.UnitWriter = (*Plugin)(nil)
 
 // New makes a plugin that has opened nothing.
 func New(cfg Config) *Plugin {
@@ -63,12 +64,17 @@ func (p *Plugin) Start(ctx context.Context, req *pluginpb.StartEncodeRequest) (*
 		return nil, err
 	}
 	s.method = m
-	in, err := p.connect(ctx, req.SourcePath, m, s.codec)
+	lane, err := gstpipe.NewLane()
 	if err != nil {
 		return nil, err
 	}
+	in, err := p.connect(ctx, req.SourcePath, m, s.codec)
+	if err != nil {
+		lane.Close()
+		return nil, err
+	}
 	runCtx, cancel := context.WithCancel(context.Background()) // ends with Stop or the process
-	p.run, p.cancel = newRun(p.log, in, s), cancel
+	p.run, p.cancel = newRun(p.log, in, lane, s), cancel
 	go p.run.loop(runCtx) // Stop waits for it
 	p.log.Info("encoding started", "backend", m.Name, "cause", reason)
 	return &pluginpb.EncodeStarted{Method: m.Name, Reason: reason, Pipeline: text, Details: details(m, s.codec)}, nil
@@ -185,7 +191,7 @@ func (p *Plugin) connect(ctx context.Context, path string, m *Method, codec medi
 		}
 		return newPipeWireIntake(source, m.rawCaps(codec)), nil
 	}
-	return newFrameIntake(source), nil
+	return newFrameIntake(source)
 }
 
 func details(m *Method, codec media.Codec) map[string]string {
@@ -204,7 +210,16 @@ func (p *Plugin) Watch(ctx context.Context, emit func(*pluginpb.EncodeEvent) err
 	if err != nil {
 		return err
 	}
-	return r.watch(ctx, emit)
+	return r.watch(ctx, nil, emit)
+}
+
+// WatchUnits implements pluginapi.UnitWriter.
+func (p *Plugin) WatchUnits(ctx context.Context, units *unitsocket.Writer, emit func(*pluginpb.EncodeEvent) error) error {
+	r, err := p.running()
+	if err != nil {
+		return err
+	}
+	return r.watch(ctx, units, emit)
 }
 
 // SetBitrate implements pluginapi.Encoder.

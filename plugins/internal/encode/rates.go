@@ -14,7 +14,7 @@ func (r *run) setFramerate(fps float64) error {
 	if r.encoder != nil && fps > r.encoder.in.FPS {
 		r.plan.key = true
 		r.again()
-		r.plan.busy = r.unit != nil
+		r.settle()
 		r.closeEncoder()
 		return nil
 	}

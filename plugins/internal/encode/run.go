@@ -3,10 +3,13 @@ package encode
 import (
 	"context"
 	"log/slog"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/plugins/internal/gstpipe"
 )
 
 // settings are what a run was started with.
@@ -21,10 +24,11 @@ type settings struct {
 
 // run is one encoding run. Its loop owns everything below the channels; others send commands.
 type run struct {
-	log *slog.Logger
-	in  intake
+	log  *slog.Logger
+	in   intake
+	lane *gstpipe.Lane
 
-	pictures chan frame
+	pictures chan gstpipe.Frame
 	results  chan result
 	commands chan func()
 	out      chan *pluginpb.EncodeEvent // to Watch; unbuffered
@@ -34,8 +38,8 @@ type run struct {
 	settings
 	plan     planner
 	encoder  *encoder
-	waiting  frame
-	last     frame
+	waiting  gstpipe.Frame
+	last     gstpipe.Frame
 	flight   flight
 	unit     *pluginpb.EncodeEvent // waits to be taken
 	beat     *pluginpb.EncodeEvent // the same; a newer one replaces it
@@ -47,6 +51,14 @@ type run struct {
 	noDMABuf bool   // importing DMA-BUF pictures failed
 	needKey  bool   // whoever takes the units has no keyframe yet
 	next     uint64 // sequence
+
+	socket  *os.File      // the host runtime's, which the lane writes to; nil: units are emitted
+	layout  media.Layout  // of the newest picture that came here
+	lent    bool          // the lane has waiting, last, flight, pace and sequence
+	carried gstpipe.Done  // by the lane, as far as it is counted
+	writing bool          // the lane was when last looked at
+	handed  uint64        // units to the watcher
+	emitted atomic.Uint64 // of them, by it
 }
 
 // stats are the counters of heartbeats.
@@ -55,10 +67,10 @@ type stats struct {
 	lastFrame        media.Time
 }
 
-func newRun(log *slog.Logger, in intake, s settings) *run {
+func newRun(log *slog.Logger, in intake, lane *gstpipe.Lane, s settings) *run {
 	r := &run{
-		log: log, in: in, settings: s,
-		pictures: make(chan frame, pictureQueue),
+		log: log, in: in, lane: lane, settings: s,
+		pictures: make(chan gstpipe.Frame, pictureQueue),
 		results:  make(chan result, unitQueue),
 		commands: make(chan func(), commandQueue),
 		out:      make(chan *pluginpb.EncodeEvent),
@@ -73,23 +85,27 @@ func newRun(log *slog.Logger, in intake, s settings) *run {
 
 // loop runs until ctx ends or the run fails; then nothing of it is left.
 func (r *run) loop(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
+	open, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	intakeDone := make(chan error, 1)
-	go func() { intakeDone <- r.in.run(ctx, func(f frame) bool { return r.deliver(ctx, f) }) }() // ends with ctx, awaited below
+	go func() { intakeDone <- r.in.run(open, r.lane, func(f gstpipe.Frame) bool { return r.deliver(open, f) }) }() // ends with open, awaited below
 	err, intakeErr := r.work(ctx, intakeDone)
 	// Pictures go back first, so that the capture plugin has its credit; then the source; then those who wait are told.
-	cancel()
+	r.reclaim()
+	r.hangUp()
 	r.drop()
+	cancel()
 	if !intakeErr {
 		<-intakeDone
 	}
 	r.drain()
+	r.in.close()
+	r.lane.Close()
 	r.err = err
 	close(r.done)
 }
 
 // deliver is called by the intake.
-func (r *run) deliver(ctx context.Context, f frame) bool {
+func (r *run) deliver(ctx context.Context, f gstpipe.Frame) bool {
 	select {
 	case r.pictures <- f:
 		return true
@@ -107,18 +123,23 @@ func (r *run) work(ctx context.Context, intakeDone <-chan error) (err error, int
 		if err != nil {
 			return err, false
 		}
-		timer.Reset(wake)
 		out, event := r.offer()
+		if r.lend() && r.plan.keepalive > 0 {
+			wake = min(wake, r.plan.keepalive) // when its next picture needs to be repeated is not known here
+		}
+		timer.Reset(wake)
 		select {
 		case f := <-r.pictures:
 			r.arrived(f)
 		case u := <-r.results:
 			err = r.finished(u)
 		case command := <-r.commands:
+			r.reclaim()
 			command()
 		case out <- event:
 			r.taken(event)
 		case <-timer.C:
+		case <-r.lane.Nudged():
 		case err := <-intakeDone:
 			return err, true
 		case <-ctx.Done():
@@ -132,6 +153,7 @@ func (r *run) work(ctx context.Context, intakeDone <-chan error) (err error, int
 
 // step does what is due and returns how long nothing will be.
 func (r *run) step(now media.Time) (time.Duration, error) {
+	r.reclaim()
 	if now >= r.beatAt {
 		r.beatAt = now.Add(heartbeatEvery)
 		r.beat = r.heartbeat(now)
@@ -167,29 +189,37 @@ func (r *run) offer() (chan<- *pluginpb.EncodeEvent, *pluginpb.EncodeEvent) {
 }
 
 func (r *run) taken(event *pluginpb.EncodeEvent) {
+	r.reclaim()
 	if event == r.unit {
+		r.handed++
 		r.unit = nil
 		r.stats.out++
-		r.plan.busy = r.flight.active
+		r.settle()
 		return
 	}
 	r.beat = nil
 }
 
 // arrived makes f the waiting picture; what it supersedes goes back at once.
-func (r *run) arrived(f frame) {
+func (r *run) arrived(f gstpipe.Frame) {
+	r.reclaim()
 	r.stats.in++
-	if !f.picture.Valid() { // the source sent a buffer without a picture
+	switch {
+	case !f.Picture.Valid(): // the source sent a buffer without a picture
+		r.stats.dropped++
+		return
+	case f.Capture < r.carried.Captured: // the lane took a newer one while this was on its way
+		f.Picture.Release()
 		r.stats.dropped++
 		return
 	}
-	r.stats.lastFrame = f.capture
-	if r.waiting.picture.Valid() {
-		r.waiting.picture.Release()
+	r.stats.lastFrame, r.layout = f.Capture, f.Picture.Layout()
+	if r.waiting.Picture.Valid() {
+		r.waiting.Picture.Release()
 		r.stats.dropped++
 	}
 	r.waiting, r.plan.waiting = f, true
-	r.last.picture.Release()
+	r.last.Picture.Release()
 	r.plan.last = false
 }
 
@@ -197,8 +227,8 @@ func (r *run) arrived(f frame) {
 func (r *run) drop() {
 	r.closeEncoder()
 	r.land()
-	r.last.picture.Release()
-	r.waiting.picture.Release()
+	r.last.Picture.Release()
+	r.waiting.Picture.Release()
 }
 
 // drain gives back pictures that the intake delivered last.
@@ -206,7 +236,7 @@ func (r *run) drain() {
 	for {
 		select {
 		case f := <-r.pictures:
-			f.picture.Release()
+			f.Picture.Release()
 		default:
 			return
 		}

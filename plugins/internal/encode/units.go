@@ -8,6 +8,7 @@ import (
 
 // finished takes what came out of a pipeline.
 func (r *run) finished(res result) error {
+	r.reclaim()
 	if res.from != r.encoder {
 		return nil // of a pipeline that was closed meanwhile
 	}
@@ -22,11 +23,9 @@ func (r *run) finished(res result) error {
 		res.unit.Data = r.withParams(info, res.unit.Data)
 	}
 	r.deliverUnit(f, info, res)
-	if !f.repeat && r.look.due(res.at) {
-		r.look.see(&f.frame.picture, res.at)
-	}
+	r.see(f.frame, res.at)
 	r.land()
-	r.plan.busy = r.unit != nil
+	r.settle()
 	return nil
 }
 
@@ -70,7 +69,7 @@ func (r *run) deliverUnit(f flight, info bitstream.Info, res result) {
 	box.unit = pluginpb.AccessUnit{
 		Sequence: r.next, Codec: uint32(r.codec), Keyframe: info.Key, Repeat: f.repeat,
 		Width: uint32(l.Width), Height: uint32(l.Height),
-		CaptureTime: int64(f.frame.capture), HandoffTime: int64(f.frame.handoff), EncodeTime: int64(res.at),
+		CaptureTime: int64(f.frame.Capture), HandoffTime: int64(f.frame.Handoff), EncodeTime: int64(res.at),
 		Data: res.unit.Data,
 	}
 	box.one.Unit = &box.unit

@@ -1,71 +1,16 @@
-#include "bridge.h"
+#include "lane.h"
 
 #include <dlfcn.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <gst/allocators/gstdmabuf.h>
-#include <gst/allocators/gstfdmemory.h>
 #include <gst/app/gstappsink.h>
 #include <gst/app/gstappsrc.h>
 
-// In memory.go: the last reference to a picture of (owner, id) is gone. Called from any thread.
-extern void wavryPictureGone(guintptr owner, guint32 id);
-
-// ---- descriptors as memory
-
-static GstAllocator *shared_allocator(void) {
-  static gsize once = 0;
-  static GstAllocator *a = NULL;
-  if (g_once_init_enter(&once)) {
-    a = gst_fd_allocator_new();
-    GST_OBJECT_FLAG_SET(a, GST_OBJECT_FLAG_MAY_BE_LEAKED);
-    g_once_init_leave(&once, 1);
-  }
-  return a;
-}
-
-static GstAllocator *dmabuf_allocator(void) {
-  static gsize once = 0;
-  static GstAllocator *a = NULL;
-  if (g_once_init_enter(&once)) {
-    a = gst_dmabuf_allocator_new();
-    GST_OBJECT_FLAG_SET(a, GST_OBJECT_FLAG_MAY_BE_LEAKED);
-    g_once_init_leave(&once, 1);
-  }
-  return a;
-}
-
-// Takes fd over. KEEP_MAPPED: the memory is mapped at most once in its life, however many frames live in it.
-GstMemory *wavry_memory_wrap(int fd, gsize size, gboolean dmabuf) {
-  if (dmabuf)
-    return gst_dmabuf_allocator_alloc_with_flags(dmabuf_allocator(), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED);
-  return gst_fd_allocator_alloc(shared_allocator(), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED);
-}
-
 // ---- pictures
 
-typedef struct {
-  guintptr owner;
-  guint32 id;
-} token;
-
-static void token_gone(gpointer data) {
-  token *t = data;
-  wavryPictureGone(t->owner, t->id);
-  g_free(t);
-}
-
-// The token is an empty buffer that every copy of a picture refers to through GstParentBufferMeta; it dies after the last of them.
-static GstBuffer *token_new(guintptr owner, guint32 id) {
-  token *t = g_new0(token, 1);
-  t->owner = owner;
-  t->id = id;
-  GstBuffer *b = gst_buffer_new();
-  gst_mini_object_set_qdata(GST_MINI_OBJECT(b), g_quark_from_static_string("wavry-token"), t, token_gone);
-  return b;
-}
-
-static void describe(GstBuffer *b, const wavry_layout *l) {
+void wavry_describe(GstBuffer *b, const wavry_layout *l) {
   gsize offset[GST_VIDEO_MAX_PLANES] = {0};
   gint stride[GST_VIDEO_MAX_PLANES] = {0};
   for (guint i = 0; i < l->planes && i < GST_VIDEO_MAX_PLANES; i++) {
@@ -76,23 +21,17 @@ static void describe(GstBuffer *b, const wavry_layout *l) {
                                  stride);
 }
 
-GstBuffer *wavry_picture_new(GstMemory *memory, const wavry_layout *layout, guintptr owner, guint32 id) {
-  GstBuffer *b = gst_buffer_new();
-  gst_buffer_append_memory(b, gst_memory_ref(memory));
-  describe(b, layout);
-  GstBuffer *t = token_new(owner, id);
-  gst_buffer_add_parent_buffer_meta(b, t);
-  gst_buffer_unref(t);
-  return b;
-}
-
 // A shallow copy goes into the pipeline, so that the picture itself can be sent again with another time.
-gboolean wavry_push(GstElement *appsrc, GstBuffer *picture, gint64 pts, gint64 duration) {
+GstBuffer *wavry_timed(GstBuffer *picture, gint64 pts, gint64 duration) {
   GstBuffer *b = gst_buffer_copy(picture);
   GST_BUFFER_PTS(b) = pts;
   GST_BUFFER_DTS(b) = GST_CLOCK_TIME_NONE;
   GST_BUFFER_DURATION(b) = duration;
-  return gst_app_src_push_buffer(GST_APP_SRC_CAST(appsrc), b) == GST_FLOW_OK;
+  return b;
+}
+
+gboolean wavry_push(GstElement *appsrc, GstBuffer *picture, gint64 pts, gint64 duration) {
+  return gst_app_src_push_buffer(GST_APP_SRC_CAST(appsrc), wavry_timed(picture, pts, duration)) == GST_FLOW_OK;
 }
 
 gboolean wavry_push_bytes(GstElement *appsrc, const void *data, gsize size, gint64 pts) {
@@ -178,23 +117,16 @@ static gboolean info_of(GstCaps *caps, GstVideoInfo *info, wavry_raw *out) {
   return gst_video_info_from_caps(info, caps);
 }
 
-static gboolean layout_of(GstSample *s, wavry_raw *out) {
-  GstVideoInfo info;
-  GstCaps *caps = gst_sample_get_caps(s);
-  if (caps == NULL || !info_of(caps, &info, out))
-    return FALSE;
-  GstVideoMeta *m = gst_buffer_get_video_meta(gst_sample_get_buffer(s));
-  wavry_layout *l = &out->layout;
-  l->format = GST_VIDEO_INFO_FORMAT(&info);
-  l->width = GST_VIDEO_INFO_WIDTH(&info);
-  l->height = GST_VIDEO_INFO_HEIGHT(&info);
-  l->planes = m ? m->n_planes : GST_VIDEO_INFO_N_PLANES(&info);
+static void layout_of(const GstVideoInfo *info, GstBuffer *original, wavry_layout *l) {
+  GstVideoMeta *m = gst_buffer_get_video_meta(original);
+  l->format = GST_VIDEO_INFO_FORMAT(info);
+  l->width = GST_VIDEO_INFO_WIDTH(info);
+  l->height = GST_VIDEO_INFO_HEIGHT(info);
+  l->planes = m ? m->n_planes : GST_VIDEO_INFO_N_PLANES(info);
   for (guint i = 0; i < l->planes && i < GST_VIDEO_MAX_PLANES; i++) {
-    l->offset[i] = m ? m->offset[i] : GST_VIDEO_INFO_PLANE_OFFSET(&info, i);
-    l->stride[i] = m ? m->stride[i] : GST_VIDEO_INFO_PLANE_STRIDE(&info, i);
+    l->offset[i] = m ? m->offset[i] : GST_VIDEO_INFO_PLANE_OFFSET(info, i);
+    l->stride[i] = m ? m->stride[i] : GST_VIDEO_INFO_PLANE_STRIDE(info, i);
   }
-  out->format = gst_video_format_to_string(GST_VIDEO_INFO_FORMAT(&info));
-  return TRUE;
 }
 
 // Compositors stream a window as part of a larger buffer. For packed pixels the part is only another offset and size.
@@ -214,37 +146,48 @@ static GstBuffer *share(GstBuffer *original, const wavry_layout *l) {
   GstBuffer *b = gst_buffer_new();
   for (guint i = 0; i < gst_buffer_n_memory(original); i++)
     gst_buffer_append_memory(b, gst_buffer_get_memory(original, i));
-  describe(b, l);
+  wavry_describe(b, l);
   gst_buffer_add_parent_buffer_meta(b, original);
   return b;
 }
 
-gboolean wavry_pull_raw(GstElement *appsink, wavry_raw *out) {
-  GstSample *s = gst_app_sink_try_pull_sample(GST_APP_SINK_CAST(appsink), 0);
-  if (s == NULL)
+static gboolean look(GstCaps *caps, GstBuffer *original, wavry_raw *out) {
+  GstVideoInfo info;
+  if (caps == NULL || gst_buffer_n_memory(original) == 0 || !info_of(caps, &info, out))
     return FALSE;
-  GstBuffer *original = gst_sample_get_buffer(s);
-  out->buffer = NULL;
-  out->size = original ? gst_buffer_get_size(original) : 0;
-  if (original == NULL || gst_buffer_n_memory(original) == 0 || !layout_of(s, out)) {
-    gst_sample_unref(s);
-    return TRUE;
-  }
+  layout_of(&info, original, &out->layout);
+  out->format = gst_video_format_to_string(GST_VIDEO_INFO_FORMAT(&info));
   out->dmabuf = gst_is_dmabuf_memory(gst_buffer_peek_memory(original, 0));
   if (!out->dmabuf)
     crop(original, &out->layout);
   // An odd edge cannot be coded in 4:2:0: the last column or row stays out, without touching a byte.
   out->layout.width &= ~1u;
   out->layout.height &= ~1u;
-  out->buffer = share(original, &out->layout);
-  out->taken = -1;
-  if (GST_BUFFER_PTS_IS_VALID(original))
-    out->taken = GST_BUFFER_PTS(original) + gst_element_get_base_time(appsink);
-  gst_sample_unref(s);
   return TRUE;
 }
 
+// Makes a picture of what comes to a sink's pad.
+void wavry_look_at_raw(GstPad *pad, GstBuffer *original, wavry_raw *out) {
+  memset(out, 0, sizeof *out);
+  out->size = gst_buffer_get_size(original);
+  out->taken = -1;
+  if (GST_BUFFER_PTS_IS_VALID(original))
+    out->taken = GST_BUFFER_PTS(original) + gst_element_get_base_time(GST_ELEMENT_CAST(GST_PAD_PARENT(pad)));
+  GstCaps *caps = gst_pad_get_current_caps(pad);
+  if (look(caps, original, out))
+    out->buffer = share(original, &out->layout);
+  if (caps != NULL)
+    gst_caps_unref(caps);
+}
+
 gboolean wavry_is_eos(GstElement *appsink) { return gst_app_sink_is_eos(GST_APP_SINK_CAST(appsink)); }
+
+// Calls back for each buffer that comes to a sink.
+void wavry_probe(GstElement *sink, GstPadProbeCallback callback, gpointer data) {
+  GstPad *pad = gst_element_get_static_pad(sink, "sink");
+  gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, callback, data, NULL);
+  gst_object_unref(pad);
+}
 
 // ---- looking at a picture
 

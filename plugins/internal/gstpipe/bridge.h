@@ -41,8 +41,6 @@ typedef struct {
   gint64 taken; // CLOCK_MONOTONIC ns by the buffer's own time, -1 when it has none
 } wavry_raw;
 
-GstMemory *wavry_memory_wrap(int fd, gsize size, gboolean dmabuf);
-GstBuffer *wavry_picture_new(GstMemory *memory, const wavry_layout *layout, guintptr owner, guint32 id);
 gboolean wavry_push(GstElement *appsrc, GstBuffer *picture, gint64 pts, gint64 duration);
 gboolean wavry_push_bytes(GstElement *appsrc, const void *data, gsize size, gint64 pts);
 void wavry_end(GstElement *appsrc);
@@ -50,7 +48,6 @@ gboolean wavry_force_key(GstElement *appsink);
 void wavry_wake_on_sample(GstElement *appsink, int wake);
 gboolean wavry_pull_unit(GstElement *appsink, wavry_unit *out);
 void wavry_unit_done(wavry_unit *unit);
-gboolean wavry_pull_raw(GstElement *appsink, wavry_raw *out);
 gboolean wavry_is_eos(GstElement *appsink);
 guint wavry_sample(GstBuffer *picture, guint plane, guint bytes, guint columns, guint rows, guint8 *out);
 

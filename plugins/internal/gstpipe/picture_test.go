@@ -12,7 +12,7 @@ func TestPullPicture(t *testing.T) {
 		{Factory: "videotestsrc", Props: []Prop{P("num-buffers", 2), P("pattern", "white")}},
 		Caps("video/x-raw, format=(string)BGRx, width=(int)64, height=(int)48"),
 		{Factory: "videocrop", Props: []Prop{P("left", 3), P("top", 5)}},
-		Sink(false),
+		Sink(),
 	})
 	if err != nil {
 		if f, missing := IsMissing(err); missing {
@@ -21,6 +21,7 @@ func TestPullPicture(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
+	p.Pictures(nil, false)
 	if err := p.Start(5*time.Second, true); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func TestPullPicture(t *testing.T) {
 
 // Waiting ends at the timeout, and at once when the pipeline is stopped.
 func TestPullEnds(t *testing.T) {
-	p, err := Build("test", []Element{Source("video/x-raw, format=(string)I420, width=(int)16, height=(int)16"), Sink(false)})
+	p, err := Build("test", []Element{Source("video/x-raw, format=(string)I420, width=(int)16, height=(int)16"), Sink()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestPullEnds(t *testing.T) {
 // The first error of an element reaches whoever waits.
 func TestPullFails(t *testing.T) {
 	p, err := Build("test", []Element{
-		{Factory: "videotestsrc"}, {Factory: "identity", Name: "saboteur", Props: []Prop{P("error-after", 2)}}, Sink(false),
+		{Factory: "videotestsrc"}, {Factory: "identity", Name: "saboteur", Props: []Prop{P("error-after", 2)}}, Sink(),
 	})
 	if err != nil {
 		t.Fatal(err)

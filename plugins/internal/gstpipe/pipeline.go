@@ -1,7 +1,7 @@
 package gstpipe
 
 // #include <stdlib.h>
-// #include "bridge.h"
+// #include "lane.h"
 import "C"
 
 import (
@@ -63,6 +63,7 @@ type Pipeline struct {
 	elements []*gst.Element
 	names    map[string]*gst.Element
 	text     string
+	inbox    *C.wavry_inbox
 	wake     *os.File    // eventfd: something came out, or will not
 	count    [8]byte     // what is read from it
 	stopped  atomic.Bool // Stop was called
@@ -255,6 +256,9 @@ func (p *Pipeline) Close() {
 		drop(e.Object)
 	}
 	drop(p.pipeline.Object)
+	if p.inbox != nil {
+		C.wavry_inbox_free(p.inbox)
+	}
 	if p.wake != nil {
 		_ = p.wake.Close() // last: no element can write any more
 	}

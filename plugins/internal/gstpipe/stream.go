@@ -1,6 +1,6 @@
 package gstpipe
 
-// #include "bridge.h"
+// #include "lane.h"
 import "C"
 
 import (
@@ -27,16 +27,12 @@ func Source(caps string) Element {
 	}}
 }
 
-// Sink is the appsink of a chain. With latest it holds one buffer and drops older ones, otherwise it holds all that were not pulled.
-func Sink(latest bool) Element {
-	e := Element{Factory: "appsink", Name: SinkName, Props: []Prop{
+// Sink is the appsink of a chain. It holds all units that were not pulled.
+func Sink() Element {
+	return Element{Factory: "appsink", Name: SinkName, Props: []Prop{
 		P("sync", false), P("async", false), P("emit-signals", false), P("enable-last-sample", false), P("wait-on-eos", false),
 		P("qos", false),
 	}}
-	if latest {
-		e.Props = append(e.Props, P("max-buffers", 1), P("drop", true))
-	}
-	return e
 }
 
 // Push sends a picture into the chain at the given time. The picture stays the caller's and can be pushed again.
@@ -89,12 +85,22 @@ func (p *Pipeline) PullUnit(timeout time.Duration) (Unit, error) {
 	return out, nil
 }
 
+// Pictures readies a pipeline that is not started for PullPicture. lane, which may be nil, takes what it can before. With latest one
+// picture is held for PullPicture and older ones go back, otherwise all are.
+func (p *Pipeline) Pictures(lane *Lane, latest bool) {
+	var c *C.wavry_lane
+	if lane != nil {
+		c = lane.c
+	}
+	p.inbox = C.wavry_inbox_new(p.element(SinkName), C.int(p.wake.Fd()), c, cbool(latest))
+}
+
 // PullPicture waits for a raw picture and takes it over without a copy: as long as it lives, its producer lacks one buffer. taken
 // is the buffer's own time on CLOCK_MONOTONIC (if the pipeline was started so), 0 when it has none. Errors are PullUnit's, ErrIncomplete
 // for a buffer to skip, and ErrLayout for caps that make no sense.
 func (p *Pipeline) PullPicture(timeout time.Duration) (picture Picture, taken media.Time, err error) {
 	var r C.wavry_raw
-	if err := p.await(timeout, func() bool { return C.wavry_pull_raw(p.element(SinkName), &r) != 0 }); err != nil {
+	if err := p.await(timeout, func() bool { return C.wavry_inbox_pull(p.inbox, &r) != 0 }); err != nil {
 		return Picture{}, 0, err
 	}
 	if r.buffer == nil {

@@ -9,7 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -129,7 +131,21 @@ func (u *units) take() result {
 
 // beats is a descriptor that becomes readable at the rate. A capture plugin is woken by its compositor's socket just so; a Go ticker
 // wakes two threads more, and the one process uses none.
-func beats(fps float64) (*os.File, error) {
+type beats struct {
+	*os.File
+	raw   syscall.RawConn
+	count [8]byte
+}
+
+// wait reads without a word to Go's scheduler, as our readers of sockets do.
+func (b *beats) wait() error {
+	return b.raw.Read(func(fd uintptr) bool {
+		_, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&b.count[0])), uintptr(len(b.count)))
+		return errno != unix.EAGAIN
+	})
+}
+
+func newBeats(fps float64) (*beats, error) {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make a timer: %w", err)
@@ -139,12 +155,16 @@ func beats(fps float64) (*os.File, error) {
 	if err := unix.TimerfdSettime(fd, 0, &unix.ItimerSpec{Interval: interval, Value: interval}, nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("set a timer: %w", err), f.Close())
 	}
-	return f, nil
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &beats{File: f, raw: raw}, nil
 }
 
 // feed sends for the length of the run, after one second that does not count.
 func feed(p *pluginhost.Process, c *encodetest.Capturer, units *units, o options) (result, error) {
-	beat, err := beats(o.fps)
+	beat, err := newBeats(o.fps)
 	if err != nil {
 		return result{}, err
 	}
@@ -153,9 +173,8 @@ func feed(p *pluginhost.Process, c *encodetest.Capturer, units *units, o options
 	var dropped int
 	var before, ownBefore time.Duration
 	b := &brush{painter: newPainter(o), drawn: map[*byte]bool{}}
-	count := make([]byte, 8)
 	for sent := range total {
-		if _, err := beat.Read(count); err != nil {
+		if err := beat.wait(); err != nil {
 			return result{}, err
 		}
 		if sent == warm {

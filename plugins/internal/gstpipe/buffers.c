@@ -1,0 +1,236 @@
+#include "lane.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <gst/allocators/gstdmabuf.h>
+#include <gst/allocators/gstfdmemory.h>
+
+// Messages of package framesource that are sent for each picture.
+enum { FRAME = 4, FRAME_SIZE = 22, RELEASE = 5, FLAG_REPEAT = 1 };
+
+struct wavry_buffers {
+  GMutex lock;
+  guint refs; // the owner's, and one for each picture that is alive
+  int socket;
+  GPtrArray *known; // registrations
+};
+
+// One registration; a later one of the same id is another.
+typedef struct {
+  wavry_buffers *buffers;
+  guint32 id;
+  GstMemory *memory;
+  wavry_layout layout;
+  gboolean dmabuf;
+  guint pictures; // alive in it
+  gboolean forgot;
+} registration;
+
+wavry_buffers *wavry_buffers_new(int socket) {
+  wavry_buffers *b = g_new0(wavry_buffers, 1);
+  g_mutex_init(&b->lock);
+  b->refs = 1;
+  b->socket = socket;
+  b->known = g_ptr_array_new();
+  return b;
+}
+
+// Called with the lock, which it releases.
+static void unref_unlock(wavry_buffers *b) {
+  gboolean last = --b->refs == 0;
+  g_mutex_unlock(&b->lock);
+  if (last) {
+    g_ptr_array_unref(b->known);
+    g_mutex_clear(&b->lock);
+    g_free(b);
+  }
+}
+
+static void drop(registration *r) {
+  r->forgot = TRUE;
+  gst_memory_unref(r->memory); // pictures hold their own reference
+  if (r->pictures == 0)
+    g_free(r);
+}
+
+// Nothing is told to the socket any more. Pictures that are alive stay so.
+void wavry_buffers_close(wavry_buffers *b) {
+  g_mutex_lock(&b->lock);
+  b->socket = -1;
+  for (guint i = 0; i < b->known->len; i++)
+    drop(b->known->pdata[i]);
+  g_ptr_array_set_size(b->known, 0);
+  unref_unlock(b);
+}
+
+static GstAllocator *make_allocator(GstAllocator *a) {
+  GST_OBJECT_FLAG_SET(a, GST_OBJECT_FLAG_MAY_BE_LEAKED);
+  return a;
+}
+
+static GstAllocator *shared_allocator(void) {
+  static gsize once = 0;
+  static GstAllocator *a = NULL;
+  if (g_once_init_enter(&once)) {
+    a = make_allocator(gst_fd_allocator_new());
+    g_once_init_leave(&once, 1);
+  }
+  return a;
+}
+
+static GstAllocator *dmabuf_allocator(void) {
+  static gsize once = 0;
+  static GstAllocator *a = NULL;
+  if (g_once_init_enter(&once)) {
+    a = make_allocator(gst_dmabuf_allocator_new());
+    g_once_init_leave(&once, 1);
+  }
+  return a;
+}
+
+// Takes fd over, if it returns TRUE. KEEP_MAPPED: the memory is mapped at most once in its life, however many frames live in it.
+gboolean wavry_buffers_add(wavry_buffers *b, guint32 id, int fd, gsize size, gboolean dmabuf, const wavry_layout *layout) {
+  GstMemory *memory = dmabuf ? gst_dmabuf_allocator_alloc_with_flags(dmabuf_allocator(), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED)
+                             : gst_fd_allocator_alloc(shared_allocator(), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED);
+  if (memory == NULL)
+    return FALSE;
+  registration *r = g_new0(registration, 1);
+  *r = (registration){.buffers = b, .id = id, .memory = memory, .layout = *layout, .dmabuf = dmabuf};
+  g_mutex_lock(&b->lock);
+  g_ptr_array_add(b->known, r);
+  g_mutex_unlock(&b->lock);
+  return TRUE;
+}
+
+static registration *find(wavry_buffers *b, guint32 id) {
+  for (guint i = 0; i < b->known->len; i++) {
+    registration *r = b->known->pdata[i];
+    if (r->id == id)
+      return r;
+  }
+  return NULL;
+}
+
+void wavry_buffers_forget(wavry_buffers *b, guint32 id) {
+  g_mutex_lock(&b->lock);
+  registration *r = find(b, id);
+  if (r != NULL) {
+    g_ptr_array_remove_fast(b->known, r);
+    drop(r);
+  }
+  g_mutex_unlock(&b->lock);
+}
+
+// The last reference to a picture is gone: its buffer goes back. It never waits, since the socket holds far more messages than there
+// are buffers; an error is the connection's end, which whoever reads it sees.
+static void picture_gone(gpointer data) {
+  registration *r = data;
+  wavry_buffers *b = r->buffers;
+  g_mutex_lock(&b->lock);
+  r->pictures--;
+  if (r->forgot) {
+    if (r->pictures == 0)
+      g_free(r);
+  } else if (b->socket >= 0) {
+    guint8 m[5] = {RELEASE, r->id >> 24, r->id >> 16, r->id >> 8, r->id};
+    send(b->socket, m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+  unref_unlock(b);
+}
+
+// The token is an empty buffer that every copy of a picture refers to through GstParentBufferMeta; it dies after the last of them.
+static GstBuffer *token_new(registration *r) {
+  GstBuffer *token = gst_buffer_new();
+  gst_mini_object_set_qdata(GST_MINI_OBJECT(token), g_quark_from_static_string("wavry-token"), r, picture_gone);
+  return token;
+}
+
+// Makes the picture that lies in the buffer now; NULL when there is no such buffer, or, with a socket, when a picture in it is alive.
+// `of` may be NULL.
+static GstBuffer *take(wavry_buffers *b, guint32 id, registration *of) {
+  g_mutex_lock(&b->lock);
+  registration *r = find(b, id);
+  if (r == NULL || (r->pictures > 0 && b->socket >= 0)) {
+    g_mutex_unlock(&b->lock);
+    return NULL;
+  }
+  r->pictures++;
+  b->refs++;
+  if (of != NULL)
+    *of = *r;
+  GstBuffer *picture = gst_buffer_new();
+  gst_buffer_append_memory(picture, gst_memory_ref(r->memory));
+  g_mutex_unlock(&b->lock); // r stays as long as the token lives
+  wavry_describe(picture, &r->layout);
+  GstBuffer *token = token_new(r);
+  gst_buffer_add_parent_buffer_meta(picture, token);
+  gst_buffer_unref(token);
+  return picture;
+}
+
+GstBuffer *wavry_buffers_take(wavry_buffers *b, guint32 id) { return take(b, id, NULL); }
+
+// Whether the capturer can draw while one more picture is kept.
+gboolean wavry_buffers_spare(wavry_buffers *b) {
+  g_mutex_lock(&b->lock);
+  guint alive = b->refs - 1, known = b->known->len;
+  g_mutex_unlock(&b->lock);
+  return known > alive;
+}
+
+// ---- reading the socket
+
+static guint64 get(const guint8 *p, guint bytes) {
+  guint64 v = 0;
+  for (guint i = 0; i < bytes; i++)
+    v = v << 8 | p[i];
+  return v;
+}
+
+// Takes the picture of a FRAME message and gives it to the lane or else to m; FALSE when there is none to take.
+static gboolean frame(wavry_buffers *b, wavry_lane *lane, wavry_message *m) {
+  const guint8 *p = m->packet;
+  if (m->packet_size < FRAME_SIZE || p[0] != FRAME || m->rights_size > 0)
+    return FALSE;
+  registration r;
+  m->buffer = get(p + 1, 4);
+  GstBuffer *picture = take(b, m->buffer, &r);
+  if (picture == NULL)
+    return FALSE;
+  gint64 capture = get(p + 13, 8);
+  gboolean repeat = p[21] & FLAG_REPEAT;
+  if (r.dmabuf || !wavry_lane_picture(lane, picture, &r.layout, r.memory->size, capture, repeat))
+    m->frame = (wavry_frame){.picture = picture, .capture = capture, .repeat = repeat};
+  return TRUE;
+}
+
+int wavry_buffers_read(wavry_buffers *b, wavry_lane *lane, wavry_message *m) {
+  m->frame.picture = NULL;
+  gboolean carried = FALSE; // the lane has a picture that came in this call; it goes when no newer one is there to replace it
+  for (;;) {
+    struct iovec packet = {m->packet, sizeof m->packet};
+    struct msghdr h = {.msg_iov = &packet, .msg_iovlen = 1, .msg_control = m->rights, .msg_controllen = sizeof m->rights};
+    ssize_t n = recvmsg(b->socket, &h, MSG_CMSG_CLOEXEC | (carried ? MSG_DONTWAIT : 0));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0 && errno == EAGAIN) {
+      wavry_lane_go(lane);
+      carried = FALSE;
+      continue;
+    }
+    if (n < 0)
+      return errno;
+    m->packet_size = n;
+    m->rights_size = h.msg_controllen;
+    m->flags = h.msg_flags;
+    if (frame(b, lane, m) && m->frame.picture == NULL) {
+      carried = TRUE;
+      continue;
+    }
+    if (carried)
+      wavry_lane_go(lane);
+    return 0;
+  }
+}
