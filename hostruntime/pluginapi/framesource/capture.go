@@ -80,7 +80,7 @@ func startSink(c *conn, kind Kind, n Node) (*Sink, error) {
 	}
 	socket, err := c.detach()
 	if err != nil {
-		return nil, fmt.Errorf("detach the frame source connection: %w", err)
+		return nil, err
 	}
 	gone, err := startWatch(socket)
 	if err != nil {

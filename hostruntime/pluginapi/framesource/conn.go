@@ -130,43 +130,23 @@ func (c *conn) close() error { return c.c.Close() }
 // detach takes the socket out of Go's poller and returns it, in blocking mode; it is the caller's to close. Afterwards c sends, polls, and
 // never waits. c is closed when detach fails.
 func (c *conn) detach() (*os.File, error) {
-	socket, err := c.duplicate()
-	if err := errors.Join(err, c.c.Close()); err != nil {
-		if socket != nil {
-			_ = socket.Close()
-		}
-		return nil, err
+	socket, err := rawio.Detach(c.c)
+	if err != nil {
+		return nil, fmt.Errorf("detach the frame source connection: %w", err)
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return nil, errors.Join(err, socket.Close())
+		return nil, errors.Join(fmt.Errorf("use frame source connection: %w", err), socket.Close())
 	}
 	c.receiver.Init(raw)
 	c.sender.init(raw)
 	return socket, nil
 }
 
-func (c *conn) duplicate() (*os.File, error) {
-	var fd int
-	var dupErr error
-	raw, err := c.c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	err = raw.Control(func(s uintptr) { fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
-	if err := errors.Join(err, dupErr); err != nil {
-		return nil, err
-	}
-	if err := unix.SetNonblock(fd, false); err != nil { // before NewFile, which looks at it
-		return nil, errors.Join(err, unix.Close(fd))
-	}
-	return os.NewFile(uintptr(fd), "framesource"), nil
-}
-
-// shutdown makes whoever waits for a detached connection return. It fails when the peer has left or the socket is closed: then nobody waits.
+// shutdown makes whoever waits for a detached connection return.
 func shutdown(socket *os.File) {
-	if raw, err := socket.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	if raw, err := socket.SyscallConn(); err == nil { // else it is closed
+		rawio.Shutdown(raw)
 	}
 }
 

@@ -97,7 +97,7 @@ func (s *Source) Next() (Event, error) {
 func (s *Source) Detach() (*os.File, error) {
 	socket, err := s.c.detach()
 	if err != nil {
-		return nil, fmt.Errorf("detach the frame source connection: %w", err)
+		return nil, err
 	}
 	s.detached.Store(socket)
 	return socket, nil

@@ -33,3 +33,13 @@ func fileConn(fd int) (*net.UnixConn, error) {
 	}
 	return c.(*net.UnixConn), nil
 }
+
+func writer(t testing.TB, c *net.UnixConn) *Writer {
+	t.Helper()
+	w, err := NewWriter(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	return w
+}

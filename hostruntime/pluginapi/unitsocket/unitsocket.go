@@ -22,8 +22,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/pluginapi/rawio"
 )
 
 // MaxUnit bounds the data of one unit, as gRPC's message size does on the other way: a 4K keyframe at very high quality is 2 MB.
@@ -40,11 +45,16 @@ const (
 var ErrTooLarge = errors.New("access unit is too large")
 
 // Writer is the plugin's end. Write is called from one goroutine.
+//
+// Its socket is out of Go's poller, which would wake for each unit that the host runtime has read.
 type Writer struct {
-	c       *net.UnixConn
-	header  [headerSize]byte
-	vector  [2][]byte
-	buffers net.Buffers
+	socket *os.File
+	raw    syscall.RawConn
+	send   func(fd uintptr) // w.attempt, made once
+	header [headerSize]byte
+	vector [2]unix.Iovec
+	rest   []unix.Iovec // of vector, not sent yet
+	errno  unix.Errno
 }
 
 // Dial connects to the host runtime.
@@ -54,20 +64,31 @@ func Dial(ctx context.Context, path string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the host runtime: %w", err)
 	}
-	return NewWriter(c.(*net.UnixConn)), nil
+	return NewWriter(c.(*net.UnixConn))
 }
 
-// NewWriter writes to c, which it owns from now on.
-func NewWriter(c *net.UnixConn) *Writer { return &Writer{c: c} }
+// NewWriter takes c over.
+func NewWriter(c *net.UnixConn) (*Writer, error) {
+	socket, err := rawio.Detach(c)
+	if err != nil {
+		return nil, fmt.Errorf("detach the host runtime's connection: %w", err)
+	}
+	w := &Writer{socket: socket}
+	w.send = w.attempt
+	if w.raw, err = socket.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("use the host runtime's connection: %w", err), socket.Close())
+	}
+	return w, nil
+}
 
 // Socket returns another descriptor of the connection, for a writer that is not in Go; it is the caller's to close. Whole units must be
 // written to it, and none while Write runs. After Close they are refused.
 func (w *Writer) Socket() (*os.File, error) {
-	f, err := w.c.File()
+	socket, err := rawio.Duplicate(w.raw)
 	if err != nil {
 		return nil, fmt.Errorf("duplicate the host runtime's connection: %w", err)
 	}
-	return f, nil
+	return socket, nil
 }
 
 // Write sends one unit and blocks while the host runtime is busy. The unit is not kept.
@@ -76,18 +97,53 @@ func (w *Writer) Write(u *pluginpb.AccessUnit) error {
 		return fmt.Errorf("send access unit of %d bytes: %w", len(u.Data), ErrTooLarge)
 	}
 	putHeader(&w.header, u)
-	w.vector = [2][]byte{w.header[:], u.Data}
-	w.buffers = w.vector[:]
-	if _, err := w.buffers.WriteTo(w.c); err != nil {
-		return fmt.Errorf("send access unit: %w", err)
+	w.vector[0].Base, w.vector[1].Base = &w.header[0], unsafe.SliceData(u.Data)
+	w.vector[0].SetLen(headerSize)
+	w.vector[1].SetLen(len(u.Data))
+	w.rest = w.vector[:]
+	for len(w.rest) > 0 {
+		if err := w.raw.Control(w.send); err != nil {
+			return fmt.Errorf("send access unit: %w", err)
+		}
+		switch w.errno {
+		case 0:
+		case unix.EAGAIN:
+			if err := rawio.AwaitRoom(w.socket); err != nil {
+				return fmt.Errorf("send access unit: %w", err)
+			}
+		default:
+			return fmt.Errorf("send access unit: %w", w.errno)
+		}
 	}
+	w.vector[1].Base = nil
 	return nil
 }
 
-// Close may be called from any goroutine, more than once. It ends a write through Socket as well.
+// attempt sends what it can of the rest.
+func (w *Writer) attempt(fd uintptr) {
+	header := unix.Msghdr{Iov: &w.rest[0]}
+	header.SetIovlen(len(w.rest))
+	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&header)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	if w.errno = errno; errno == unix.EINTR {
+		w.errno = 0
+	}
+	if errno != 0 {
+		return
+	}
+	for len(w.rest) > 0 && uint64(n) >= w.rest[0].Len {
+		n -= uintptr(w.rest[0].Len)
+		w.rest = w.rest[1:]
+	}
+	if n > 0 {
+		w.rest[0].Base = (*byte)(unsafe.Add(unsafe.Pointer(w.rest[0].Base), n))
+		w.rest[0].Len -= uint64(n)
+	}
+}
+
+// Close may be called from any goroutine, more than once. It ends a write, through Socket as well.
 func (w *Writer) Close() error {
-	_ = errors.Join(w.c.CloseRead(), w.c.CloseWrite()) // fails after the first time, and when the host runtime has left
-	return w.c.Close()
+	rawio.Shutdown(w.raw)
+	return w.socket.Close()
 }
 
 func putHeader(h *[headerSize]byte, u *pluginpb.AccessUnit) {

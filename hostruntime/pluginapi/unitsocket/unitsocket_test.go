@@ -26,7 +26,7 @@ func written(t testing.TB, list ...*pluginpb.AccessUnit) []byte {
 		t.Fatal(err)
 	}
 	defer theirs.Close()
-	w := NewWriter(ours)
+	w := writer(t, ours)
 	got := make(chan []byte)
 	go func() {
 		b, _ := io.ReadAll(theirs)
@@ -74,7 +74,7 @@ func TestTooLarge(t *testing.T) {
 	if _, err := Read(bytes.NewReader(header)); !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
 	}
-	w := NewWriter(nil)
+	w := &Writer{}
 	if err := w.Write(&pluginpb.AccessUnit{Data: make([]byte, MaxUnit+1)}); !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestAllocations(t *testing.T) {
 	}
 	defer a.Close()
 	defer b.Close()
-	w, u := NewWriter(a), units()[0]
+	w, u := writer(t, a), units()[0]
 	n := testing.AllocsPerRun(100, func() {
 		if err := w.Write(u); err != nil {
 			t.Fatal(err)

@@ -29,6 +29,8 @@ const (
 	startTimeout = 5 * time.Second
 	// commandQueue bounds control calls waiting for the run; a call blocks when it is full, until its context ends.
 	commandQueue = 8
+	// paceSlack is what the rate limit is above the rate: half an interval is made up for with 500 pictures.
+	paceSlack = 1.0 / 1000
 	// pictureQueue bounds pictures between intake and run; the run always takes at once, so one suffices. The intake blocks when full,
 	// which uses up the capturer's credit.
 	pictureQueue = 1

@@ -47,6 +47,29 @@ func TestPlannerNext(t *testing.T) {
 	}
 }
 
+// One picture that comes very late, with the next on time again, makes the others wait for some seconds only.
+func TestPaceRecovers(t *testing.T) {
+	const interval = time.Second / 60
+	var p pace
+	p.set(60)
+	waited := 0
+	var last media.Time
+	for i := range 2000 {
+		now := t0.Add(time.Duration(i) * interval)
+		if i == 100 {
+			now = now.Add(interval * 3 / 2)
+		}
+		now = max(now, last)
+		if last = now; now < p.at() {
+			waited = i
+		}
+		p.sent(max(now, p.at()))
+	}
+	if waited < 101 || waited > 900 {
+		t.Fatalf("picture %d was the last that waited", waited)
+	}
+}
+
 // A source at the limit with jitter loses nothing; a faster one is held to the limit in the long run.
 func TestPace(t *testing.T) {
 	for name, c := range map[string]struct {

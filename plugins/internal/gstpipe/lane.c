@@ -160,7 +160,7 @@ gboolean wavry_lane_bring(wavry_lane *l, const wavry_raw *raw) {
     return FALSE;
   g_mutex_lock(&l->lock);
   departure d = begin(l);
-  gboolean quick = 2 * l->took < l->terms.duration;
+  gboolean quick = l->took + l->took / 3 < l->terms.duration;
   g_mutex_unlock(&l->lock);
   depart(d, quick);
   return TRUE;

@@ -8,7 +8,8 @@
 // has the pictures pushes them in. gst-launch itself has no source that hands over pictures which lie in memory: its reading of files
 // would have to be taken off, and with it the cost of touching their memory first, which the plugin pays in videoconvert.
 //
-// On both sides the pictures lie drawn in memory. The plugin's latency is from the capture's stamp until this process, which stands for
+// On both sides the pictures lie drawn in shared memory, as a capture plugin's do: a disk's page cache lies in larger pieces, which made
+// videoconvert 4 % cheaper. The plugin's latency is from the capture's stamp until this process, which stands for
 // the host runtime, has the unit: two process borders. The other's is from the push until the unit is at the sink. This process's CPU
 // time to hand pictures over and to receive units is counted.
 //
@@ -79,7 +80,7 @@ func compare(ctx context.Context, o options) error {
 	if o.plugin, err = filepath.Abs(o.plugin); err != nil { // a plugin starts in a directory of its own
 		return err
 	}
-	dir, err := os.MkdirTemp("", "sidebyside")
+	dir, err := os.MkdirTemp("/dev/shm", "sidebyside")
 	if err != nil {
 		return err
 	}
