@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -94,7 +95,14 @@ func (d *direct) connect(ctx context.Context, target string) (*directConn, error
 		return nil, err
 	}
 	if d.tls != nil {
-		secure := tls.Client(conn, d.tls)
+		config := d.tls
+		if config.ServerName == "" && !config.InsecureSkipVerify {
+			config = config.Clone()
+			if config.ServerName, _, err = net.SplitHostPort(target); err != nil {
+				return nil, errors.Join(err, conn.Close())
+			}
+		}
+		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
 			return nil, err
@@ -109,7 +117,7 @@ func (d *direct) exchange(conn *directConn, request *http.Request) (*http.Respon
 	ctx := request.Context()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	response, err := conn.exchange(request)
-	intact := stop() && err == nil && !response.Close
+	intact := stop() && err == nil && !response.Close && conn.reader.Buffered() == 0 // nothing of another answer
 	if !intact {
 		_ = conn.Close()
 	} else {
@@ -133,6 +141,9 @@ func (c *directConn) exchange(request *http.Request) (*http.Response, error) {
 	response, err := http.ReadResponse(c.reader, request)
 	if err != nil {
 		return nil, err
+	}
+	if response.StatusCode < 200 {
+		return nil, fmt.Errorf("read the answer: unexpected %s before it", response.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, masterapi.MaxRequestBytes+1)) // more is refused by the codec
 	if err == nil {

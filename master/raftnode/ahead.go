@@ -119,16 +119,22 @@ func (l *aheadLog) vouch(request *raft.AppendEntriesRequest, response *raft.Appe
 	return l.written(request.Entries[n-1].Index)
 }
 
-// GetLog implements raft.LogStore. The leader gets what is still being written, in order to send it.
+// GetLog implements raft.LogStore. The leader gets what is still being written, in order to send it. What could not be written is never
+// ErrLogNotFound: Raft would send its snapshot to followers that lack nothing.
 func (l *aheadLog) GetLog(index uint64, log *raft.Log) error {
-	if w := l.latest.Load(); w.running() && index >= w.logs[0].Index {
-		if k := index - w.logs[0].Index; l.leads() && k < uint64(len(w.logs)) {
-			*log = *w.logs[k]
-			return nil
-		}
+	w := l.latest.Load()
+	if w == nil || index < w.logs[0].Index {
+		return l.LogCache.GetLog(index, log)
+	}
+	running, k := w.running(), index-w.logs[0].Index
+	if !running || !l.leads() || k >= uint64(len(w.logs)) {
 		if err := w.wait(); err != nil {
 			return err
 		}
+	}
+	if running && k < uint64(len(w.logs)) {
+		*log = *w.logs[k]
+		return nil
 	}
 	return l.LogCache.GetLog(index, log)
 }
@@ -191,7 +197,8 @@ func (p *gatedPipeline) run() {
 		select {
 		case answer := <-p.AppendPipeline.Consumer():
 			if p.log.vouch(answer.Request(), answer.Response()) != nil {
-				return // the server ends
+				_ = p.AppendPipeline.Close() // else Raft's goroutines wait for room in it; the server ends
+				return
 			}
 			select {
 			case p.answers <- answer:

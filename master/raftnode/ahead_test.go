@@ -16,13 +16,17 @@ import (
 // disk is a log store whose writes can be held up.
 type disk struct {
 	*raft.InmemStore
-	mu sync.Mutex // held: nothing is written
+	mu  sync.Mutex // held: nothing is written
+	err error      // of every write, if not nil
 }
 
 // StoreLogs implements raft.LogStore.
 func (d *disk) StoreLogs(logs []*raft.Log) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.err != nil {
+		return d.err
+	}
 	return d.InmemStore.StoreLogs(logs)
 }
 
@@ -68,7 +72,10 @@ func startMembers(t *testing.T, n int) []*member {
 		}
 		log.raft.Store(m.Raft)
 		t.Cleanup(func() {
-			if err := errors.Join(m.Shutdown().Error(), network.Close(), log.Close()); err != nil {
+			if err := errors.Join(m.Shutdown().Error(), network.Close()); err != nil {
+				t.Error(err)
+			}
+			if err := log.Close(); err != nil && m.disk.err == nil {
 				t.Error(err)
 			}
 		})
@@ -199,6 +206,33 @@ func TestALeaderIsReplacedWhileItsDiskHangs(t *testing.T) {
 	}
 }
 
+// A write that hangs for long and fails then ends the leader as soon as Raft hears of it: proposals are answered, the others elect one of
+// them and keep what they have, and the server can be shut down (by startMembers).
+func TestAFailedWriteEndsTheLeader(t *testing.T) {
+	members := startMembers(t, 3)
+	leaderFirst(t, members)
+	lead, others := members[0], members[1:]
+	if err := <-apply(lead, "kept"); err != nil {
+		t.Fatal(err)
+	}
+	goOn := lead.disk.hang(t)
+	done := apply(lead, "x")
+	stays(t, done, members, "x") // for longer than Raft fills its pipeline with empty requests
+	lead.disk.err = errors.New("input/output error")
+	goOn()
+	eventually(t, "the leader steps down", func() bool { return lead.Barrier(0).Error() != nil && lead.State() != raft.Leader })
+	if err := <-done; err == nil {
+		t.Error("committed without the leader's disk")
+	}
+	leaderFirst(t, others)
+	if err := <-apply(others[0], "y"); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range others {
+		eventually(t, "applied", func() bool { return m.has("y") && m.has("kept") })
+	}
+}
+
 // A server that does not lead vouches for nothing that is still being written, and for nothing after a write failed.
 func TestOnlyALeaderRunsAhead(t *testing.T) {
 	fails := errors.New("no space left on device")
@@ -231,6 +265,9 @@ func TestOnlyALeaderRunsAhead(t *testing.T) {
 			w.err = fails
 			close(w.done)
 			if err := <-done; !errors.Is(err, fails) {
+				t.Errorf("%s while a write failed: %v", name, err)
+			}
+			if err := use(l); !errors.Is(err, fails) {
 				t.Errorf("%s after a failed write: %v", name, err)
 			}
 		})

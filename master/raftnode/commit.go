@@ -53,10 +53,9 @@ func (c *committer) propose(ctx context.Context, commands []state.Command) ([]st
 // two at once make smaller batches, which costs more processor time than the waiting saves.
 func (c *committer) run(ctx context.Context) {
 	defer c.refuseRest()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return
 		case first := <-c.waiting:
 			c.commit(c.gather(first))
 		}

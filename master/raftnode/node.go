@@ -109,24 +109,38 @@ func (n *Node) failed(err error) {
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var others sync.WaitGroup // end with ctx, which ends with Run
+	var others sync.WaitGroup       // end with ctx, which ends with Run, and with finished
+	finished := make(chan struct{}) // nothing is proposed any more
 	others.Go(func() {
 		select {
 		case err := <-n.failure:
 			cancel(err)
-			// Raft has not heard of it where the log ran ahead, and would let proposals wait for ever.
-			_ = n.raft.Shutdown().Error() // err matters more
-		case <-ctx.Done():
+			n.tellRaft(finished)
+		case <-finished:
 		}
 	})
 	others.Go(func() { n.watchLeader(ctx) })
 	n.commit.run(ctx)
 	cancel(nil)
+	close(finished)
 	others.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, ErrStorage) {
 		return cause
 	}
 	return nil
+}
+
+// tellRaft lets Raft hear of a failed write: where the log ran ahead it has not, and lets proposals wait for ever. It answers them when it
+// cannot write the barrier. (Shutdown would leave those in its queue without an answer.)
+func (n *Node) tellRaft(finished <-chan struct{}) {
+	for n.IsLeader() {
+		_ = n.raft.Barrier(0).Error() // a transfer of the leadership, too, ends it
+		select {
+		case <-finished:
+			return
+		case <-time.After(tellAgain):
+		}
+	}
 }
 
 // Close stops Raft, gives up its transport and closes the stores.

@@ -119,15 +119,15 @@ func (in inside) allow(ctx context.Context) error {
 	}
 	const row, button = 448.0 / 720, 249.0 / 720
 	for until := time.Now().Add(6 * time.Second); time.Now().Before(until); {
-		picture, _, err := p.PullPicture(pullTimeout)
+		f, err := p.PullPicture(pullTimeout)
 		if errors.Is(err, gstpipe.ErrTimeout) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		blue := hasBlue(&picture)
-		picture.Release()
+		blue := hasBlue(&f.Picture)
+		f.Picture.Release()
 		if blue {
 			events := []*pluginpb.InputEvent{moveTo(0.5, row), click(true), click(false), moveTo(852.0/1280, button), click(true), click(false)}
 			_, err := in.plugin.Inject(ctx, &pluginpb.InputBatch{Events: events})

@@ -88,11 +88,11 @@ func pullTrial(ctx context.Context, p *gstpipe.Pipeline, frames int) (*trial, er
 	t := &trial{hashes: map[uint64]bool{}}
 	seed := maphash.MakeSeed()
 	for begun := time.Now(); t.frames < frames; {
-		picture, taken, err := p.PullPicture(pullTimeout)
+		f, err := p.PullPicture(pullTimeout)
 		switch {
 		case err == nil:
-			t.add(&picture, taken, seed)
-			picture.Release()
+			t.add(&f.Picture, f.Capture, seed)
+			f.Picture.Release()
 		case !errors.Is(err, gstpipe.ErrTimeout):
 			return nil, err
 		case ctx.Err() != nil && t.frames > 0:

@@ -45,11 +45,14 @@ func Shutdown(raw syscall.RawConn) {
 }
 
 // AwaitRoom waits until a detached socket can be written to, or is over.
-func AwaitRoom(socket *os.File) error {
-	for {
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(socket.Fd()), Events: unix.POLLOUT}}, -1)
-		if err != unix.EINTR {
-			return err
+func AwaitRoom(raw syscall.RawConn) error {
+	var pollErr error
+	err := raw.Control(func(fd uintptr) { // which keeps the descriptor open meanwhile; Shutdown ends the wait
+		for {
+			if _, pollErr = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1); pollErr != unix.EINTR {
+				return
+			}
 		}
-	}
+	})
+	return errors.Join(err, pollErr)
 }

@@ -108,7 +108,7 @@ func (w *Writer) Write(u *pluginpb.AccessUnit) error {
 		switch w.errno {
 		case 0:
 		case unix.EAGAIN:
-			if err := rawio.AwaitRoom(w.socket); err != nil {
+			if err := rawio.AwaitRoom(w.raw); err != nil {
 				return fmt.Errorf("send access unit: %w", err)
 			}
 		default:

@@ -66,10 +66,10 @@ func countDecoded(codec media.Codec, decoder string, units [][]byte) (int, error
 	}
 	p.End()
 	for {
-		picture, _, err := p.PullPicture(startTimeout)
+		f, err := p.PullPicture(startTimeout)
 		switch {
 		case err == nil:
-			picture.Release()
+			f.Picture.Release()
 			n++
 		case errors.Is(err, gstpipe.ErrLayout): // I420 is none of our raw formats, but it is a picture
 			n++

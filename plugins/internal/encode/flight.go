@@ -53,7 +53,7 @@ func (r *run) ready(f gstpipe.Frame) error {
 	if f.Picture.DMABuf() && !dmabuf && l.Modifier != 0 {
 		return unreadable(r.method.Name, l)
 	}
-	if r.encoder != nil && r.encoder.fits(l, dmabuf) {
+	if r.encoder != nil && r.encoder.fits(l, dmabuf) && r.fps <= r.encoder.in.FPS {
 		return nil
 	}
 	r.closeEncoder()
@@ -79,6 +79,9 @@ func unreadable(method string, l media.Layout) error {
 func (r *run) closeEncoder() {
 	if r.encoder == nil {
 		return
+	}
+	if r.writing && !r.lane.Settle(stalledAfter) {
+		r.hangUp() // the chain cannot stop while it waits for the host runtime
 	}
 	r.encoder.close()
 	r.encoder, r.params = nil, nil

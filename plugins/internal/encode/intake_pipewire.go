@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/plugins/internal/gstpipe"
@@ -120,21 +119,20 @@ func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, lane *gs
 		return explainNode(n, err)
 	}
 	for {
-		picture, taken, err := p.PullPicture(0)
+		f, err := p.PullPicture(0)
 		switch {
 		case ctx.Err() != nil:
-			picture.Release()
+			f.Picture.Release()
 			return nil
-		case errors.Is(err, gstpipe.ErrIncomplete):
-			picture = gstpipe.Picture{} // the run counts it as dropped
+		case errors.Is(err, gstpipe.ErrIncomplete): // the run counts it as dropped
 		case errors.Is(err, gstpipe.ErrLayout):
 			return fmt.Errorf("picture of PipeWire node %d: %w", n.ID, err)
 		case err != nil:
 			return explainNode(n, err)
 		}
-		now := media.Now()
-		if !deliver(gstpipe.Frame{Picture: picture, Capture: stamped(taken, now), Handoff: now}) {
-			picture.Release()
+		f.Capture = stamped(f.Capture, f.Handoff)
+		if !deliver(f) {
+			f.Picture.Release()
 			return nil
 		}
 	}

@@ -86,7 +86,7 @@ func (r *run) newest() gstpipe.Frame {
 
 // see looks at f now and then.
 func (r *run) see(f gstpipe.Frame, now media.Time) {
-	if f.Picture.Valid() && !f.Repeat && r.look.due(now) {
+	if f.Picture.Valid() && r.look.due(now) {
 		r.look.see(&f.Picture, now)
 	}
 }

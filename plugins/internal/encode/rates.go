@@ -12,10 +12,7 @@ func (r *run) setFramerate(fps float64) error {
 	r.fps = fps
 	r.plan.pace.set(fps)
 	if r.encoder != nil && fps > r.encoder.in.FPS {
-		r.plan.key = true
-		r.again()
-		r.settle()
-		r.closeEncoder()
+		r.plan.key = true // and so not through the lane: ready makes the pipeline
 		return nil
 	}
 	return r.applyRate()

@@ -208,7 +208,7 @@ func (r *run) arrived(f gstpipe.Frame) {
 	case !f.Picture.Valid(): // the source sent a buffer without a picture
 		r.stats.dropped++
 		return
-	case f.Capture < r.carried.Captured: // the lane took a newer one while this was on its way
+	case f.Handoff < r.carried.Arrived: // the lane took a newer one while this was on its way
 		f.Picture.Release()
 		r.stats.dropped++
 		return

@@ -51,9 +51,10 @@ func (r *run) hangUp() {
 		return
 	}
 	r.reclaim()
-	if r.writing {
+	if r.writing && !r.lane.Settle(0) {
 		_ = unix.Shutdown(int(r.socket.Fd()), unix.SHUT_RDWR) // fails when the host runtime has left
-		r.lane.Settle()
+		for !r.lane.Settle(stalledAfter) {                    // not long: the socket is down
+		}
 	}
 	_ = r.socket.Close()
 	r.socket = nil
@@ -89,7 +90,13 @@ func (r *run) ended() error {
 
 // watch gives events to emit until ctx or the run ends, except units that the lane writes; units may be nil.
 func (r *run) watch(ctx context.Context, units *unitsocket.Writer, emit func(*pluginpb.EncodeEvent) error) error {
-	if err := r.do(ctx, func() error { return r.attach(units) }); err != nil {
+	attach := func() error {
+		if err := ctx.Err(); err != nil { // nobody would detach
+			return err
+		}
+		return r.attach(units)
+	}
+	if err := r.do(ctx, attach); err != nil {
 		if errors.Is(err, ErrStopped) || ctx.Err() != nil {
 			return nil
 		}

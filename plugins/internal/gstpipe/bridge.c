@@ -170,6 +170,7 @@ static gboolean look(GstCaps *caps, GstBuffer *original, wavry_raw *out) {
 void wavry_look_at_raw(GstPad *pad, GstBuffer *original, wavry_raw *out) {
   memset(out, 0, sizeof *out);
   out->size = gst_buffer_get_size(original);
+  out->arrived = wavry_now();
   out->taken = -1;
   if (GST_BUFFER_PTS_IS_VALID(original))
     out->taken = GST_BUFFER_PTS(original) + gst_element_get_base_time(GST_ELEMENT_CAST(GST_PAD_PARENT(pad)));

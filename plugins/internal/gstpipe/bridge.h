@@ -39,6 +39,7 @@ typedef struct {
   gboolean dmabuf;
   gsize size; // bytes of the original
   gint64 taken; // CLOCK_MONOTONIC ns by the buffer's own time, -1 when it has none
+  gint64 arrived; // CLOCK_MONOTONIC ns
 } wavry_raw;
 
 gboolean wavry_push(GstElement *appsrc, GstBuffer *picture, gint64 pts, gint64 duration);

@@ -20,7 +20,7 @@ struct wavry_lane {
   gint64 took; // by the encoder for the last picture
 };
 
-static gint64 now(void) {
+gint64 wavry_now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (gint64)t.tv_sec * GST_SECOND + t.tv_nsec;
@@ -57,12 +57,15 @@ void wavry_lane_take(wavry_lane *l, wavry_turn *turn, wavry_done *done) {
   g_mutex_unlock(&l->lock);
 }
 
-// Returns when no unit is being written.
-void wavry_lane_settle(wavry_lane *l) {
+// Waits until no unit is being written; FALSE when one still is after the time in us.
+gboolean wavry_lane_settle(wavry_lane *l, gint64 limit) {
+  gint64 end = g_get_monotonic_time() + limit;
   g_mutex_lock(&l->lock);
-  while (l->done.writing)
-    g_cond_wait(&l->written, &l->lock);
+  while (l->done.writing && g_cond_wait_until(&l->written, &l->lock, end)) {
+  }
+  gboolean settled = !l->done.writing;
   g_mutex_unlock(&l->lock);
+  return settled;
 }
 
 // ---- pictures
@@ -95,7 +98,7 @@ static departure begin(wavry_lane *l) {
   wavry_turn *t = &l->turn;
   if (!l->lent || t->waiting.picture == NULL || t->flight.picture != NULL || l->done.writing)
     return (departure){0};
-  gint64 at = now();
+  gint64 at = wavry_now();
   if (at < t->due - l->terms.interval) {
     wavry_wake(l->wake); // it needs a timer
     return (departure){0};
@@ -137,11 +140,12 @@ gboolean wavry_lane_picture(wavry_lane *l, GstBuffer *picture, const wavry_layou
   gboolean ok = l->lent && size >= l->terms.size && memcmp(layout, &l->terms.layout, sizeof *layout) == 0;
   if (ok) {
     wavry_turn *t = &l->turn;
-    gint64 at = now();
-    if (capture > at || at - capture > l->terms.oldest)
+    gint64 at = wavry_now();
+    if (capture > at || capture < at - l->terms.oldest)
       capture = at;
     l->done.in++;
     l->done.captured = capture;
+    l->done.arrived = at;
     if (t->waiting.picture != NULL)
       l->done.dropped++;
     discard(&r, &t->waiting);
@@ -189,7 +193,7 @@ static void put_header(guint8 *p, gsize length, guint64 sequence, const wavry_te
   put(p, encoded, 8);
 }
 
-// Blocks while the host runtime is busy, like the writer in Go. Shutting the socket down ends it.
+// Blocks while the host runtime is busy, like the writer in Go. Shutting the socket down ends it. No part is empty.
 static int send_all(int fd, struct iovec *parts, int n) {
   struct msghdr m = {.msg_iov = parts, .msg_iovlen = n};
   while (m.msg_iovlen > 0) {
@@ -219,13 +223,15 @@ static int send_unit(int fd, guint8 *header, GstBuffer *unit) {
     return EIO;
   struct iovec parts[2] = {{header, HEADER_SIZE}, {map.data, map.size}};
   int error = send_all(fd, parts, 2);
+  if (error != 0)
+    shutdown(fd, SHUT_RDWR); // half a unit may be out: nothing can follow it
   gst_buffer_unmap(unit, &map);
   return error;
 }
 
 static gboolean ordinary(GstBuffer *unit) {
   return GST_BUFFER_FLAG_IS_SET(unit, GST_BUFFER_FLAG_DELTA_UNIT) && !GST_BUFFER_FLAG_IS_SET(unit, GST_BUFFER_FLAG_HEADER) &&
-         gst_buffer_get_size(unit) <= MAX_UNIT;
+         gst_buffer_get_size(unit) > 0 && gst_buffer_get_size(unit) <= MAX_UNIT;
 }
 
 static GstPadProbeReturn on_unit(GstPad *pad, GstPadProbeInfo *info, gpointer lane) {
@@ -240,7 +246,7 @@ static GstPadProbeReturn on_unit(GstPad *pad, GstPadProbeInfo *info, gpointer la
     g_mutex_unlock(&l->lock);
     return GST_PAD_PROBE_OK;
   }
-  gint64 at = now();
+  gint64 at = wavry_now();
   l->took = at - t->sent;
   put_header(header, gst_buffer_get_size(unit), t->next++, &l->terms, &t->flight, at);
   int units = l->terms.units;
@@ -257,9 +263,10 @@ static GstPadProbeReturn on_unit(GstPad *pad, GstPadProbeInfo *info, gpointer la
 
   g_mutex_lock(&l->lock);
   l->done.writing = FALSE;
-  l->done.out++;
   g_cond_broadcast(&l->written);
-  if (error != 0) {
+  if (error == 0) {
+    l->done.out++;
+  } else {
     l->done.error = error;
     l->lent = FALSE;
   }

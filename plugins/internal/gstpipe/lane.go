@@ -58,6 +58,7 @@ type Turn struct {
 type Done struct {
 	In, Out, Dropped uint64
 	Captured         media.Time // of the newest picture
+	Arrived          media.Time // the same one
 	Writing          bool       // a unit is still on its way to the host runtime
 	Err              error      // why a unit did not get there; told once
 }
@@ -127,7 +128,8 @@ func (l *Lane) Take() (Turn, Done) {
 	var d C.wavry_done
 	C.wavry_lane_take(l.c, &t, &d)
 	done := Done{
-		In: uint64(d.in), Out: uint64(d.out), Dropped: uint64(d.dropped), Captured: media.Time(d.captured), Writing: d.writing != 0,
+		In: uint64(d.in), Out: uint64(d.out), Dropped: uint64(d.dropped), Captured: media.Time(d.captured), Arrived: media.Time(d.arrived),
+		Writing: d.writing != 0,
 	}
 	if d.error != 0 {
 		done.Err = fmt.Errorf("send access unit: %w", syscall.Errno(d.error))
@@ -138,8 +140,10 @@ func (l *Lane) Take() (Turn, Done) {
 	}, done
 }
 
-// Settle waits until no unit is being written.
-func (l *Lane) Settle() { C.wavry_lane_settle(l.c) }
+// Settle waits until no unit is being written, and reports false when one still is after limit.
+func (l *Lane) Settle(limit time.Duration) bool {
+	return C.wavry_lane_settle(l.c, C.gint64(limit.Microseconds())) != 0
+}
 
 // CarryUnits lets the lane take what an encoder's pipeline makes.
 func (l *Lane) CarryUnits(p *Pipeline) { C.wavry_lane_carry_units(l.c, p.element(SinkName)) }

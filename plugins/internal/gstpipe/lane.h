@@ -47,7 +47,7 @@ typedef struct {
 // What the lane did since it was made, and does.
 typedef struct {
   guint64 in, out, dropped;
-  gint64 captured;  // of the newest picture
+  gint64 captured, arrived; // of the newest picture
   gboolean writing; // a unit is not yet with the host runtime
   int error;        // errno of a failed write to the host runtime, reported once
 } wavry_done;
@@ -56,7 +56,7 @@ wavry_lane *wavry_lane_new(int wake); // an eventfd of the caller's, written to 
 void wavry_lane_free(wavry_lane *);   // after all that it carries for is gone
 void wavry_lane_lend(wavry_lane *, const wavry_terms *, const wavry_turn *);
 void wavry_lane_take(wavry_lane *, wavry_turn *, wavry_done *);
-void wavry_lane_settle(wavry_lane *);
+gboolean wavry_lane_settle(wavry_lane *, gint64 limit);
 gboolean wavry_lane_picture(wavry_lane *, GstBuffer *, const wavry_layout *, gsize size, gint64 capture, gboolean repeat); // TRUE: taken over
 void wavry_lane_go(wavry_lane *); // after wavry_lane_picture: encodes the newest on this thread
 gboolean wavry_lane_bring(wavry_lane *, const wavry_raw *); // both at once; TRUE: its picture was taken over
@@ -88,6 +88,8 @@ typedef struct {
 } wavry_message;
 
 int wavry_buffers_read(wavry_buffers *, wavry_lane *, wavry_message *); // 0 or errno; blocks
+
+gint64 wavry_now(void); // CLOCK_MONOTONIC ns
 
 // ---- of bridge.c
 

@@ -208,7 +208,9 @@ func TestLaneCarries(t *testing.T) {
 			t.Fatalf("data % x", u.Data)
 		}
 	}
-	c.lane.Settle()
+	if !c.lane.Settle(10 * time.Second) {
+		t.Error("a unit is still being written")
+	}
 	turn, done := c.lane.Take()
 	if turn.Next != 7+n || !turn.Last.Picture.Valid() || turn.Waiting.Picture.Valid() || turn.Flight.Picture.Valid() {
 		t.Errorf("turn %+v", turn)
@@ -309,4 +311,39 @@ func TestLaneLosesHost(t *testing.T) {
 	f := c.message().Frame
 	f.Picture.Release()
 	turn.Last.Picture.Release()
+}
+
+// A host runtime that does not read holds up the chain and nothing else, and shutting its socket down sets the chain free.
+func TestLaneHostStalls(t *testing.T) {
+	c := carry(t)
+	if err := unix.SetsockoptInt(c.units, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096); err != nil {
+		t.Fatal(err)
+	}
+	c.first()
+	if err := unix.SetsockoptTimeval(c.frames, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 500_000}); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 64)
+	for id := uint32(1); ; id = (id + 1) % bufferCount {
+		c.frame(id, media.Now())
+		if _, err := unix.Read(c.frames, b); err != nil { // the buffer before does not come back
+			break
+		}
+	}
+	turn, done := c.lane.Take()
+	if !done.Writing || done.Err != nil {
+		t.Fatalf("done %+v", done)
+	}
+	if err := unix.Shutdown(c.units, unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	if !c.lane.Settle(10 * time.Second) {
+		t.Fatal("the chain is not free")
+	}
+	if _, done = c.lane.Take(); done.Err == nil || done.Writing {
+		t.Errorf("done %+v", done)
+	}
+	for _, f := range []*Frame{&turn.Waiting, &turn.Last, &turn.Flight} {
+		f.Picture.Release()
+	}
 }

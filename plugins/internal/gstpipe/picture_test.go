@@ -26,10 +26,11 @@ func TestPullPicture(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		picture, _, err := p.PullPicture(5 * time.Second)
+		f, err := p.PullPicture(5 * time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
+		picture := f.Picture
 		l := picture.Layout()
 		if l.Width != 60 || l.Height != 42 {
 			t.Errorf("%dx%d of 61x43", l.Width, l.Height)
@@ -40,7 +41,7 @@ func TestPullPicture(t *testing.T) {
 		}
 		picture.Release()
 	}
-	if _, _, err := p.PullPicture(5 * time.Second); !errors.Is(err, ErrClosed) {
+	if _, err := p.PullPicture(5 * time.Second); !errors.Is(err, ErrClosed) {
 		t.Errorf("after the end: %v", err)
 	}
 }

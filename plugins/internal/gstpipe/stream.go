@@ -95,32 +95,30 @@ func (p *Pipeline) Pictures(lane *Lane, latest bool) {
 	p.inbox = C.wavry_inbox_new(p.element(SinkName), C.int(p.wake.Fd()), c, cbool(latest))
 }
 
-// PullPicture waits for a raw picture and takes it over without a copy: as long as it lives, its producer lacks one buffer. taken
-// is the buffer's own time on CLOCK_MONOTONIC (if the pipeline was started so), 0 when it has none. Errors are PullUnit's, ErrIncomplete
-// for a buffer to skip, and ErrLayout for caps that make no sense.
-func (p *Pipeline) PullPicture(timeout time.Duration) (picture Picture, taken media.Time, err error) {
+// PullPicture waits for a raw picture and takes it over without a copy: as long as it lives, its producer lacks one buffer. Capture is the
+// buffer's own time on CLOCK_MONOTONIC (if the pipeline was started so), 0 when it has none, and Handoff when it came to the sink. Errors
+// are PullUnit's, ErrIncomplete for a buffer to skip, and ErrLayout for caps that make no sense.
+func (p *Pipeline) PullPicture(timeout time.Duration) (Frame, error) {
 	var r C.wavry_raw
 	if err := p.await(timeout, func() bool { return C.wavry_inbox_pull(p.inbox, &r) != 0 }); err != nil {
-		return Picture{}, 0, err
+		return Frame{}, err
 	}
+	f := Frame{Capture: media.Time(max(r.taken, 0)), Handoff: media.Time(r.arrived)}
 	if r.buffer == nil {
 		if r.size == 0 {
-			return Picture{}, 0, ErrIncomplete
+			return f, ErrIncomplete
 		}
-		return Picture{}, 0, ErrLayout
+		return f, ErrLayout
 	}
-	picture = Picture{buffer: r.buffer, layout: goLayout(&r.layout, goString(r.format)), dmabuf: r.dmabuf != 0}
+	f.Picture = Picture{buffer: r.buffer, layout: goLayout(&r.layout, goString(r.format)), dmabuf: r.dmabuf != 0}
 	if r.fourcc != 0 {
-		picture.layout.Format, picture.layout.Modifier = media.FourCC(r.fourcc), uint64(r.modifier)
+		f.Picture.layout.Format, f.Picture.layout.Modifier = media.FourCC(r.fourcc), uint64(r.modifier)
 	}
-	if err := whole(&picture, int64(r.size), goString(r.format)); err != nil {
-		picture.Release()
-		return Picture{}, 0, err
+	if err := whole(&f.Picture, int64(r.size), goString(r.format)); err != nil {
+		f.Picture.Release()
+		return f, err
 	}
-	if r.taken > 0 {
-		taken = media.Time(r.taken)
-	}
-	return picture, taken, nil
+	return f, nil
 }
 
 // whole refuses a picture that the CPU could not read to its end. What a DMA-BUF holds only its driver knows.
