@@ -41,11 +41,10 @@ func (a *linkAPI) HostLink(ctx context.Context, stream *hostStream) error {
 	if err := l.fleet.mayHold(link); err != nil {
 		return apiError(err)
 	}
-	before, err := l.registerHost(ctx, host, hello)
-	if err != nil {
+	if err := l.registerHost(ctx, host, hello); err != nil {
 		return apiError(err)
 	}
-	return apiError(l.serveHost(ctx, link, hello, before, stream))
+	return apiError(l.serveHost(ctx, link, hello, stream))
 }
 
 // hostOf checks a hello and makes the record of it.
@@ -109,18 +108,25 @@ func attributeTexts(h *state.Host) (texts []string) {
 	return texts
 }
 
-// registerHost writes what changed about the host and returns what the state held before, or nil.
-func (l *leader) registerHost(ctx context.Context, host *state.Host, hello *masterapi.HostHello) (before *state.Host, err error) {
+// registerHost ends the sessions that the host has lost, and writes what changed about it. In this order: should the link end in between, the
+// next hello must still be seen to come from another boot.
+func (l *leader) registerHost(ctx context.Context, host *state.Host, hello *masterapi.HostHello) error {
+	var before *state.Host
 	l.m.read(func(s *state.State) { before = s.Host(host.ID) })
+	for _, id := range l.lost(hello, before) {
+		if _, err := l.propose(ctx, &state.EndSession{ID: id, Reason: masterapi.Reason_REASON_HOST_RESTARTED}); err != nil {
+			return fmt.Errorf("end session %s, which host %s has lost: %w", id, host.ID, err)
+		}
+	}
 	if before == nil || !sameHost(before, host) {
 		if _, err := l.propose(ctx, &state.PutHost{Host: *host}); err != nil {
-			return nil, fmt.Errorf("register host %s: %w", host.ID, err)
+			return fmt.Errorf("register host %s: %w", host.ID, err)
 		}
 	}
 	if hello.GetDraining() {
 		l.selfDrainHost(host.ID, "the host is stopping")
 	}
-	return before, nil
+	return nil
 }
 
 func sameHost(a, b *state.Host) bool {
@@ -133,14 +139,14 @@ func (l *leader) selfDrainHost(id, reason string) {
 	l.later(&state.SetHostState{ID: id, To: masterapi.HostStateWord_HOST_STATE_DRAINING, Reason: reason, Actor: state.SelfActor})
 }
 
-func (l *leader) serveHost(ctx context.Context, link *hostLink, hello *masterapi.HostHello, before *state.Host, stream *hostStream) error {
+func (l *leader) serveHost(ctx context.Context, link *hostLink, hello *masterapi.HostHello, stream *hostStream) error {
 	link.send(&masterapi.HostCommand{Command: &masterapi.HostCommand_Welcome{Welcome: l.welcome(func(s *state.State) string {
 		if h := s.Host(link.id); h != nil {
 			return state.HostWord(h.State)
 		}
 		return ""
 	})}})
-	l.reconcile(link, hello, before)
+	l.endOver(link, hello)
 	if err := l.attachHost(hello, link); err != nil {
 		return err
 	}
@@ -215,26 +221,27 @@ func (l *leader) detachHost(id string, link *hostLink) {
 	}
 }
 
-// reconcile compares what the host runs with what the state holds: sessions it lost are ended, sessions that ended meanwhile are ended there.
-func (l *leader) reconcile(link *hostLink, hello *masterapi.HostHello, before *state.Host) {
-	running := make(map[string]bool, len(hello.GetSessions()))
-	for _, s := range hello.GetSessions() {
-		running[s.GetSessionId()] = true
-	}
+// lost are the sessions that the state holds and the host does not run.
+func (l *leader) lost(hello *masterapi.HostHello, before *state.Host) (lost []string) {
+	running := running(hello)
 	rebooted := before != nil && before.Boot != hello.GetBootId()
 	now := l.m.cfg.Now()
-	var lost []string
-	over := map[string]masterapi.Reason{}
 	l.m.read(func(s *state.State) {
 		for _, id := range s.SessionsOn(hello.GetHostId()) {
 			session := s.Session(id)
-			if !running[id] && now.Sub(session.Created.Time()) > youngSession {
-				lost = append(lost, id)
-			} else if !running[id] && rebooted && started(s, session) {
+			if !running[id] && (now.Sub(session.Created.Time()) > youngSession || rebooted && started(s, session)) {
 				lost = append(lost, id)
 			}
 		}
-		for id := range running {
+	})
+	return lost
+}
+
+// endOver ends sessions on the host that have ended meanwhile.
+func (l *leader) endOver(link *hostLink, hello *masterapi.HostHello) {
+	over := map[string]masterapi.Reason{}
+	l.m.read(func(s *state.State) {
+		for id := range running(hello) {
 			if session := s.Session(id); session == nil {
 				over[id] = masterapi.Reason_REASON_LEASE_EXPIRED
 			} else if !session.Live() {
@@ -242,12 +249,17 @@ func (l *leader) reconcile(link *hostLink, hello *masterapi.HostHello, before *s
 			}
 		}
 	})
-	for _, id := range lost {
-		l.later(&state.EndSession{ID: id, Reason: masterapi.Reason_REASON_HOST_RESTARTED})
-	}
 	for id, reason := range over {
 		link.send(&masterapi.HostCommand{Command: &masterapi.HostCommand_End{End: &masterapi.EndHostSession{SessionId: id, Reason: reason}}})
 	}
+}
+
+func running(hello *masterapi.HostHello) map[string]bool {
+	running := make(map[string]bool, len(hello.GetSessions()))
+	for _, s := range hello.GetSessions() {
+		running[s.GetSessionId()] = true
+	}
+	return running
 }
 
 // started reports whether a viewer was ever seen: then the host had the session and lost it.

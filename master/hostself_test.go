@@ -151,9 +151,16 @@ func TestLastReportsOfAHost(t *testing.T) {
 	}
 	h.stop()
 	for _, id := range sessions {
-		s, err := gw.Sessions().GetSession(ctx, &masterapi.GetSessionRequest{SessionId: id})
-		if err != nil || s.GetEndReason() != masterapi.Reason_REASON_HOST_DRAINED {
-			t.Errorf("session %s ended by %s, %v", id, s.GetEndReason(), err)
+		var s *masterapi.Session
+		eventually(t, "session ended", func() bool { // the master has the report and commits
+			var err error
+			if s, err = gw.Sessions().GetSession(ctx, &masterapi.GetSessionRequest{SessionId: id}); err != nil {
+				t.Fatal(err)
+			}
+			return s.GetEndReason() != masterapi.Reason_REASON_UNSPECIFIED
+		})
+		if s.GetEndReason() != masterapi.Reason_REASON_HOST_DRAINED {
+			t.Errorf("session %s ended by %s", id, s.GetEndReason())
 		}
 	}
 }
