@@ -147,9 +147,10 @@ func (s *Sink) Err() error {
 	return s.err
 }
 
-// Close disconnects the encoder. It may be called from any goroutine, more than once.
+// Close disconnects the encoder and returns when nothing of the connection is left. It may be called from any goroutine, more than once.
 func (s *Sink) Close() error {
 	shutdown(s.gone.socket)
+	<-s.gone.done
 	return nil
 }
 
