@@ -291,7 +291,10 @@ func TestLeaderFrozen(t *testing.T) {
 	} else {
 		t.Logf("answered %s after the leader froze", took.Round(time.Millisecond))
 	}
-	issue("after") // once the host is linked to the new leader
+	eventually(t, 20*time.Second, "the host is linked to the new leader", func() bool {
+		_, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"})
+		return err == nil
+	})
 	s.signal(leader, syscall.SIGCONT)
 	s.healthy()
 	if issue("before") != before {
