@@ -223,7 +223,7 @@ func (l *leader) detachHost(id string, link *hostLink) {
 
 // lost are the sessions that the state holds and the host does not run.
 func (l *leader) lost(hello *masterapi.HostHello, before *state.Host) (lost []string) {
-	running := running(hello)
+	running := sessionsOf(hello)
 	rebooted := before != nil && before.Boot != hello.GetBootId()
 	now := l.m.cfg.Now()
 	l.m.read(func(s *state.State) {
@@ -241,7 +241,7 @@ func (l *leader) lost(hello *masterapi.HostHello, before *state.Host) (lost []st
 func (l *leader) endOver(link *hostLink, hello *masterapi.HostHello) {
 	over := map[string]masterapi.Reason{}
 	l.m.read(func(s *state.State) {
-		for id := range running(hello) {
+		for id := range sessionsOf(hello) {
 			if session := s.Session(id); session == nil {
 				over[id] = masterapi.Reason_REASON_LEASE_EXPIRED
 			} else if !session.Live() {
@@ -254,12 +254,13 @@ func (l *leader) endOver(link *hostLink, hello *masterapi.HostHello) {
 	}
 }
 
-func running(hello *masterapi.HostHello) map[string]bool {
-	running := make(map[string]bool, len(hello.GetSessions()))
+// sessionsOf are the sessions that a host says it runs.
+func sessionsOf(hello *masterapi.HostHello) map[string]bool {
+	ids := make(map[string]bool, len(hello.GetSessions()))
 	for _, s := range hello.GetSessions() {
-		running[s.GetSessionId()] = true
+		ids[s.GetSessionId()] = true
 	}
-	return running
+	return ids
 }
 
 // started reports whether a viewer was ever seen: then the host had the session and lost it.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -29,13 +30,21 @@ type conn struct {
 // newConn takes c over.
 func newConn(c *net.UnixConn) (*conn, error) {
 	n := &conn{c: c}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("use frame source connection: %w", err), c.Close())
+	if err := n.use(c); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
-	n.receiver.Init(raw)
-	n.sender.init(raw)
 	return n, nil
+}
+
+// use makes c send to and receive from socket.
+func (c *conn) use(socket syscall.Conn) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("use frame source connection: %w", err)
+	}
+	c.receiver.Init(raw)
+	c.sender.init(raw)
+	return nil
 }
 
 // oobSize has room for more descriptors (four) than a message may have, so that a peer who sends them is seen and refused.
@@ -134,12 +143,9 @@ func (c *conn) detach() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("detach the frame source connection: %w", err)
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("use frame source connection: %w", err), socket.Close())
+	if err := c.use(socket); err != nil {
+		return nil, errors.Join(err, socket.Close())
 	}
-	c.receiver.Init(raw)
-	c.sender.init(raw)
 	return socket, nil
 }
 

@@ -45,12 +45,11 @@ func (r *run) detach() {
 	r.hangUp()
 }
 
-// hangUp gives the host runtime's socket up. A unit that is being written goes to nobody.
+// hangUp gives the host runtime's socket up; nothing is lent then. A unit that is being written goes to nobody.
 func (r *run) hangUp() {
 	if r.socket == nil {
 		return
 	}
-	r.reclaim()
 	if r.writing && !r.lane.Settle(0) {
 		_ = unix.Shutdown(int(r.socket.Fd()), unix.SHUT_RDWR) // fails when the host runtime has left
 		for !r.lane.Settle(stalledAfter) {                    // not long: the socket is down

@@ -65,35 +65,23 @@ void wavry_buffers_close(wavry_buffers *b) {
   unref_unlock(b);
 }
 
-static GstAllocator *make_allocator(GstAllocator *a) {
-  GST_OBJECT_FLAG_SET(a, GST_OBJECT_FLAG_MAY_BE_LEAKED);
-  return a;
-}
-
-static GstAllocator *shared_allocator(void) {
+// Never freed, one of each kind.
+static GstAllocator *allocator(gboolean dmabuf) {
   static gsize once = 0;
-  static GstAllocator *a = NULL;
+  static GstAllocator *of_shared, *of_dmabuf;
   if (g_once_init_enter(&once)) {
-    a = make_allocator(gst_fd_allocator_new());
+    of_shared = gst_fd_allocator_new();
+    of_dmabuf = gst_dmabuf_allocator_new();
+    GST_OBJECT_FLAG_SET(of_shared, GST_OBJECT_FLAG_MAY_BE_LEAKED);
+    GST_OBJECT_FLAG_SET(of_dmabuf, GST_OBJECT_FLAG_MAY_BE_LEAKED);
     g_once_init_leave(&once, 1);
   }
-  return a;
-}
-
-static GstAllocator *dmabuf_allocator(void) {
-  static gsize once = 0;
-  static GstAllocator *a = NULL;
-  if (g_once_init_enter(&once)) {
-    a = make_allocator(gst_dmabuf_allocator_new());
-    g_once_init_leave(&once, 1);
-  }
-  return a;
+  return dmabuf ? of_dmabuf : of_shared;
 }
 
 // Takes fd over, if it returns TRUE. KEEP_MAPPED: the memory is mapped at most once in its life, however many frames live in it.
 gboolean wavry_buffers_add(wavry_buffers *b, guint32 id, int fd, gsize size, gboolean dmabuf, const wavry_layout *layout) {
-  GstMemory *memory = dmabuf ? gst_dmabuf_allocator_alloc_with_flags(dmabuf_allocator(), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED)
-                             : gst_fd_allocator_alloc(shared_allocator(), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED);
+  GstMemory *memory = gst_fd_allocator_alloc(allocator(dmabuf), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED);
   if (memory == NULL)
     return FALSE;
   registration *r = g_new0(registration, 1);

@@ -141,6 +141,16 @@ func (c *carried) message() Message {
 	}
 }
 
+// nudged waits until the lane wants to be taken back.
+func (c *carried) nudged(why string) {
+	c.t.Helper()
+	select {
+	case <-c.lane.Nudged():
+	case <-time.After(10 * time.Second):
+		c.t.Fatalf("nobody was told that %s", why)
+	}
+}
+
 // released is the next buffer that was given back.
 func (c *carried) released() uint32 {
 	c.t.Helper()
@@ -275,11 +285,7 @@ func TestLaneWaits(t *testing.T) {
 	turn.Due = media.Now().Add(time.Hour)
 	c.lend(turn)
 	c.frame(1, media.Now())
-	select {
-	case <-c.lane.Nudged():
-	case <-time.After(10 * time.Second):
-		t.Fatal("nobody was told that a picture waits")
-	}
+	c.nudged("a picture waits")
 	turn, done := c.lane.Take()
 	if !turn.Waiting.Picture.Valid() || done.In != 1 || done.Out != 0 {
 		t.Errorf("turn %+v, done %+v", turn, done)
@@ -295,11 +301,7 @@ func TestLaneLosesHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.frame(1, media.Now())
-	select {
-	case <-c.lane.Nudged():
-	case <-time.After(10 * time.Second):
-		t.Fatal("nobody was told")
-	}
+	c.nudged("the host runtime is gone")
 	turn, done := c.lane.Take()
 	if done.Err == nil || done.Writing {
 		t.Errorf("done %+v", done)
