@@ -201,8 +201,8 @@ type Prepared struct {
 	Certificate signalapi.Certificate
 }
 
-// Prepare makes sure that the session of a lease runs here, starting it for a controller's lease, and signs the present
-// certificate for it. It is idempotent. Errors are the sentinels of package lease and of errors.go.
+// Prepare makes sure that the session of a lease runs here, starting it for a controller's lease, lets the lease's viewer in, and
+// signs the present certificate for it. It is idempotent. Errors are the sentinels of package lease and of errors.go.
 func (h *Host) Prepare(token string) (Prepared, error) {
 	claims, err := h.verify(token)
 	if err != nil {
@@ -224,7 +224,7 @@ func (h *Host) Prepare(token string) (Prepared, error) {
 	}, nil
 }
 
-// Renew moves the end of a session to that of a newer lease.
+// Renew prolongs the right of a lease that was prepared, by its newer token. session.ErrNoLease when it has ended here.
 func (h *Host) Renew(token string) error {
 	claims, err := h.verify(token)
 	if err != nil {
@@ -234,8 +234,7 @@ func (h *Host) Renew(token string) error {
 	if s == nil {
 		return ErrNoSession
 	}
-	s.Renew(claims.Expiry)
-	return nil
+	return s.Renew(claims)
 }
 
 // End ends a session; a no-op when it is over already.
@@ -251,10 +250,10 @@ func (h *Host) Ending(sessionID string) bool {
 	return s != nil && s.Ending()
 }
 
-// Dismiss ends one viewer's connections; a no-op when it has none.
-func (h *Host) Dismiss(sessionID, viewerID string, code streamwire.Code, text string) {
+// EndLease ends the right of one lease, and with it the connections that came with it; a no-op when it has none.
+func (h *Host) EndLease(sessionID, leaseID string, code streamwire.Code, text string) {
 	if s := h.session(sessionID); s != nil {
-		s.Dismiss(viewerID, code, text)
+		s.EndLease(leaseID, code, text)
 	}
 }
 
@@ -325,6 +324,7 @@ func (h *Host) ensureSession(claims lease.Claims) error {
 	defer h.mu.Unlock()
 	switch {
 	case h.sessions[claims.Session] != nil:
+		h.sessions[claims.Session].Grant(claims)
 		return nil
 	case claims.ViewerLeg.Role != lease.RoleControl:
 		return ErrNoSession
@@ -338,7 +338,7 @@ func (h *Host) ensureSession(claims lease.Claims) error {
 		return fmt.Errorf("prepare session %s: %w", claims.Session, err)
 	}
 	s, err := session.New(session.Config{
-		ID: claims.Session, Source: source, Expiry: claims.Expiry, Grace: h.cfg.Grace, MaxBitrate: h.cfg.MaxBitrate, MaxFPS: h.cfg.MaxFPS,
+		ID: claims.Session, Lease: claims, Source: source, Grace: h.cfg.Grace, MaxBitrate: h.cfg.MaxBitrate, MaxFPS: h.cfg.MaxFPS,
 		Logger: h.cfg.Logger, Metrics: h.sm, Observer: observer{h.cfg.Observer, h}, Now: h.cfg.Now,
 	})
 	if err != nil {

@@ -484,9 +484,9 @@ func TestLeaseExpiry(t *testing.T) {
 	r := newRig(t, func(c *hostruntime.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(skipped.Load())) }
 	})
-	v := r.connect(r.token(nil))
+	v := r.connect(r.token(func(c *lease.Claims) { c.Lease = "l1" }))
 	expect[*streamwire.Welcome](v)
-	if err := r.host.Renew(r.token(func(c *lease.Claims) { c.Expiry = c.Expiry.Add(lease.Lifetime) })); err != nil {
+	if err := r.host.Renew(r.token(func(c *lease.Claims) { c.Lease, c.Expiry = "l1", c.Expiry.Add(lease.Lifetime) })); err != nil {
 		t.Fatal(err)
 	}
 	skipped.Store(int64(lease.Lifetime + lease.Skew + time.Second))

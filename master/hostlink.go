@@ -237,21 +237,43 @@ func (l *leader) lost(hello *masterapi.HostHello, before *state.Host) (lost []st
 	return lost
 }
 
-// endOver ends sessions on the host that have ended meanwhile.
+// endOver ends what has ended meanwhile of what a host says it runs: whole sessions, and leases of those that go on.
 func (l *leader) endOver(link *hostLink, hello *masterapi.HostHello) {
 	over := map[string]masterapi.Reason{}
+	var left []*masterapi.EndLease
 	l.m.read(func(s *state.State) {
-		for id := range sessionsOf(hello) {
+		for _, running := range hello.GetSessions() {
+			id := running.GetSessionId()
 			if session := s.Session(id); session == nil {
 				over[id] = masterapi.Reason_REASON_LEASE_EXPIRED
 			} else if !session.Live() {
 				over[id] = session.Reason
+			} else {
+				left = append(left, endedLeases(s, running)...)
 			}
 		}
 	})
+	for _, e := range left {
+		link.send(&masterapi.HostCommand{Command: &masterapi.HostCommand_EndLease{EndLease: e}})
+	}
 	for id, reason := range over {
 		link.send(&masterapi.HostCommand{Command: &masterapi.HostCommand_End{End: &masterapi.EndHostSession{SessionId: id, Reason: reason}}})
 	}
+}
+
+// endedLeases are the leases that a host holds for a session and the state does not.
+func endedLeases(s *state.State, running *masterapi.HostSession) (ended []*masterapi.EndLease) {
+	for _, id := range running.GetLeaseIds() {
+		e := &masterapi.EndLease{LeaseId: id, SessionId: running.GetSessionId(), Reason: masterapi.Reason_REASON_LEASE_EXPIRED}
+		if lease := s.Lease(id); lease != nil && lease.Session == e.SessionId {
+			if lease.Live() {
+				continue
+			}
+			e.ViewerId, e.Reason = lease.Viewer, lease.Reason
+		}
+		ended = append(ended, e)
+	}
+	return ended
 }
 
 // sessionsOf are the sessions that a host says it runs.

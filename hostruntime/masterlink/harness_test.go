@@ -49,15 +49,15 @@ type fakeHost struct {
 
 	capabilities atomic.Pointer[masterapi.HostCapabilities]
 
-	mu        sync.Mutex              // guards the following
-	claims    map[string]lease.Claims // by lease, as prepared
-	sessions  map[string]bool
-	renewals  map[string]int // by lease
-	ended     map[string]streamwire.Code
-	dismissed map[string]streamwire.Code // by viewer
-	drained   string
-	fail      error
-	prepare   func() // called at the start of Prepare
+	mu       sync.Mutex              // guards the following
+	claims   map[string]lease.Claims // by lease, as prepared
+	sessions map[string]bool
+	renewals map[string]int // by lease
+	ended    map[string]streamwire.Code
+	over     map[string]streamwire.Code // by lease
+	drained  string
+	fail     error
+	prepare  func() // called at the start of Prepare
 }
 
 func newFakeHost(t *testing.T) *fakeHost {
@@ -68,7 +68,7 @@ func newFakeHost(t *testing.T) *fakeHost {
 	}
 	h := &fakeHost{
 		socket: socket, ready: make(chan struct{}), slots: 5, claims: map[string]lease.Claims{}, sessions: map[string]bool{},
-		renewals: map[string]int{}, ended: map[string]streamwire.Code{}, dismissed: map[string]streamwire.Code{},
+		renewals: map[string]int{}, ended: map[string]streamwire.Code{}, over: map[string]streamwire.Code{},
 	}
 	close(h.ready)
 	return h
@@ -134,8 +134,8 @@ func (h *fakeHost) End(id string, code streamwire.Code, _ string) {
 	h.with(func() { h.ended[id] = code; delete(h.sessions, id) })
 }
 
-func (h *fakeHost) Dismiss(_, viewer string, code streamwire.Code, _ string) {
-	h.with(func() { h.dismissed[viewer] = code })
+func (h *fakeHost) EndLease(_, lease string, code streamwire.Code, _ string) {
+	h.with(func() { h.over[lease] = code })
 }
 
 func (h *fakeHost) Drain(text string) { h.with(func() { h.drained = text }) }

@@ -32,7 +32,7 @@ type Host interface {
 	Prepare(token string) (hostruntime.Prepared, error)
 	Renew(token string) error
 	End(sessionID string, code streamwire.Code, text string)
-	Dismiss(sessionID, viewerID string, code streamwire.Code, text string)
+	EndLease(sessionID, leaseID string, code streamwire.Code, text string)
 	Drain(text string)
 	Undrain()
 	Addresses() []netip.AddrPort
@@ -348,10 +348,6 @@ func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.H
 	if err != nil {
 		return nil, err
 	}
-	// A viewer that moves has a new lease, and the session lives as long as that.
-	if err := l.host.Renew(p.GetLeaseToken()); err != nil {
-		return nil, err
-	}
 	report := l.offer(ctx, p, ready)
 	if !l.abandon(p) {
 		return report, nil
@@ -395,6 +391,7 @@ func (l *Link) abandon(p *masterapi.Prepare) bool {
 	l.mu.Unlock()
 	if gone {
 		l.legs.release(p.GetLeaseId())
+		l.host.EndLease(p.GetSessionId(), p.GetLeaseId(), streamwire.CodeLease, errLeaseOver.Error())
 	}
 	if gone && empty {
 		l.host.End(p.GetSessionId(), streamwire.CodeEnded, errLeaseOver.Error())
@@ -449,20 +446,14 @@ func (l *Link) bindRelay(ctx context.Context, p *masterapi.Prepare, relay *maste
 	return nil
 }
 
-// endLease forgets a lease; its viewer leaves unless it holds another. The circuit outlives that for a moment: it carries the goodbye,
-// or the last pictures until the viewer has decoded one that came another way.
+// endLease forgets a lease and ends its right at the host, and no other of the same viewer's. The circuit outlives that for a moment: it
+// carries the goodbye, or the last pictures until the viewer has decoded one that came another way.
 func (l *Link) endLease(e *masterapi.EndLease) {
 	l.mu.Lock()
 	delete(l.leases, e.GetLeaseId())
-	other := false
-	for _, h := range l.leases {
-		other = other || h.session == e.GetSessionId() && h.viewer == e.GetViewerId()
-	}
 	l.mu.Unlock()
 	l.legs.releaseLater(e.GetLeaseId())
-	if !other {
-		l.host.Dismiss(e.GetSessionId(), e.GetViewerId(), endCode(e.GetReason()), sentence(e.GetReason(), ""))
-	}
+	l.host.EndLease(e.GetSessionId(), e.GetLeaseId(), endCode(e.GetReason()), sentence(e.GetReason(), ""))
 }
 
 func (l *Link) renewed(leaseID, token string, expiry time.Time) {

@@ -132,16 +132,17 @@ func TestMove(t *testing.T) {
 			next = id
 		}
 	}
-	f.until("the session lives as long as the new lease", f.host.is(func() bool { return f.host.renewals[next] > 0 }))
+	f.until("the host lets the viewer in by the new lease", f.host.is(func() bool { return f.host.claims[next].Lease == next }))
 	f.shown(next)
 	f.until("the old circuit is gone", func() bool { return f.circuits(from) == 0 })
 	f.holds(next)
 	if f.circuits(to) != 1 {
 		t.Error("the new circuit is gone too")
 	}
+	f.until("the host is told that the old lease was left", f.host.is(func() bool { return f.host.over[g.GetLeaseId()] == streamwire.CodeMoved }))
 	f.host.with(func() {
-		if len(f.host.dismissed)+len(f.host.ended) > 0 {
-			t.Errorf("the viewer was sent away: %v %v", f.host.dismissed, f.host.ended)
+		if len(f.host.over) != 1 || len(f.host.ended) > 0 {
+			t.Errorf("the viewer was sent away: %v %v", f.host.over, f.host.ended)
 		}
 	})
 }
@@ -178,13 +179,13 @@ func TestRevokedLease(t *testing.T) {
 	if _, err := f.client("operator").Leases().Revoke(t.Context(), &masterapi.RevokeRequest{LeaseId: watcher.GetLeaseId()}); err != nil {
 		t.Fatal(err)
 	}
-	f.until("the watcher is sent away", f.host.is(func() bool { return f.host.dismissed["v2"] == streamwire.CodeLease }))
+	f.until("the watcher is sent away", f.host.is(func() bool { return f.host.over[watcher.GetLeaseId()] == streamwire.CodeLease }))
 	f.until("its token is refused", func() bool { _, err := f.link.Verify(watcher.GetLeaseToken(), time.Now()); return err != nil })
 	f.until("its circuit ends", func() bool { return f.circuits("r1") == 1 })
 	f.holds(g.GetLeaseId())
 	f.host.with(func() {
-		if len(f.host.ended) > 0 || len(f.host.dismissed) != 1 {
-			t.Errorf("others were sent away: %v %v", f.host.dismissed, f.host.ended)
+		if len(f.host.ended) > 0 || len(f.host.over) != 1 {
+			t.Errorf("others were sent away: %v %v", f.host.over, f.host.ended)
 		}
 	})
 }
@@ -194,8 +195,34 @@ func TestRefusedRenewalEnds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, lease.Lifetime)
 	f.link.hold(prepareOf("stranger", "s", "v9", time.Now().Add(time.Minute)))
-	f.until("the viewer is sent away", f.host.is(func() bool { return f.host.dismissed["v9"] == streamwire.CodeLease }))
+	f.until("the viewer is sent away", f.host.is(func() bool { return f.host.over["stranger"] == streamwire.CodeLease }))
 	f.holds()
+}
+
+// A host that was not linked when leases of a session that goes on were ended ends them when it is back.
+func TestEndedWhileUnlinked(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, lease.Lifetime)
+	g := f.admit("1", false)
+	gw := f.client("gateway")
+	watcher, err := gw.Sessions().AddViewer(t.Context(), &masterapi.AddViewerRequest{
+		RequestId: "2", SessionId: g.GetSessionId(), Login: "bob", ViewerId: "v2", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.stop()
+	if _, err := gw.Leases().Release(t.Context(), &masterapi.ReleaseRequest{LeaseId: watcher.GetLeaseId()}); err != nil {
+		t.Fatal(err)
+	}
+	run(t, f.link.Run)
+	f.until("the watcher is sent away", f.host.is(func() bool { _, over := f.host.over[watcher.GetLeaseId()]; return over }))
+	f.holds(g.GetLeaseId())
+	f.host.with(func() {
+		if len(f.host.ended) > 0 || len(f.host.over) != 1 {
+			t.Errorf("others were sent away: %v %v", f.host.over, f.host.ended)
+		}
+	})
 }
 
 // The host drains itself, and an operator drains and activates it.
@@ -278,8 +305,8 @@ func TestLeaseExpiresAlone(t *testing.T) {
 	}
 	ahead.Store(int64(lease.Lifetime + lease.Skew + time.Second))
 	l.renewDue()
-	if len(l.held()) != 0 || h.dismissed["v1"] != streamwire.CodeLease {
-		t.Errorf("held %v, dismissed %v", l.held(), h.dismissed)
+	if len(l.held()) != 0 || h.over["l1"] != streamwire.CodeLease {
+		t.Errorf("held %v, over %v", l.held(), h.over)
 	}
 }
 
@@ -297,7 +324,7 @@ func TestWelcomeCatchesUp(t *testing.T) {
 		t.Fatal("something happened")
 	}
 	welcome("draining", "l1")
-	if len(l.held()) != 0 || h.dismissed["v1"] != streamwire.CodeLease {
+	if len(l.held()) != 0 || h.over["l1"] != streamwire.CodeLease {
 		t.Error("a revoked lease goes on")
 	}
 	if h.drained == "" {

@@ -112,11 +112,16 @@ func (s *Session) refusal(v *viewer) *RefusedError {
 	if s.end != nil {
 		return &RefusedError{Code: s.end.Code, Text: s.end.Text}
 	}
+	r, known := s.rights[v.lease]
+	if !known || r.viewer != v.id() {
+		return &RefusedError{Code: streamwire.CodeLease, Text: "This lease has ended. Connect again."}
+	}
+	v.setRole(r.role)
 	if len(s.viewers) >= maxViewers {
 		return &RefusedError{Code: streamwire.CodeFull, Text: fmt.Sprintf("This session already has %d viewers.", maxViewers)}
 	}
 	for other := range s.viewers {
-		if v.controls() && other.controls() && other.id() != v.id() {
+		if v.controls() && other.controls() && !other.leaving && other.id() != v.id() {
 			return &RefusedError{Code: streamwire.CodeControlled, Text: "Somebody else controls this session. Ask to watch it instead."}
 		}
 	}
@@ -153,17 +158,17 @@ func (s *Session) welcome(v *viewer) {
 
 func (s *Session) leave(v *viewer) {
 	delete(s.viewers, v)
+	if v.cut != nil {
+		v.cut.Stop()
+	}
 	s.cfg.Observer.ViewerLeft(v.claims)
 	if !v.controls() {
 		return
 	}
-	for other := range s.viewers {
-		if other.controls() {
-			return
-		}
+	if s.countControllers(); s.aloneFrom == 0 {
+		return
 	}
 	s.in.releaseAll()
-	s.aloneFrom = media.Now()
 	if v.left && s.end == nil { // a polite bye of the controller ends the visit at once
 		s.finish(streamwire.CodeEnded, "The session was ended.")
 	}
@@ -175,7 +180,7 @@ func (s *Session) replaceOlder(v *viewer) {
 		if other.order < v.order && other.id() == v.id() && !other.replaced {
 			other.replaced = true
 			time.AfterFunc(replaceAfter, func() { // ends with itself; a loop that is over ignores it
-				s.loop.do(func() { other.bye(streamwire.CodeReplaced, "This desktop was opened somewhere else.") })
+				s.loop.do(func() { s.dismiss(other, streamwire.CodeReplaced, textReplaced) })
 			})
 		}
 	}

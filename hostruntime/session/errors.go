@@ -10,6 +10,9 @@ import (
 // ErrEnded is returned when a session is over; the viewer should ask for a new one.
 var ErrEnded = errors.New("session has ended")
 
+// ErrNoLease is returned for a lease that was never granted here or has ended; a new one must be asked for.
+var ErrNoLease = errors.New("lease has no right here")
+
 // EndedError is why Run returned.
 type EndedError struct {
 	Code streamwire.Code

@@ -26,7 +26,10 @@ func (s *Session) readInput(ctx context.Context, v *viewer) error {
 			return s.controlEnded(v, err)
 		}
 		in, ok := m.(streamwire.Input)
-		if !ok || !v.controls() {
+		if ok && v.steered.Load() && !v.steers.Load() {
+			continue // its right has ended meanwhile
+		}
+		if !ok || !v.steers.Load() {
 			return s.controlEnded(v, &streamwire.WireError{Problem: "input that this viewer may not send"})
 		}
 		for _, e := range inputEvents(in) {
@@ -71,7 +74,7 @@ type motion struct {
 
 // motion injects a motion datagram unless it is stale or may not.
 func (s *Session) motion(v *viewer, m *motion, d *streamwire.Datagram) {
-	if !v.controls() {
+	if !v.steers.Load() {
 		s.cfg.Metrics.badDatagrams.Inc()
 		return
 	}

@@ -36,6 +36,9 @@ const (
 	helloTimeout = 5 * time.Second
 	// byeTimeout for a viewer to read our bye before its connection is closed.
 	byeTimeout = 500 * time.Millisecond
+	// cutAfter our bye was queued, the connection is closed though the viewer has not taken it: longer than byeTimeout, for the polite,
+	// and well below the two seconds within which the end of a right must bite.
+	cutAfter = time.Second
 	// replaceAfter a newer connection of the same viewer has its first picture, the older one is closed. A viewer closes it
 	// itself sooner.
 	replaceAfter = 2 * time.Second

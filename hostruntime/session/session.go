@@ -70,15 +70,15 @@ type Observer interface {
 // Config of a Session. Zero durations and rates take the defaults of limits.go.
 type Config struct {
 	ID         string
+	Lease      lease.Claims // of the first viewer, who controls; Grant lets others in
 	Source     Source
 	Grace      time.Duration // how long the session waits for its controller to come back
 	MaxBitrate int           // bits per second
 	MaxFPS     float64
-	Expiry     time.Time // of the lease; Renew moves it
 	Logger     *slog.Logger
 	Metrics    *Metrics
 	Observer   Observer
-	Now        func() time.Time // wall clock, for the lease
+	Now        func() time.Time // wall clock, for leases
 }
 
 // Session is one visit. Create it with New, run it with Run.
@@ -90,13 +90,13 @@ type Session struct {
 	over chan struct{} // closed by finish
 
 	// Owned by the loop's goroutine.
+	rights    map[string]right // by lease
 	viewers   map[*viewer]struct{}
 	joined    uint64 // connections so far
 	started   Started
 	state     streamwire.StateChange
 	cursor    *streamwire.Cursor
 	keyframes keyframe.Limiter
-	expiry    time.Time
 	aloneFrom media.Time // when the last controller left; 0: one is here
 	end       *EndedError
 	lastStats media.Time
@@ -105,13 +105,14 @@ type Session struct {
 
 // New checks the configuration and starts nothing.
 func New(cfg Config) (*Session, error) {
-	if cfg.ID == "" || cfg.Source == nil || cfg.Metrics == nil || cfg.Observer == nil {
-		return nil, errors.New("session: ID, Source, Metrics and Observer are required")
+	if cfg.ID == "" || cfg.Lease.Lease == "" || cfg.Source == nil || cfg.Metrics == nil || cfg.Observer == nil {
+		return nil, errors.New("session: ID, Lease, Source, Metrics and Observer are required")
 	}
 	cfg.setDefaults()
 	s := &Session{
 		cfg: cfg, log: cfg.Logger.With("session_id", cfg.ID), loop: newLoop(), over: make(chan struct{}),
-		viewers: map[*viewer]struct{}{}, expiry: cfg.Expiry,
+		rights:    map[string]right{cfg.Lease.Lease: rightOf(cfg.Lease)},
+		viewers:   map[*viewer]struct{}{},
 		state:     streamwire.StateChange{State: streamwire.StateStarting, Text: "Starting the desktop"},
 		aloneFrom: media.Now(),
 	}
@@ -137,7 +138,7 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// Run serves the session until ctx ends, End is called, the grace time passes, the lease ends or the source fails. It returns an
+// Run serves the session until ctx ends, End is called, the grace time passes, the last lease ends or the source fails. It returns an
 // *EndedError that says which, after every viewer was told and every goroutine is gone.
 func (s *Session) Run(ctx context.Context) error {
 	s.log.Info("session state", "from", "prepared", "to", "running")
@@ -189,11 +190,6 @@ func (s *Session) finish(code streamwire.Code, text string) {
 	}
 }
 
-// Renew moves the end of the lease.
-func (s *Session) Renew(expiry time.Time) {
-	s.loop.do(func() { s.expiry = expiry })
-}
-
 // Announce tells every viewer a state of the host, such as a drain that has begun.
 func (s *Session) Announce(state streamwire.State, text string) {
 	s.loop.do(func() { s.setState(streamwire.StateChange{State: state, Text: text}) })
@@ -205,17 +201,6 @@ func (s *Session) Move(viewerID string, m *streamwire.Move) {
 		for v := range s.viewers {
 			if v.id() == viewerID {
 				v.send(m)
-			}
-		}
-	})
-}
-
-// Dismiss tells every connection of a viewer goodbye: its lease is over. The session goes on.
-func (s *Session) Dismiss(viewerID string, code streamwire.Code, text string) {
-	s.loop.do(func() {
-		for v := range s.viewers {
-			if v.id() == viewerID {
-				v.bye(code, text)
 			}
 		}
 	})
@@ -250,7 +235,7 @@ func (s *Session) tick() {
 	if s.end != nil {
 		return
 	}
-	s.checkLease()
+	s.checkRights()
 	s.checkGrace(now)
 	s.adjust(now)
 	if s.keyframes.Due(since(now), s.slowestRTT()) {
@@ -259,12 +244,6 @@ func (s *Session) tick() {
 	if now.Sub(s.lastStats) >= statsInterval {
 		s.lastStats = now
 		s.sendStats()
-	}
-}
-
-func (s *Session) checkLease() {
-	if !s.expiry.IsZero() && s.cfg.Now().After(s.expiry.Add(lease.Skew)) {
-		s.finish(streamwire.CodeLease, "The lease of this session has ended. Connect again.")
 	}
 }
 

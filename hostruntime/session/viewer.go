@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/media"
@@ -22,10 +23,16 @@ type viewer struct {
 	conn    transport.Conn
 	control io.ReadWriteCloser
 	claims  lease.Claims
+	lease   string // that this connection came with; its right is the session's to know
 	hello   *streamwire.Hello
 	out     chan streamwire.Message // to writeControl; a Bye is the last
 	stuck   func()                  // closes the connection of a viewer that does not read
 
+	steers  atomic.Bool // whether input counts now; read by the goroutines that read it
+	steered atomic.Bool // whether it ever did: what is still on its way then is no fault of the viewer's
+
+	role     lease.Role
+	cut      *time.Timer // closes the connection of a viewer that takes no goodbye; nil before the goodbye
 	queue    sendqueue.Queue
 	rate     *ratecontrol.Controller
 	limits   viewerLimits
@@ -54,7 +61,7 @@ type sentUnit struct {
 }
 
 func newViewer(conn transport.Conn, control io.ReadWriteCloser, claims lease.Claims, hello *streamwire.Hello, cfg Config) *viewer {
-	v := &viewer{conn: conn, control: control, claims: claims, hello: hello, out: make(chan streamwire.Message, maxOutgoing)}
+	v := &viewer{conn: conn, control: control, claims: claims, lease: claims.Lease, hello: hello, out: make(chan streamwire.Message, maxOutgoing)}
 	v.stuck = sync.OnceFunc(func() { go conn.Close(streamwire.CodeProtocol, "control messages are not read") }) // ends with Close
 	v.limits = viewerLimits{bitrate: cfg.MaxBitrate, fps: cfg.MaxFPS}
 	v.applyLimits(hello.MaxKbps, hello.MaxFPS, cfg)
@@ -65,7 +72,15 @@ func newViewer(conn transport.Conn, control io.ReadWriteCloser, claims lease.Cla
 }
 
 func (v *viewer) id() string     { return v.claims.ViewerLeg.Viewer }
-func (v *viewer) controls() bool { return v.claims.ViewerLeg.Role == lease.RoleControl }
+func (v *viewer) controls() bool { return v.role == lease.RoleControl }
+
+func (v *viewer) setRole(role lease.Role) {
+	v.role, v.claims.ViewerLeg.Role = role, role
+	if v.controls() {
+		v.steered.Store(true)
+	}
+	v.steers.Store(v.controls() && !v.leaving)
+}
 
 func (v *viewer) wireRole() streamwire.Role {
 	if v.controls() {
@@ -98,9 +113,14 @@ func (v *viewer) send(m streamwire.Message) {
 	}
 }
 
+// bye ends the connection: politely when the viewer reads on, and in any case within cutAfter.
 func (v *viewer) bye(code streamwire.Code, text string) {
 	v.send(&streamwire.Bye{Code: code, Text: text})
 	v.leaving = true
+	v.steers.Store(false)
+	if v.cut == nil {
+		v.cut = time.AfterFunc(cutAfter, func() { _ = v.conn.Close(code, text) }) // it may be closed already
+	}
 }
 
 // writeControl writes queued messages until a Bye was written or ctx ends.

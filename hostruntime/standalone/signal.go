@@ -139,10 +139,11 @@ func (s *Server) running(login string) string {
 	}
 }
 
+// sign signs the one lease of a session; a renewed one keeps its id.
 func (s *Server) sign(session, login string) (string, lease.Claims, error) {
 	now := s.cfg.Now()
 	claims := lease.Claims{
-		Lease: rand.Text(), Session: session, Host: s.cfg.HostID,
+		Lease: session, Session: session, Host: s.cfg.HostID,
 		HostLeg:   lease.HostLeg{Identity: s.cfg.HostIdentity},
 		ViewerLeg: lease.ViewerLeg{Viewer: login, Role: lease.RoleControl},
 		NotBefore: now, Expiry: now.Add(lease.Lifetime),
