@@ -42,13 +42,18 @@ race: packages-build ## run the unit tests under the race detector
 	WAVRY_CI_RACE=1 scripts/gotest -race -shuffle on ./...
 
 .PHONY: lint
-lint: packages-build ## gofmt, go vet, staticcheck, module files, web sources
+lint: packages-build ## gofmt, go vet, staticcheck, known vulnerabilities, module files, web sources
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these'; exit 1; }
 	go vet ./...
 	go vet -tags integration ./...
 	scripts/tool $(STATICCHECK) ./...
+	scripts/vulncheck
 	go mod verify >/dev/null
 	scripts/check-web
+
+.PHONY: sbom
+sbom: build ## write a bill of materials (CycloneDX) beside each binary
+	scripts/sbom $(VERSION)
 
 FUZZTIME ?= 10s
 .PHONY: fuzz

@@ -88,3 +88,20 @@ func TestRowProblems(t *testing.T) {
 		}
 	}
 }
+
+// Two builds of one commit must start from the same bytes: a tag moves, a digest does not.
+func TestImagesArePinned(t *testing.T) {
+	text, err := os.ReadFile("../../jobs/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bases := regexp.MustCompile(`(?m)^FROM (\S+)`).FindAllStringSubmatch(string(text), -1)
+	if len(bases) == 0 {
+		t.Fatal("jobs/Dockerfile has no FROM")
+	}
+	for _, b := range bases {
+		if !regexp.MustCompile(`@sha256:[0-9a-f]{64}$`).MatchString(b[1]) {
+			t.Errorf("jobs/Dockerfile: %s is not pinned by digest", b[1])
+		}
+	}
+}
