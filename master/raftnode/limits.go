@@ -10,8 +10,6 @@ const (
 	maxWaiting = 8192
 	// applyTimeout bounds the wait for Raft's own queue.
 	applyTimeout = 5 * time.Second
-	// tellAgain is the pause before a leader that cannot write is told so again.
-	tellAgain = 10 * time.Millisecond
 	// snapshotsKept is the number of snapshots on disk: the newest one and one to fall back to.
 	snapshotsKept = 2
 	// transportTimeout is the I/O deadline between servers.

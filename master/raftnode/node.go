@@ -62,24 +62,23 @@ func Open(cfg Config) (*Node, error) {
 	if n.stores, err = openStores(cfg.Dir, cfg.SegmentSize, log, n.failed); err != nil {
 		return nil, err
 	}
-	n.transport = newTransport(cfg, log, n.stores.logs)
+	n.transport = newTransport(cfg, log)
 	n.raft, err = raft.NewRaft(n.raftConfig(log), n.fsm, n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start raft: %w", err), n.closeTransport(), n.stores.closer.Close())
 	}
-	n.stores.logs.raft.Store(n.raft)
 	n.commit = newCommitter(n.raft, cfg.Now)
 	return n, nil
 }
 
-func newTransport(cfg Config, log hclog.Logger, logs *aheadLog) raft.Transport {
+func newTransport(cfg Config, log hclog.Logger) raft.Transport {
 	if cfg.Stream == nil {
 		_, transport := raft.NewInmemTransport(raft.ServerAddress(cfg.Advertise))
 		return transport
 	}
-	return &gatedTransport{log: logs, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: cfg.Stream, MaxPool: transportPool, Timeout: transportTimeout, Logger: log.Named("transport"),
-	})}
+	})
 }
 
 func (n *Node) raftConfig(log hclog.Logger) *raft.Config {
@@ -109,38 +108,22 @@ func (n *Node) failed(err error) {
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var others sync.WaitGroup       // end with ctx, which ends with Run, and with finished
-	finished := make(chan struct{}) // nothing is proposed any more
+	var others sync.WaitGroup // end with ctx, which ends with Run
 	others.Go(func() {
 		select {
 		case err := <-n.failure:
 			cancel(err)
-			n.tellRaft(finished)
-		case <-finished:
+		case <-ctx.Done():
 		}
 	})
 	others.Go(func() { n.watchLeader(ctx) })
 	n.commit.run(ctx)
 	cancel(nil)
-	close(finished)
 	others.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, ErrStorage) {
 		return cause
 	}
 	return nil
-}
-
-// tellRaft lets Raft hear of a failed write: where the log ran ahead it has not, and lets proposals wait for ever. It answers them when it
-// cannot write the barrier. (Shutdown would leave those in its queue without an answer.)
-func (n *Node) tellRaft(finished <-chan struct{}) {
-	for n.IsLeader() {
-		_ = n.raft.Barrier(0).Error() // a transfer of the leadership, too, ends it
-		select {
-		case <-finished:
-			return
-		case <-time.After(tellAgain):
-		}
-	}
 }
 
 // Close stops Raft, gives up its transport and closes the stores.
@@ -150,7 +133,7 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) closeTransport() error {
-	if network, ok := n.transport.(*gatedTransport); ok {
+	if network, ok := n.transport.(*raft.NetworkTransport); ok {
 		network.CloseStreams() // the idle ones, which Close leaves open
 	}
 	if closer, ok := n.transport.(io.Closer); ok {

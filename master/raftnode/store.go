@@ -15,7 +15,7 @@ import (
 
 // stores are where one server keeps its part of Raft.
 type stores struct {
-	logs      *aheadLog
+	logs      raft.LogStore
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
 	closer    io.Closer
@@ -25,11 +25,7 @@ type stores struct {
 func openStores(dir string, segment int, log hclog.Logger, failed func(error)) (*stores, error) {
 	if dir == "" {
 		memory := raft.NewInmemStore()
-		logs, err := newAheadLog(memory)
-		if err != nil {
-			return nil, err
-		}
-		return &stores{logs: logs, stable: memory, snapshots: raft.NewInmemSnapshotStore(), closer: io.NopCloser(nil)}, nil
+		return &stores{logs: memory, stable: memory, snapshots: raft.NewInmemSnapshotStore(), closer: io.NopCloser(nil)}, nil
 	}
 	path := filepath.Join(dir, "raft", "wal")
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -46,15 +42,15 @@ func openStores(dir string, segment int, log hclog.Logger, failed func(error)) (
 	}
 	closer := closers{w, meta}
 	watched := &watchedStore{WAL: w, failed: failed}
-	logs, err := newAheadLog(watched)
+	cache, err := raft.NewLogCache(logCache, watched)
 	if err != nil {
-		return nil, errors.Join(err, closer.Close())
+		return nil, errors.Join(fmt.Errorf("make log cache: %w", err), closer.Close())
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(filepath.Join(dir, "raft"), snapshotsKept, log.Named("snapshot"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), closer.Close())
 	}
-	return &stores{logs: logs, stable: watched, snapshots: snapshots, closer: append(closers{logs}, closer...)}, nil
+	return &stores{logs: cache, stable: watched, snapshots: snapshots, closer: closer}, nil
 }
 
 // closers are closed one after the other.
