@@ -189,7 +189,7 @@ func (g *Gateway) renew(ctx context.Context, o *opened, u store.User, ref signal
 	if err != nil {
 		return signalapi.Renewed{}, fromMaster(err)
 	}
-	return signalapi.Renewed{Token: renewed.GetLeaseToken(), LeaseExpiry: renewed.GetExpiry().AsTime()}, nil
+	return signalapi.Renewed{Token: renewed.GetViewerToken(), LeaseExpiry: renewed.GetExpiry().AsTime()}, nil
 }
 
 // end ends the caller's session, or only the caller's watching.
@@ -238,7 +238,7 @@ func (g *Gateway) grantOf(m *masterapi.Grant) signalapi.Grant {
 		if c.GetKind() == masterapi.CandidateKind_CANDIDATE_KIND_RELAY {
 			kind = signalapi.CandidateRelay
 		}
-		u := url.URL{Scheme: "https", Host: c.GetAddress(), Path: "/session/" + m.GetLeaseToken()}
+		u := url.URL{Scheme: "https", Host: c.GetAddress(), Path: "/session/" + m.GetViewerToken()}
 		grant.Candidates = append(grant.Candidates, signalapi.Candidate{
 			Kind: kind, Priority: len(m.GetCandidates()) - i, URL: u.String(), Relay: c.GetRelayId()})
 	}

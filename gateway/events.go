@@ -55,7 +55,7 @@ func (g *Gateway) onEvent(e *masterapi.SessionEvent) {
 		g.sockets.send(signalapi.Event{Kind: signalapi.EventMove, Session: e.GetSessionId(), Viewer: grant.Viewer, Reason: reason, Message: message, Grant: &grant})
 	case masterapi.SessionEvent_KIND_RENEWED:
 		g.sockets.send(signalapi.Event{Kind: signalapi.EventRenewed, Session: e.GetSessionId(), Viewer: e.GetViewerId(),
-			Renewed: &signalapi.Renewed{Token: e.GetLeaseToken(), LeaseExpiry: e.GetExpiry().AsTime()}})
+			Renewed: &signalapi.Renewed{Token: e.GetViewerToken(), LeaseExpiry: e.GetExpiry().AsTime()}})
 	case masterapi.SessionEvent_KIND_PATH:
 		g.countPath(e)
 	}

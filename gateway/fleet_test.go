@@ -104,7 +104,7 @@ func (f *fleet) Admit(_ context.Context, r *masterapi.AdmitRequest) (*masterapi.
 func (f *fleet) grantLocked(request, session, viewer string, role masterapi.ViewerRole, forceRelay bool) *masterapi.Grant {
 	lease := fmt.Sprint("lease-", len(f.admitted)+1)
 	expiry := timestamppb.New(time.Now().Add(5 * time.Minute))
-	g := &masterapi.Grant{SessionId: session, ViewerId: viewer, LeaseId: lease, LeaseToken: "v4.public." + lease, Expiry: expiry, HostId: "host-1",
+	g := &masterapi.Grant{SessionId: session, ViewerId: viewer, LeaseId: lease, ViewerToken: "v4.public." + lease, Expiry: expiry, HostId: "host-1",
 		HostIdentity: make([]byte, ed25519.PublicKeySize), CertificateSha256: [][]byte{make([]byte, 32)}, CertificateExpiry: expiry,
 		HostSignature: make([]byte, ed25519.SignatureSize), Role: role, Pool: "gnome"}
 	if !forceRelay {
@@ -215,7 +215,7 @@ func (f *fleet) Renew(_ context.Context, r *masterapi.RenewRequest) (*masterapi.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.renewals++
-	return &masterapi.RenewResponse{LeaseId: r.GetLeaseId(), LeaseToken: fmt.Sprintf("%s-%d", r.GetLeaseId(), f.renewals),
+	return &masterapi.RenewResponse{LeaseId: r.GetLeaseId(), ViewerToken: fmt.Sprintf("%s-%d", r.GetLeaseId(), f.renewals),
 		Expiry: timestamppb.New(time.Now().Add(5 * time.Minute))}, nil
 }
 

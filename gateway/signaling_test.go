@@ -133,13 +133,13 @@ func TestEvents(t *testing.T) {
 
 	s.fleet.tell(&masterapi.SessionEvent{Kind: masterapi.SessionEvent_KIND_ENDED, SessionId: "s-of-somebody-else", Reason: masterapi.Reason_REASON_USER_ENDED})
 	s.fleet.tell(&masterapi.SessionEvent{Kind: masterapi.SessionEvent_KIND_MOVED, SessionId: grant.Session, Reason: masterapi.Reason_REASON_RELAY_LOST,
-		Grant: &masterapi.Grant{SessionId: grant.Session, ViewerId: grant.Viewer, LeaseToken: "new", Candidates: []*masterapi.Candidate{
+		Grant: &masterapi.Grant{SessionId: grant.Session, ViewerId: grant.Viewer, ViewerToken: "new", Candidates: []*masterapi.Candidate{
 			{Kind: masterapi.CandidateKind_CANDIDATE_KIND_RELAY, Address: "192.0.2.10:1", RelayId: "relay-2"}}}})
 	if e := ws.event(); e.Kind != signalapi.EventMove || e.Grant == nil || e.Grant.Candidates[0].URL != "https://192.0.2.10:1/session/new" || e.Reason != "relay_lost" {
 		t.Fatalf("event %+v", e)
 	}
-	s.fleet.tell(&masterapi.SessionEvent{Kind: masterapi.SessionEvent_KIND_RENEWED, SessionId: grant.Session, ViewerId: "another", LeaseToken: "x"})
-	s.fleet.tell(&masterapi.SessionEvent{Kind: masterapi.SessionEvent_KIND_RENEWED, SessionId: grant.Session, ViewerId: grant.Viewer, LeaseToken: "newer"})
+	s.fleet.tell(&masterapi.SessionEvent{Kind: masterapi.SessionEvent_KIND_RENEWED, SessionId: grant.Session, ViewerId: "another", ViewerToken: "x"})
+	s.fleet.tell(&masterapi.SessionEvent{Kind: masterapi.SessionEvent_KIND_RENEWED, SessionId: grant.Session, ViewerId: grant.Viewer, ViewerToken: "newer"})
 	if e := ws.event(); e.Kind != signalapi.EventRenewed || e.Renewed == nil || e.Renewed.Token != "newer" {
 		t.Fatalf("event %+v", e)
 	}

@@ -33,7 +33,7 @@ func TestSizeChangesMidStream(t *testing.T) {
 	if h, data := v.unit(); h.Width != 1920 || h.Height != 1080 || data != "large" {
 		t.Errorf("unit after the change %+v %q", h, data)
 	}
-	late := r.connect(r.token(func(c *lease.Claims) { c.ViewerLeg = lease.ViewerLeg{Viewer: "v2", Role: lease.RoleWatch} }))
+	late := r.connect(r.token(func(c *lease.ViewerClaims) { c.Viewer, c.Role = "v2", lease.RoleWatch }))
 	if w := expect[*streamwire.Welcome](late); w.Width != 1920 || w.Height != 1080 {
 		t.Errorf("welcome after the change %+v", w)
 	}
@@ -61,7 +61,7 @@ func TestGarbageInsteadOfHello(t *testing.T) {
 	r := newRig(t, nil)
 	token := r.token(nil)
 	p := r.prepare(token)
-	watch := r.token(func(c *lease.Claims) { c.ViewerLeg = lease.ViewerLeg{Viewer: "v2", Role: lease.RoleWatch} })
+	watch := r.token(func(c *lease.ViewerClaims) { c.Viewer, c.Role = "v2", lease.RoleWatch })
 	hello := streamwire.AppendMessage(nil, &streamwire.Hello{Version: streamwire.Version, Codecs: []media.Codec{media.CodecH264}})
 	good := r.connectAs(token, p, streamwire.Hello{Version: streamwire.Version, Codecs: []media.Codec{media.CodecH264}})
 	expect[*streamwire.Welcome](good)
@@ -119,7 +119,7 @@ func TestSessionsLeaveNothing(t *testing.T) {
 		"by source": func(*viewer, string) { r.source.fail <- os.ErrInvalid },
 	}
 	visit := func(id string, end func(*viewer, string)) {
-		token := r.token(func(c *lease.Claims) { c.Session = id })
+		token := r.token(func(c *lease.ViewerClaims) { c.Session = id })
 		p := r.prepare(token)
 		r.source = <-sources
 		v := r.connectAs(token, p, streamwire.Hello{Version: streamwire.Version, Codecs: []media.Codec{media.CodecH264}})

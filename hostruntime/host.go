@@ -40,8 +40,8 @@ type Config struct {
 	Advertise []netip.AddrPort
 	// Slots is how many sessions may run at once, 1..MaxSlots.
 	Slots int
-	// Verify checks a lease token at a time; its errors wrap the sentinels of package lease. It is called per connection.
-	Verify func(token string, now time.Time) (lease.Claims, error)
+	// Verify checks a viewer's token at a time; its errors wrap the sentinels of package lease. It is called per connection.
+	Verify func(token string, now time.Time) (lease.ViewerClaims, error)
 	// NewSource creates the picture source of a session, without starting it.
 	NewSource func(sessionID string) (session.Source, error)
 	// Grace, MaxBitrate and MaxFPS are session.Config's.
@@ -307,18 +307,18 @@ func (h *Host) session(id string) *session.Session {
 	return h.sessions[id]
 }
 
-func (h *Host) verify(token string) (lease.Claims, error) {
+func (h *Host) verify(token string) (lease.ViewerClaims, error) {
 	claims, err := h.cfg.Verify(token, h.cfg.Now())
 	if err != nil {
-		return lease.Claims{}, err
+		return lease.ViewerClaims{}, err
 	}
 	if claims.Host != h.cfg.ID {
-		return lease.Claims{}, fmt.Errorf("lease for host %q: %w", claims.Host, ErrWrongHost)
+		return lease.ViewerClaims{}, fmt.Errorf("lease for host %q: %w", claims.Host, ErrWrongHost)
 	}
 	return claims, nil
 }
 
-func (h *Host) ensureSession(claims lease.Claims) error {
+func (h *Host) ensureSession(claims lease.ViewerClaims) error {
 	<-h.ready
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -326,7 +326,7 @@ func (h *Host) ensureSession(claims lease.Claims) error {
 	case h.sessions[claims.Session] != nil:
 		h.sessions[claims.Session].Grant(claims)
 		return nil
-	case claims.ViewerLeg.Role != lease.RoleControl:
+	case claims.Role != lease.RoleControl:
 		return ErrNoSession
 	case h.draining || h.running.Err() != nil:
 		return ErrDraining
@@ -375,7 +375,7 @@ func (o observer) SessionEnded(id string, why *session.EndedError) {
 // admission is what admit hands to handle. A viewer whose lease is genuine but useless is told why on its control stream:
 // browsers hide the reason of a refused connect.
 type admission struct {
-	claims  lease.Claims
+	claims  lease.ViewerClaims
 	session *session.Session // nil: refused
 	refusal session.RefusedError
 }

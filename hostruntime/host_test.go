@@ -54,7 +54,7 @@ func newRig(t *testing.T, change func(*hostruntime.Config)) *rig {
 	r := &rig{t: t, source: newSource(), signer: signer, ended: make(chan *session.EndedError, 4)}
 	cfg := hostruntime.Config{
 		ID: "host-1", Identity: private, Bind: netip.MustParseAddrPort("127.0.0.1:0"), Slots: 1,
-		Verify:    keys.Verify,
+		Verify:    keys.VerifyViewer,
 		NewSource: func(string) (session.Source, error) { return r.source, nil },
 		Observer:  r,
 		Registry:  prometheus.NewRegistry(),
@@ -78,22 +78,22 @@ func newRig(t *testing.T, change func(*hostruntime.Config)) *rig {
 	return r
 }
 
-func (r *rig) ViewerJoined(lease.Claims, bool)                {}
-func (r *rig) ViewerShown(lease.Claims, bool, time.Duration)  {}
-func (r *rig) ViewerLeft(lease.Claims)                        {}
-func (r *rig) SessionEnded(_ string, why *session.EndedError) { r.ended <- why }
+func (r *rig) ViewerJoined(lease.ViewerClaims, bool)               {}
+func (r *rig) ViewerShown(lease.ViewerClaims, bool, time.Duration) {}
+func (r *rig) ViewerLeft(lease.ViewerClaims)                       {}
+func (r *rig) SessionEnded(_ string, why *session.EndedError)      { r.ended <- why }
 
-func (r *rig) token(change func(*lease.Claims)) string {
+func (r *rig) token(change func(*lease.ViewerClaims)) string {
 	r.t.Helper()
 	now := time.Now()
-	c := lease.Claims{
-		Lease: rand.Text(), Session: "s1", Host: "host-1", ViewerLeg: lease.ViewerLeg{Viewer: "v1", Role: lease.RoleControl},
+	c := lease.ViewerClaims{
+		Lease: rand.Text(), Session: "s1", Host: "host-1", Viewer: "v1", Role: lease.RoleControl,
 		NotBefore: now, Expiry: now.Add(lease.Lifetime),
 	}
 	if change != nil {
 		change(&c)
 	}
-	token, err := r.signer.Sign(c)
+	token, err := r.signer.SignViewer(c)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestBadLeases(t *testing.T) {
 	r.signer = genuine
 	for name, token := range map[string]string{
 		"garbage": "garbage", "truncated": good[:len(good)-8], "forged": forged,
-		"other host": r.token(func(c *lease.Claims) { c.Host = "host-2" }),
+		"other host": r.token(func(c *lease.ViewerClaims) { c.Host = "host-2" }),
 	} {
 		if c, err := r.dial(token, p); err == nil || !strings.Contains(err.Error(), "403") {
 			t.Errorf("%s: connected or another error: %v", name, err)
@@ -313,10 +313,10 @@ func TestBadLeases(t *testing.T) {
 		token string
 		want  streamwire.Code
 	}{
-		"expired": {r.token(func(c *lease.Claims) {
+		"expired": {r.token(func(c *lease.ViewerClaims) {
 			c.NotBefore, c.Expiry = c.NotBefore.Add(-time.Hour), c.Expiry.Add(-time.Hour)
 		}), streamwire.CodeLease},
-		"unknown session": {r.token(func(c *lease.Claims) { c.Session = "s2" }), streamwire.CodeEnded},
+		"unknown session": {r.token(func(c *lease.ViewerClaims) { c.Session = "s2" }), streamwire.CodeEnded},
 	} {
 		v := r.connectAs(c.token, p, streamwire.Hello{Version: streamwire.Version, Codecs: []media.Codec{media.CodecH264}})
 		if bye := expect[*streamwire.Bye](v); bye.Code != c.want || bye.Text == "" {
@@ -360,7 +360,7 @@ func TestBadHello(t *testing.T) {
 func TestGarbageOnControl(t *testing.T) {
 	r := newRig(t, nil)
 	good := r.connect(r.token(nil))
-	bad := r.connect(r.token(func(c *lease.Claims) { c.ViewerLeg = lease.ViewerLeg{Viewer: "v2", Role: lease.RoleWatch} }))
+	bad := r.connect(r.token(func(c *lease.ViewerClaims) { c.Viewer, c.Role = "v2", lease.RoleWatch }))
 	expect[*streamwire.Welcome](bad)
 	if _, err := bad.control.Write([]byte{0x40, 0, 0, 1, 0}); err != nil {
 		t.Fatal(err)
@@ -380,11 +380,11 @@ func TestSecondControllerAndWatchers(t *testing.T) {
 	r := newRig(t, nil)
 	first := r.connect(r.token(nil))
 	expect[*streamwire.Welcome](first)
-	second := r.connect(r.token(func(c *lease.Claims) { c.ViewerLeg.Viewer = "v2" }))
+	second := r.connect(r.token(func(c *lease.ViewerClaims) { c.Viewer = "v2" }))
 	if bye := expect[*streamwire.Bye](second); bye.Code != streamwire.CodeControlled {
 		t.Errorf("second controller: %+v", bye)
 	}
-	watcher := r.connect(r.token(func(c *lease.Claims) { c.ViewerLeg = lease.ViewerLeg{Viewer: "v3", Role: lease.RoleWatch} }))
+	watcher := r.connect(r.token(func(c *lease.ViewerClaims) { c.Viewer, c.Role = "v3", lease.RoleWatch }))
 	if w := expect[*streamwire.Welcome](watcher); w.Role != streamwire.RoleWatch || w.Input {
 		t.Errorf("watcher's welcome %+v", w)
 	}
@@ -484,9 +484,9 @@ func TestLeaseExpiry(t *testing.T) {
 	r := newRig(t, func(c *hostruntime.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(skipped.Load())) }
 	})
-	v := r.connect(r.token(func(c *lease.Claims) { c.Lease = "l1" }))
+	v := r.connect(r.token(func(c *lease.ViewerClaims) { c.Lease = "l1" }))
 	expect[*streamwire.Welcome](v)
-	if err := r.host.Renew(r.token(func(c *lease.Claims) { c.Lease, c.Expiry = "l1", c.Expiry.Add(lease.Lifetime) })); err != nil {
+	if err := r.host.Renew(r.token(func(c *lease.ViewerClaims) { c.Lease, c.Expiry = "l1", c.Expiry.Add(lease.Lifetime) })); err != nil {
 		t.Fatal(err)
 	}
 	skipped.Store(int64(lease.Lifetime + lease.Skew + time.Second))
@@ -518,7 +518,7 @@ func TestSlotsAndDrain(t *testing.T) {
 	r := newRig(t, nil)
 	v := r.connect(r.token(nil))
 	expect[*streamwire.Welcome](v)
-	if _, err := r.host.Prepare(r.token(func(c *lease.Claims) { c.Session = "s2" })); !errors.Is(err, hostruntime.ErrFull) {
+	if _, err := r.host.Prepare(r.token(func(c *lease.ViewerClaims) { c.Session = "s2" })); !errors.Is(err, hostruntime.ErrFull) {
 		t.Errorf("second session: %v", err)
 	}
 	r.host.Drain("This host is being maintained.")
@@ -568,7 +568,7 @@ func TestPortInUse(t *testing.T) {
 	r := newRig(t, nil)
 	cfg := hostruntime.Config{
 		ID: "host-2", Identity: make([]byte, ed25519.PrivateKeySize), Bind: r.host.Addresses()[0], Slots: 1,
-		Verify:    (*lease.KeySet)(nil).Verify,
+		Verify:    (*lease.KeySet)(nil).VerifyViewer,
 		NewSource: func(string) (session.Source, error) { return nil, errors.New("unused") },
 		Observer:  r,
 		Registry:  prometheus.NewRegistry(),

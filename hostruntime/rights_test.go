@@ -17,8 +17,8 @@ import (
 const bite = 2 * time.Second
 
 // by makes the claims of one lease.
-func by(id, viewer string, role lease.Role) func(*lease.Claims) {
-	return func(c *lease.Claims) { c.Lease, c.ViewerLeg.Viewer, c.ViewerLeg.Role = id, viewer, role }
+func by(id, viewer string, role lease.Role) func(*lease.ViewerClaims) {
+	return func(c *lease.ViewerClaims) { c.Lease, c.Viewer, c.Role = id, viewer, role }
 }
 
 // gone fails unless the connection ends in time.
@@ -104,7 +104,7 @@ func TestOneLeaseExpires(t *testing.T) {
 	watcher := r.connect(r.token(by("l2", "v2", lease.RoleWatch)))
 	expect[*streamwire.Welcome](control)
 	expect[*streamwire.Welcome](watcher)
-	if err := r.host.Renew(r.token(func(c *lease.Claims) {
+	if err := r.host.Renew(r.token(func(c *lease.ViewerClaims) {
 		by("l1", "v1", lease.RoleControl)(c)
 		c.Expiry = c.Expiry.Add(lease.Lifetime)
 	})); err != nil {

@@ -100,10 +100,11 @@ func (w *wish) check() error {
 	return nil
 }
 
-// issued is a lease with its token and what preparing needs.
+// issued is a lease with its tokens and what preparing needs.
 type issued struct {
 	lease        *state.Lease
-	token        string
+	token        string // the viewer's
+	circuitToken string // made by signCircuit; empty when direct only
 	host         *state.Host
 	relay        *state.Relay
 	relayMissing masterapi.Reason
@@ -238,9 +239,8 @@ type choice struct {
 	host  *liveHost
 	relay *liveRelay
 
-	signer       *lease.Signer
-	hostIdentity string
-	token        string
+	signer *lease.Signer
+	token  string // the viewer's
 }
 
 // signTogether is how many tokens one goroutine signs: about half of what Raft takes for a commit.
@@ -254,7 +254,7 @@ func (l *leader) signAhead(fresh []*choice) (wait func()) {
 	for some := range slices.Chunk(fresh, signTogether) {
 		signing.Go(func() {
 			for _, c := range some {
-				c.token, _ = c.signer.Sign(tokenClaims(&c.command.Lease, c.hostIdentity, now))
+				c.token, _ = c.signer.SignViewer(viewerClaims(&c.command.Lease, now))
 			}
 		})
 	}
@@ -375,7 +375,6 @@ func (l *leader) choose(s *state.State, w *wish, attempt int) (c choice) {
 	if c.err != nil {
 		return c
 	}
-	c.hostIdentity = host.Identity
 	rate := w.rate
 	if rate == 0 {
 		rate = l.m.cfg.RateLimit
@@ -450,15 +449,33 @@ func (l *leader) chooseRelay(s *state.State, w *wish, host *state.Host, c *choic
 	c.command.Lease.Relay, c.command.Lease.Circuit = id, newCircuit()
 }
 
-// sign makes the token of a lease that is in the state.
-func (l *leader) sign(i *issued) error {
+// signer is that of the key which signs now.
+func (l *leader) signer() (*lease.Signer, error) {
 	var key *state.Key
 	l.m.read(func(s *state.State) { key = s.SigningKey() })
-	signer, err := l.m.keys.signer(key)
+	return l.m.keys.signer(key)
+}
+
+// sign makes the viewer's token of a lease that is in the state.
+func (l *leader) sign(i *issued) error {
+	signer, err := l.signer()
 	if err != nil {
 		return err
 	}
-	i.token, err = signer.Sign(tokenClaims(i.lease, i.host.Identity, l.m.cfg.Now()))
+	i.token, err = signer.SignViewer(viewerClaims(i.lease, l.m.cfg.Now()))
+	return err
+}
+
+// signCircuit makes the circuit's token, if the lease has a circuit. It goes to the host and nowhere else.
+func (l *leader) signCircuit(i *issued) error {
+	if i.lease.Relay == "" {
+		return nil
+	}
+	signer, err := l.signer()
+	if err != nil {
+		return err
+	}
+	i.circuitToken, err = signer.SignCircuit(circuitClaims(i.lease, i.host.Identity, l.m.cfg.Now()))
 	return err
 }
 
@@ -468,6 +485,9 @@ func (l *leader) prepare(ctx context.Context, w *wish, i *issued) (*masterapi.Gr
 	defer cancel()
 	link, err := l.linkOf(ctx, i.host.ID)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.signCircuit(i); err != nil {
 		return nil, err
 	}
 	prepared, err := link.prepare(ctx, prepareMessage(w, i))
@@ -502,9 +522,9 @@ func (l *leader) linkOf(ctx context.Context, host string) (*hostLink, error) {
 
 func prepareMessage(w *wish, i *issued) *masterapi.Prepare {
 	p := &masterapi.Prepare{
-		LeaseId: i.lease.ID, SessionId: i.lease.Session, ViewerId: i.lease.Viewer, LeaseToken: i.token, Expiry: stamp(i.lease.Expiry),
+		LeaseId: i.lease.ID, SessionId: i.lease.Session, ViewerId: i.lease.Viewer, ViewerToken: i.token, Expiry: stamp(i.lease.Expiry),
 		Role: i.lease.Role, Size: w.size, ForceRelay: i.lease.ForceRelay, Circuit: i.lease.Circuit, Login: i.lease.Login, ReplacesLease: w.replaces,
-		RateLimitBps: i.lease.Rate,
+		RateLimitBps: i.lease.Rate, CircuitToken: i.circuitToken,
 	}
 	if i.relay != nil {
 		p.Relay = &masterapi.RelayEndpoint{
@@ -537,7 +557,7 @@ func grant(w *wish, i *issued, p *masterapi.Prepared) (*masterapi.Grant, error) 
 		}
 	}
 	return &masterapi.Grant{
-		SessionId: i.lease.Session, ViewerId: i.lease.Viewer, LeaseId: i.lease.ID, LeaseToken: i.token, Expiry: stamp(i.lease.Expiry),
+		SessionId: i.lease.Session, ViewerId: i.lease.Viewer, LeaseId: i.lease.ID, ViewerToken: i.token, Expiry: stamp(i.lease.Expiry),
 		RenewAfter: renewAfter(i.lease.Expiry, i.lifetime), HostId: i.host.ID, HostIdentity: []byte(i.host.Identity), Candidates: candidates,
 		CertificateSha256: p.GetCertificateSha256(), CertificateExpiry: p.GetCertificateExpiry(), HostSignature: p.GetSignature(),
 		Role: i.lease.Role, Pool: i.host.Pool, Region: i.host.Region, RelayMissing: missing,

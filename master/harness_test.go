@@ -273,7 +273,7 @@ func (h *fakeHost) command(c *masterapi.HostCommand) {
 	case *masterapi.HostCommand_EndLease:
 		h.endLease[c.EndLease.GetLeaseId()] = c.EndLease.GetReason()
 	case *masterapi.HostCommand_Renewed:
-		h.renewed[c.Renewed.GetLeaseId()] = c.Renewed.GetLeaseToken()
+		h.renewed[c.Renewed.GetLeaseId()] = c.Renewed.GetViewerToken()
 	case *masterapi.HostCommand_Drain:
 		h.drained = c.Drain.GetReason()
 	}

@@ -84,16 +84,21 @@ func (k *keyring) forget(keep func(id string) bool) {
 	}
 }
 
-// tokenClaims are the claims of a lease's token made at now.
-func tokenClaims(l *state.Lease, hostIdentity string, now time.Time) lease.Claims {
+// viewerClaims are those of the token for a lease's viewer, made at now.
+func viewerClaims(l *state.Lease, now time.Time) lease.ViewerClaims {
 	role := lease.RoleControl
 	if l.Role == masterapi.ViewerRole_VIEWER_ROLE_WATCH {
 		role = lease.RoleWatch
 	}
-	return lease.Claims{
-		Lease: l.ID, Session: l.Session, Host: l.Host, Relay: l.Relay, Circuit: l.Circuit, Region: l.Region,
-		HostLeg:   lease.HostLeg{Identity: []byte(hostIdentity)},
-		ViewerLeg: lease.ViewerLeg{Viewer: l.Viewer, Role: role, Address: parseAddress(l.Address)},
-		NotBefore: now, Expiry: l.Expiry.Time(), RateLimit: l.Rate,
+	return lease.ViewerClaims{
+		Lease: l.ID, Session: l.Session, Host: l.Host, Viewer: l.Viewer, Role: role, NotBefore: now, Expiry: l.Expiry.Time(),
+	}
+}
+
+// circuitClaims are those of the token for the host and the relay of a lease's circuit, made at now.
+func circuitClaims(l *state.Lease, hostIdentity string, now time.Time) lease.CircuitClaims {
+	return lease.CircuitClaims{
+		Lease: l.ID, Host: l.Host, HostIdentity: []byte(hostIdentity), Relay: l.Relay, Circuit: l.Circuit, Region: l.Region,
+		ViewerAddress: parseAddress(l.Address), NotBefore: now, Expiry: l.Expiry.Time(), RateLimit: l.Rate,
 	}
 }

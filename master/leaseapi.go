@@ -92,7 +92,7 @@ func issueOutcome(i *issued, err error) (*masterapi.IssueOutcome, error) {
 }
 
 func issueMessage(i *issued) *masterapi.IssueResponse {
-	return &masterapi.IssueResponse{Lease: leaseMessage(i.lease), LeaseToken: i.token, RenewAfter: renewAfter(i.lease.Expiry, i.lifetime)}
+	return &masterapi.IssueResponse{Lease: leaseMessage(i.lease), ViewerToken: i.token, RenewAfter: renewAfter(i.lease.Expiry, i.lifetime)}
 }
 
 // Renew implements masterapi.LeaseServiceHandler.
@@ -111,14 +111,18 @@ func (a *leaseAPI) Renew(ctx context.Context, r *masterapi.RenewRequest) (*maste
 	caller, _ := identity.FromContext(ctx)
 	if caller.Role != identity.RoleHost {
 		l.sendHost(i.lease.Host, &masterapi.HostCommand{Command: &masterapi.HostCommand_Renewed{Renewed: &masterapi.RenewedLease{
-			LeaseId: i.lease.ID, SessionId: i.lease.Session, LeaseToken: i.token, Expiry: stamp(i.lease.Expiry),
+			LeaseId: i.lease.ID, SessionId: i.lease.Session, ViewerToken: i.token, CircuitToken: i.circuitToken, Expiry: stamp(i.lease.Expiry),
 		}}})
 	}
 	l.hub.publish(&masterapi.SessionEvent{
 		Kind: masterapi.SessionEvent_KIND_RENEWED, SessionId: i.lease.Session, ViewerId: i.lease.Viewer, LeaseId: i.lease.ID,
-		LeaseToken: i.token, Expiry: stamp(i.lease.Expiry),
+		ViewerToken: i.token, Expiry: stamp(i.lease.Expiry),
 	})
-	return &masterapi.RenewResponse{LeaseId: i.lease.ID, LeaseToken: i.token, Expiry: stamp(i.lease.Expiry), RenewAfter: renewAfter(i.lease.Expiry, i.lifetime)}, nil
+	answer := &masterapi.RenewResponse{LeaseId: i.lease.ID, ViewerToken: i.token, Expiry: stamp(i.lease.Expiry), RenewAfter: renewAfter(i.lease.Expiry, i.lifetime)}
+	if caller.Role == identity.RoleHost {
+		answer.CircuitToken = i.circuitToken
+	}
+	return answer, nil
 }
 
 // mayTouch refuses a host that asks for a lease of another host.
@@ -156,7 +160,10 @@ func (l *leader) renew(ctx context.Context, id string) (*issued, error) {
 		if i.host == nil {
 			return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", r.Lease.Host)
 		}
-		return i, l.sign(i)
+		if err := l.sign(i); err != nil {
+			return nil, err
+		}
+		return i, l.signCircuit(i)
 	}
 	return nil, errors.New("the signing key changed too often")
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterclient"
 )
 
 // TestAdmission proves the whole way of an admission: a grant with a token that verifies offline, direct and relay candidates, and the host's signature;
@@ -23,11 +24,28 @@ func TestAdmission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims, reason := h.keys.Verify(grant.GetLeaseToken(), time.Now())
-	if reason != 0 || claims.Session != grant.GetSessionId() || claims.Relay != "r1" || claims.Circuit == 0 || claims.ViewerLeg.Address.String() != "203.0.113.7" ||
-		claims.ViewerLeg.Role != lease.RoleControl || string(claims.HostLeg.Identity) != string(h.hello.GetIdentity()) {
+	claims, reason := h.keys.VerifyViewer(grant.GetViewerToken(), time.Now())
+	if reason != 0 || claims.Session != grant.GetSessionId() || claims.Lease != grant.GetLeaseId() || claims.Role != lease.RoleControl {
 		t.Errorf("claims %+v, reason %s", claims, reason)
 	}
+	var prepared *masterapi.Prepare
+	h.with(func() { prepared = h.prepared[grant.GetLeaseId()] })
+	circuit, err := h.keys.KeySet().VerifyCircuit(prepared.GetCircuitToken(), time.Now())
+	if err != nil || circuit.Relay != "r1" || circuit.Circuit == 0 || circuit.ViewerAddress.String() != "203.0.113.7" || circuit.Lease != grant.GetLeaseId() ||
+		string(circuit.HostIdentity) != string(h.hello.GetIdentity()) {
+		t.Errorf("circuit %+v, %v", circuit, err)
+	}
+	// A gateway has no use for the circuit's token, and the host and the relay refuse each other's.
+	if _, reason := h.keys.VerifyViewer(prepared.GetCircuitToken(), time.Now()); reason != masterapi.Reason_REASON_WRONG_USE {
+		t.Errorf("the circuit's token as a viewer's: %s", reason)
+	}
+	if token := circuitToken(t, gw, grant); token != "" {
+		t.Error("a gateway gets the circuit's token by renewing")
+	}
+	if token := circuitToken(t, c.client("t-host"), grant); token == "" {
+		t.Error("the host gets no circuit's token by renewing")
+	}
+	eventually(t, "the host has the token of the gateway's renewal", h.is(func() bool { return h.renewed[grant.GetLeaseId()] != "" }))
 	cs := grant.GetCandidates()
 	if len(cs) != 2 || cs[0].GetKind() != masterapi.CandidateKind_CANDIDATE_KIND_DIRECT || cs[1].GetAddress() != "198.51.100.1:5001" || cs[1].GetRelayId() != "r1" {
 		t.Errorf("candidates %v", cs)
@@ -56,6 +74,16 @@ func TestAdmission(t *testing.T) {
 	if r.keySet == nil {
 		t.Error("the relay got no key set")
 	}
+}
+
+// circuitToken is what a caller gets of it when it renews.
+func circuitToken(t *testing.T, c *masterclient.Client, g *masterapi.Grant) string {
+	t.Helper()
+	r, err := c.Leases().Renew(testContext(t), &masterapi.RenewRequest{LeaseId: g.GetLeaseId()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.GetCircuitToken()
 }
 
 // TestRefusals proves the reason of each refusal an admission can meet.
@@ -176,7 +204,7 @@ func TestKeysRotateAndRevoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, g := range map[string]*masterapi.Grant{"before": first, "after": second} {
-		if _, reason := h.keys.Verify(g.GetLeaseToken(), time.Now()); reason != 0 {
+		if _, reason := h.keys.VerifyViewer(g.GetViewerToken(), time.Now()); reason != 0 {
 			t.Errorf("lease from %s the rotation: %s", name, reason)
 		}
 	}
@@ -189,10 +217,10 @@ func TestKeysRotateAndRevoke(t *testing.T) {
 	}
 	eventually(t, "session of the revoked key ended", h.is(func() bool { return h.ended[first.GetSessionId()] == masterapi.Reason_REASON_KEY_REVOKED }))
 	eventually(t, "old token refused", func() bool {
-		_, reason := h.keys.Verify(first.GetLeaseToken(), time.Now())
+		_, reason := h.keys.VerifyViewer(first.GetViewerToken(), time.Now())
 		return reason == masterapi.Reason_REASON_UNKNOWN_KEY
 	})
-	if _, reason := h.keys.Verify(second.GetLeaseToken(), time.Now()); reason != 0 {
+	if _, reason := h.keys.VerifyViewer(second.GetViewerToken(), time.Now()); reason != 0 {
 		t.Errorf("a lease of another key: %s", reason)
 	}
 	audit, err := op.Operator().ListAudit(ctx, &masterapi.ListAuditRequest{})
@@ -212,14 +240,14 @@ func TestLeasesEnd(t *testing.T) {
 	if err != nil || !r.GetExpiry().AsTime().After(renewed.GetExpiry().AsTime()) {
 		t.Fatalf("renew: %v, %v", r, err)
 	}
-	if _, reason := h.keys.Verify(r.GetLeaseToken(), time.Now()); reason != 0 {
+	if _, reason := h.keys.VerifyViewer(r.GetViewerToken(), time.Now()); reason != 0 {
 		t.Errorf("renewed token: %s", reason)
 	}
 	if _, err := op.Leases().Revoke(ctx, &masterapi.RevokeRequest{LeaseId: revoked.GetLeaseId(), Comment: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "revoked lease refused", func() bool {
-		_, reason := h.keys.Verify(revoked.GetLeaseToken(), time.Now())
+		_, reason := h.keys.VerifyViewer(revoked.GetViewerToken(), time.Now())
 		return reason == masterapi.Reason_REASON_LEASE_REVOKED
 	})
 	eventually(t, "expiry", h.is(func() bool { return h.ended[left.GetSessionId()] == masterapi.Reason_REASON_LEASE_EXPIRED }))

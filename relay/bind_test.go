@@ -89,13 +89,13 @@ func (d *desk) post(p []byte) (bound relaywire.Bound, reason relaywire.Reason, w
 	return bound, 0, why
 }
 
-func (d *desk) claims(circuit uint64) lease.Claims {
+func (d *desk) claims(circuit uint64) lease.CircuitClaims {
 	c := testClaims(circuit)
-	c.HostLeg.Identity = d.identity.Public().(ed25519.PublicKey)
+	c.HostIdentity = d.identity.Public().(ed25519.PublicKey)
 	return c
 }
 
-func (d *desk) bindNow(c lease.Claims) (relaywire.Bound, relaywire.Reason) {
+func (d *desk) bindNow(c lease.CircuitClaims) (relaywire.Bound, relaywire.Reason) {
 	d.wall = d.wall.Add(time.Millisecond)
 	b, reason, why := d.post(d.request(d.issuer.sign(d.t, c), false, d.wall, nil))
 	if why != dropNone {
@@ -144,6 +144,16 @@ func TestEveryReason(t *testing.T) {
 		relaywire.Draining: func(d *desk) []byte {
 			d.core.draining.Store(true)
 			return d.request(i.sign(t, d.claims(1)), false, d.wall, nil)
+		},
+		relaywire.WrongUse: func(d *desk) []byte { // the viewer's token of a lease: whoever has it has no circuit
+			token, err := i.signer.SignViewer(lease.ViewerClaims{
+				Lease: "lease-1", Session: "session", Host: "host-1", Viewer: "viewer", Role: lease.RoleControl,
+				NotBefore: time.Now(), Expiry: time.Now().Add(lease.Lifetime),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d.request(token, false, d.wall, nil)
 		},
 		relaywire.RateLimited: func(d *desk) []byte {
 			token := i.sign(t, d.claims(1))
@@ -211,7 +221,7 @@ func TestIdentity(t *testing.T) {
 		t.Errorf("the host gets %v", reason)
 	}
 	anonymous := d.claims(2)
-	anonymous.HostLeg.Identity = nil
+	anonymous.HostIdentity = nil
 	if _, reason, _ := d.post(d.request(i.sign(t, anonymous), false, d.wall, nil)); reason != 0 {
 		t.Errorf("a lease without identity gets %v", reason)
 	}
@@ -488,7 +498,7 @@ func BenchmarkNewLease(b *testing.B) {
 	var packets [stock][]byte
 	for n := range packets {
 		c := d.claims(uint64(n + 1))
-		c.ViewerLeg.Address = netip.AddrFrom4([4]byte{10, 2, byte(n >> 8), byte(n)})
+		c.ViewerAddress = netip.AddrFrom4([4]byte{10, 2, byte(n >> 8), byte(n)})
 		packets[n] = d.request(i.sign(b, c), false, d.wall, nil)
 	}
 	if _, ok := d.core.circuits[1]; ok {

@@ -56,7 +56,7 @@ type counts struct {
 	drops                                                  [numDrops]atomic.Uint64 // those outside the workers
 }
 
-var rejectNames [11]struct{} // one more than the largest relaywire.Reason; a test compares
+var rejectNames [12]struct{} // one more than the largest relaywire.Reason; a test compares
 
 // end is why a circuit ended. The set is closed; each is a label of wavry_relay_circuits_ended_total.
 type end uint8

@@ -42,17 +42,17 @@ func newIssuer(t testing.TB, kid string) *issuer {
 	return &issuer{signer: s, key: lease.Key{ID: kid, Public: public}}
 }
 
-func testClaims(circuit uint64) lease.Claims {
+func testClaims(circuit uint64) lease.CircuitClaims {
 	now := time.Now()
-	return lease.Claims{
-		Lease: fmt.Sprintf("lease-%d", circuit), Session: "session", Host: "host-1", Relay: "relay-1", Circuit: circuit,
-		ViewerLeg: lease.ViewerLeg{Viewer: "viewer", Role: lease.RoleControl}, NotBefore: now, Expiry: now.Add(lease.Lifetime),
+	return lease.CircuitClaims{
+		Lease: fmt.Sprintf("lease-%d", circuit), Host: "host-1", Relay: "relay-1", Circuit: circuit,
+		NotBefore: now, Expiry: now.Add(lease.Lifetime),
 	}
 }
 
-func (i *issuer) sign(t testing.TB, c lease.Claims) string {
+func (i *issuer) sign(t testing.TB, c lease.CircuitClaims) string {
 	t.Helper()
-	token, err := i.signer.Sign(c)
+	token, err := i.signer.SignCircuit(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func (v *verifier) verify(token string, keys *lease.KeySet, now time.Time) (*gra
 	if keys == nil {
 		return nil, relaywire.UnknownKey
 	}
-	c, err := keys.Verify(token, now)
+	c, err := keys.VerifyCircuit(token, now)
 	if err != nil {
 		return nil, reasonOf(err)
 	}
@@ -102,11 +102,11 @@ func (v *verifier) verify(token string, keys *lease.KeySet, now time.Time) (*gra
 		return nil, relaywire.WrongRelay
 	}
 	g := &grant{
-		lease: c.Lease, host: c.Host, circuit: c.Circuit, rate: c.RateLimit, viewer: c.ViewerLeg.Address.Unmap(),
+		lease: c.Lease, host: c.Host, circuit: c.Circuit, rate: c.RateLimit, viewer: c.ViewerAddress.Unmap(),
 		notBefore: c.NotBefore, expiry: c.Expiry,
 	}
-	if len(c.HostLeg.Identity) > 0 {
-		key, err := relaywire.PublicFromIdentity(c.HostLeg.Identity)
+	if len(c.HostIdentity) > 0 {
+		key, err := relaywire.PublicFromIdentity(c.HostIdentity)
 		if err != nil {
 			return nil, relaywire.SignatureMismatch
 		}
@@ -130,6 +130,8 @@ func reasonOf(err error) relaywire.Reason {
 	switch {
 	case errors.Is(err, lease.ErrUnknownKey):
 		return relaywire.UnknownKey
+	case errors.Is(err, lease.ErrWrongUse):
+		return relaywire.WrongUse
 	case errors.Is(err, lease.ErrExpired):
 		return relaywire.Expired
 	case errors.Is(err, lease.ErrNotYetValid):

@@ -80,7 +80,7 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 	if err != nil {
 		return nil, err
 	}
-	hostCfg.Verify, hostCfg.Observer = keys.Verify, pageObserver{role}
+	hostCfg.Verify, hostCfg.Observer = keys.VerifyViewer, pageObserver{role}
 	newSource := sources(cfg, log, environ, owner, hostCfg.Registry)
 	hostCfg.NewSource = func(sessionID string) (session.Source, error) { return newSource(sessionID, plugins) }
 	if role.host, err = hostruntime.New(hostCfg); err != nil {
@@ -136,9 +136,9 @@ func sources(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginho
 // pageObserver is the page, which exists only after the host it observes.
 type pageObserver struct{ role *standaloneHost }
 
-func (o pageObserver) ViewerJoined(lease.Claims, bool)               {}
-func (o pageObserver) ViewerShown(lease.Claims, bool, time.Duration) {}
-func (o pageObserver) ViewerLeft(lease.Claims)                       {}
+func (o pageObserver) ViewerJoined(lease.ViewerClaims, bool)               {}
+func (o pageObserver) ViewerShown(lease.ViewerClaims, bool, time.Duration) {}
+func (o pageObserver) ViewerLeft(lease.ViewerClaims)                       {}
 func (o pageObserver) SessionEnded(id string, why *session.EndedError) {
 	o.role.page.SessionEnded(id, why)
 }

@@ -87,7 +87,7 @@ func moveSession(c *toolCall) error {
 		return err
 	}
 	for _, g := range r.GetGrants() {
-		g.LeaseToken = "" // a token in a terminal is a token in somebody's log
+		g.ViewerToken = "" // a token in a terminal is a token in somebody's log
 	}
 	return c.done(r, "%d viewers moved", len(r.GetGrants()))
 }

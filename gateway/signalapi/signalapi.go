@@ -167,7 +167,7 @@ const (
 type Candidate struct {
 	Kind     string `json:"kind"`
 	Priority int    `json:"priority"`
-	// URL is the WebTransport URL, https://address:port/session/<lease token>.
+	// URL is the WebTransport URL, https://address:port/session/<viewer's token>.
 	URL string `json:"url"`
 	// Relay is the relay's id, for people; empty for direct.
 	Relay string `json:"relay,omitempty"`

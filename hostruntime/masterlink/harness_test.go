@@ -49,8 +49,8 @@ type fakeHost struct {
 
 	capabilities atomic.Pointer[masterapi.HostCapabilities]
 
-	mu       sync.Mutex              // guards the following
-	claims   map[string]lease.Claims // by lease, as prepared
+	mu       sync.Mutex                    // guards the following
+	claims   map[string]lease.ViewerClaims // by lease, as prepared
 	sessions map[string]bool
 	renewals map[string]int // by lease
 	ended    map[string]streamwire.Code
@@ -67,7 +67,7 @@ func newFakeHost(t *testing.T) *fakeHost {
 		t.Fatal(err)
 	}
 	h := &fakeHost{
-		socket: socket, ready: make(chan struct{}), slots: 5, claims: map[string]lease.Claims{}, sessions: map[string]bool{},
+		socket: socket, ready: make(chan struct{}), slots: 5, claims: map[string]lease.ViewerClaims{}, sessions: map[string]bool{},
 		renewals: map[string]int{}, ended: map[string]streamwire.Code{}, over: map[string]streamwire.Code{},
 	}
 	close(h.ready)
@@ -299,7 +299,7 @@ func (f *fleet) admit(id string, forceRelay bool) *masterapi.Grant {
 
 // shown is what a session reports of a viewer with this lease.
 func (f *fleet) shown(leaseID string) {
-	var c lease.Claims
+	var c lease.ViewerClaims
 	f.host.with(func() { c = f.host.claims[leaseID] })
 	f.link.ViewerJoined(c, true)
 	f.link.ViewerShown(c, true, time.Millisecond)

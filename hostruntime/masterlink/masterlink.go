@@ -81,6 +81,7 @@ type Link struct {
 // held is a lease that this host serves.
 type held struct {
 	id, session, viewer string
+	relay, region       string // of its circuit; empty when direct only
 	expiry              time.Time
 	renewing            bool
 	retryAt             time.Time
@@ -131,8 +132,8 @@ func (l *Link) Run(ctx context.Context) error {
 func (l *Link) Linked() bool { return l.link.Linked() }
 
 // Verify is hostruntime.Config.Verify: the master's key set and revocations, offline.
-func (l *Link) Verify(token string, now time.Time) (lease.Claims, error) {
-	claims, reason := l.cfg.Verifier.Verify(token, now)
+func (l *Link) Verify(token string, now time.Time) (lease.ViewerClaims, error) {
+	claims, reason := l.cfg.Verifier.VerifyViewer(token, now)
 	switch reason {
 	case masterapi.Reason_REASON_UNSPECIFIED:
 		return claims, nil
@@ -237,7 +238,7 @@ func (l *Link) command(c *masterapi.HostCommand) {
 	case *masterapi.HostCommand_EndLease:
 		l.endLease(c.EndLease)
 	case *masterapi.HostCommand_Renewed:
-		l.renewed(c.Renewed.GetLeaseId(), c.Renewed.GetLeaseToken(), c.Renewed.GetExpiry().AsTime())
+		l.renewed(c.Renewed.GetLeaseId(), c.Renewed, c.Renewed.GetExpiry().AsTime())
 	case *masterapi.HostCommand_Drain:
 		l.mu.Lock()
 		l.drained = true
@@ -322,7 +323,8 @@ func (l *Link) hold(p *masterapi.Prepare) bool {
 		}
 		return false
 	}
-	l.leases[p.GetLeaseId()] = &held{id: p.GetLeaseId(), session: p.GetSessionId(), viewer: p.GetViewerId(), expiry: expiry}
+	l.leases[p.GetLeaseId()] = &held{id: p.GetLeaseId(), session: p.GetSessionId(), viewer: p.GetViewerId(), expiry: expiry,
+		relay: p.GetRelay().GetRelayId(), region: p.GetRelay().GetRegion()}
 	return true
 }
 
@@ -344,7 +346,7 @@ func (l *Link) prepare(ctx context.Context, p *masterapi.Prepare, fresh bool) {
 var errLeaseOver = errors.New("the lease ended meanwhile")
 
 func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.HostReport, error) {
-	ready, err := l.prepareHost(ctx, p.GetLeaseToken())
+	ready, err := l.prepareHost(ctx, p.GetViewerToken())
 	if err != nil {
 		return nil, err
 	}
@@ -433,7 +435,7 @@ func (l *Link) bindRelay(ctx context.Context, p *masterapi.Prepare, relay *maste
 		return fmt.Errorf("find relay %s: %w", relay.GetRelayId(), err)
 	}
 	media, err := l.legs.bind(ctx, legConfig{
-		lease: p.GetLeaseId(), relay: control, publicKey: relay.GetPublicKey(), token: p.GetLeaseToken(),
+		lease: p.GetLeaseId(), relay: control, publicKey: relay.GetPublicKey(), token: p.GetCircuitToken(),
 		identity: l.cfg.Identity, tag: l.host.Tag(), send: l.host.SendControl,
 	})
 	if err != nil {
@@ -456,7 +458,13 @@ func (l *Link) endLease(e *masterapi.EndLease) {
 	l.host.EndLease(e.GetSessionId(), e.GetLeaseId(), endCode(e.GetReason()), sentence(e.GetReason(), ""))
 }
 
-func (l *Link) renewed(leaseID, token string, expiry time.Time) {
+// renewal is both a renewal that this host asked for and one that it is told of.
+type renewal interface {
+	GetViewerToken() string
+	GetCircuitToken() string
+}
+
+func (l *Link) renewed(leaseID string, r renewal, expiry time.Time) {
 	l.mu.Lock()
 	h := l.leases[leaseID]
 	if h != nil {
@@ -466,8 +474,10 @@ func (l *Link) renewed(leaseID, token string, expiry time.Time) {
 	if h == nil {
 		return
 	}
-	l.legs.update(leaseID, token)
-	if err := l.host.Renew(token); err != nil {
+	if circuit := r.GetCircuitToken(); circuit != "" {
+		l.legs.update(leaseID, circuit)
+	}
+	if err := l.host.Renew(r.GetViewerToken()); err != nil {
 		l.log.Warn("renewed lease not taken", "lease_id", leaseID, "cause", err)
 	}
 }
@@ -539,7 +549,7 @@ func (l *Link) renewDue() {
 func (l *Link) renew(ctx context.Context, h *held) {
 	r, err := l.cfg.Client.Leases().Renew(ctx, &masterapi.RenewRequest{LeaseId: h.id})
 	if err == nil {
-		l.renewed(h.id, r.GetLeaseToken(), r.GetExpiry().AsTime())
+		l.renewed(h.id, r, r.GetExpiry().AsTime())
 		return
 	}
 	l.log.Warn("lease not renewed", "lease_id", h.id, "cause", err)

@@ -152,7 +152,7 @@ func TestOldCircuitEndsWithItsConnection(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, lease.Lifetime, "r1")
 	g := f.admit("1", true)
-	var c lease.Claims
+	var c lease.ViewerClaims
 	f.host.with(func() { c = f.host.claims[g.GetLeaseId()] })
 	f.link.ViewerLeft(c)
 	if f.circuits("r1") != 1 {
@@ -180,7 +180,7 @@ func TestRevokedLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.until("the watcher is sent away", f.host.is(func() bool { return f.host.over[watcher.GetLeaseId()] == streamwire.CodeLease }))
-	f.until("its token is refused", func() bool { _, err := f.link.Verify(watcher.GetLeaseToken(), time.Now()); return err != nil })
+	f.until("its token is refused", func() bool { _, err := f.link.Verify(watcher.GetViewerToken(), time.Now()); return err != nil })
 	f.until("its circuit ends", func() bool { return f.circuits("r1") == 1 })
 	f.holds(g.GetLeaseId())
 	f.host.with(func() {

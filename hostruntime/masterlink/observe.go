@@ -14,15 +14,15 @@ import (
 var _ session.Observer = (*Link)(nil)
 
 // ViewerJoined implements session.Observer.
-func (l *Link) ViewerJoined(c lease.Claims, _ bool) {
+func (l *Link) ViewerJoined(c lease.ViewerClaims, _ bool) {
 	l.progress(&masterapi.LeaseProgress{LeaseId: c.Lease, State: masterapi.LeaseState_LEASE_STATE_PRESENTED})
 }
 
 // ViewerShown implements session.Observer. A viewer that shows pictures over a newer lease has left its older ones.
-func (l *Link) ViewerShown(c lease.Claims, relayed bool, after time.Duration) {
+func (l *Link) ViewerShown(c lease.ViewerClaims, relayed bool, after time.Duration) {
 	path := &masterapi.Candidate{Kind: masterapi.CandidateKind_CANDIDATE_KIND_DIRECT}
 	if relayed {
-		path = &masterapi.Candidate{Kind: masterapi.CandidateKind_CANDIDATE_KIND_RELAY, RelayId: c.Relay, Region: c.Region}
+		path = l.relayPath(c.Lease)
 	}
 	l.progress(&masterapi.LeaseProgress{
 		LeaseId: c.Lease, State: masterapi.LeaseState_LEASE_STATE_ACTIVE, Path: path, SetupMilliseconds: float32(after.Seconds() * 1000),
@@ -32,9 +32,20 @@ func (l *Link) ViewerShown(c lease.Claims, relayed bool, after time.Duration) {
 	}
 }
 
+// relayPath is the circuit of a lease as a path.
+func (l *Link) relayPath(leaseID string) *masterapi.Candidate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	path := &masterapi.Candidate{Kind: masterapi.CandidateKind_CANDIDATE_KIND_RELAY}
+	if h := l.leases[leaseID]; h != nil {
+		path.RelayId, path.Region = h.relay, h.region
+	}
+	return path
+}
+
 // older lists the other leases of the same viewer that began earlier, and forgets them. Their circuits end when the master, told
 // of it, ends the leases, or the old connection is closed.
-func (l *Link) older(c lease.Claims) []string {
+func (l *Link) older(c lease.ViewerClaims) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	present := l.leases[c.Lease]
@@ -53,7 +64,7 @@ func (l *Link) older(c lease.Claims) []string {
 
 // ViewerLeft implements session.Observer. The viewer may come back within its grace time, so its lease stays; the circuit of a lease
 // that it has moved away from does not.
-func (l *Link) ViewerLeft(c lease.Claims) {
+func (l *Link) ViewerLeft(c lease.ViewerClaims) {
 	l.mu.Lock()
 	left := l.leases[c.Lease] == nil
 	l.mu.Unlock()

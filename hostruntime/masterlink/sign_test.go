@@ -22,8 +22,8 @@ func signed(t *testing.T, l *Link, p *masterapi.Prepare) {
 		t.Fatal(err)
 	}
 	l.setKeys(&masterapi.KeySet{Version: 1, Keys: []*masterapi.PublicKey{{KeyId: "k1", PublicKey: public}}})
-	p.LeaseToken, err = signer.Sign(lease.Claims{
-		Lease: p.GetLeaseId(), Session: p.GetSessionId(), Host: "h1", ViewerLeg: lease.ViewerLeg{Viewer: p.GetViewerId(), Role: lease.RoleControl},
+	p.ViewerToken, err = signer.SignViewer(lease.ViewerClaims{
+		Lease: p.GetLeaseId(), Session: p.GetSessionId(), Host: "h1", Viewer: p.GetViewerId(), Role: lease.RoleControl,
 		NotBefore: time.Now(), Expiry: p.GetExpiry().AsTime(),
 	})
 	if err != nil {

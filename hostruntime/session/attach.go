@@ -17,7 +17,7 @@ import (
 )
 
 // Attach serves one viewer's connection until it is over. A refused viewer was told why (*RefusedError).
-func (s *Session) Attach(ctx context.Context, conn transport.Conn, claims lease.Claims) error {
+func (s *Session) Attach(ctx context.Context, conn transport.Conn, claims lease.ViewerClaims) error {
 	hello, control, err := greet(ctx, conn)
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func (s *Session) Attach(ctx context.Context, conn transport.Conn, claims lease.
 		return errors.Join(refused, sayBye(conn, control, refused.Code, refused.Text))
 	}
 	defer s.loop.do(func() { s.leave(v) })
-	s.log.Info("viewer connected", "remote", conn.Remote().String(), "role", string(claims.ViewerLeg.Role), "relayed", conn.Relayed())
+	s.log.Info("viewer connected", "remote", conn.Remote().String(), "role", string(claims.Role), "relayed", conn.Relayed())
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -16,17 +16,17 @@ type right struct {
 	expiry time.Time
 }
 
-func rightOf(c lease.Claims) right {
-	return right{viewer: c.ViewerLeg.Viewer, role: c.ViewerLeg.Role, expiry: c.Expiry}
+func rightOf(c lease.ViewerClaims) right {
+	return right{viewer: c.Viewer, role: c.Role, expiry: c.Expiry}
 }
 
 // Grant lets the viewer of a lease in, until the lease expires or is ended.
-func (s *Session) Grant(c lease.Claims) {
+func (s *Session) Grant(c lease.ViewerClaims) {
 	s.loop.do(func() { s.grant(c.Lease, rightOf(c)) })
 }
 
 // Renew prolongs the right of a lease; its role may have become a lesser or a greater one. ErrNoLease when the lease has ended here.
-func (s *Session) Renew(c lease.Claims) error {
+func (s *Session) Renew(c lease.ViewerClaims) error {
 	known := false
 	err := s.loop.call(func() {
 		if _, known = s.rights[c.Lease]; known {

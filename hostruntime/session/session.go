@@ -59,18 +59,18 @@ type Started struct {
 // Observer is told what a control plane must know. Its methods must not block.
 type Observer interface {
 	// ViewerJoined: a viewer was let in.
-	ViewerJoined(claims lease.Claims, relayed bool)
+	ViewerJoined(claims lease.ViewerClaims, relayed bool)
 	// ViewerShown: the first picture was sent to it, so long after it joined.
-	ViewerShown(claims lease.Claims, relayed bool, after time.Duration)
+	ViewerShown(claims lease.ViewerClaims, relayed bool, after time.Duration)
 	// ViewerLeft: its connection is over. It may come back, and another connection of it may be open.
-	ViewerLeft(claims lease.Claims)
+	ViewerLeft(claims lease.ViewerClaims)
 	SessionEnded(sessionID string, why *EndedError)
 }
 
 // Config of a Session. Zero durations and rates take the defaults of limits.go.
 type Config struct {
 	ID         string
-	Lease      lease.Claims // of the first viewer, who controls; Grant lets others in
+	Lease      lease.ViewerClaims // of the first viewer, who controls; Grant lets others in
 	Source     Source
 	Grace      time.Duration // how long the session waits for its controller to come back
 	MaxBitrate int           // bits per second

@@ -22,7 +22,7 @@ type viewer struct {
 	// set once
 	conn    transport.Conn
 	control io.ReadWriteCloser
-	claims  lease.Claims
+	claims  lease.ViewerClaims
 	lease   string // that this connection came with; its right is the session's to know
 	hello   *streamwire.Hello
 	out     chan streamwire.Message // to writeControl; a Bye is the last
@@ -60,7 +60,7 @@ type sentUnit struct {
 	size     int
 }
 
-func newViewer(conn transport.Conn, control io.ReadWriteCloser, claims lease.Claims, hello *streamwire.Hello, cfg Config) *viewer {
+func newViewer(conn transport.Conn, control io.ReadWriteCloser, claims lease.ViewerClaims, hello *streamwire.Hello, cfg Config) *viewer {
 	v := &viewer{conn: conn, control: control, claims: claims, lease: claims.Lease, hello: hello, out: make(chan streamwire.Message, maxOutgoing)}
 	v.stuck = sync.OnceFunc(func() { go conn.Close(streamwire.CodeProtocol, "control messages are not read") }) // ends with Close
 	v.limits = viewerLimits{bitrate: cfg.MaxBitrate, fps: cfg.MaxFPS}
@@ -71,11 +71,11 @@ func newViewer(conn transport.Conn, control io.ReadWriteCloser, claims lease.Cla
 	return v
 }
 
-func (v *viewer) id() string     { return v.claims.ViewerLeg.Viewer }
+func (v *viewer) id() string     { return v.claims.Viewer }
 func (v *viewer) controls() bool { return v.role == lease.RoleControl }
 
 func (v *viewer) setRole(role lease.Role) {
-	v.role, v.claims.ViewerLeg.Role = role, role
+	v.role, v.claims.Role = role, role
 	if v.controls() {
 		v.steered.Store(true)
 	}

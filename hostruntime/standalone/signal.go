@@ -140,21 +140,20 @@ func (s *Server) running(login string) string {
 }
 
 // sign signs the one lease of a session; a renewed one keeps its id.
-func (s *Server) sign(session, login string) (string, lease.Claims, error) {
+func (s *Server) sign(session, login string) (string, lease.ViewerClaims, error) {
 	now := s.cfg.Now()
-	claims := lease.Claims{
+	claims := lease.ViewerClaims{
 		Lease: session, Session: session, Host: s.cfg.HostID,
-		HostLeg:   lease.HostLeg{Identity: s.cfg.HostIdentity},
-		ViewerLeg: lease.ViewerLeg{Viewer: login, Role: lease.RoleControl},
+		Viewer: login, Role: lease.RoleControl,
 		NotBefore: now, Expiry: now.Add(lease.Lifetime),
 	}
-	token, err := s.cfg.Signer.Sign(claims)
+	token, err := s.cfg.Signer.SignViewer(claims)
 	return token, claims, err
 }
 
-func (s *Server) grant(token string, claims lease.Claims, p hostruntime.Prepared) signalapi.Grant {
+func (s *Server) grant(token string, claims lease.ViewerClaims, p hostruntime.Prepared) signalapi.Grant {
 	g := signalapi.Grant{
-		Session: claims.Session, Viewer: claims.ViewerLeg.Viewer, Role: string(claims.ViewerLeg.Role),
+		Session: claims.Session, Viewer: claims.Viewer, Role: string(claims.Role),
 		Host: signalapi.Host{ID: s.cfg.HostID, Identity: s.cfg.HostIdentity}, Certificate: p.Certificate,
 		LeaseExpiry: claims.Expiry, GraceSeconds: int(s.cfg.Grace / time.Second),
 	}

@@ -41,7 +41,7 @@ type host struct {
 }
 
 func (h *host) Prepare(token string) (hostruntime.Prepared, error) {
-	claims, err := h.keys.Verify(token, time.Now())
+	claims, err := h.keys.VerifyViewer(token, time.Now())
 	if err != nil {
 		return hostruntime.Prepared{}, err
 	}
@@ -54,7 +54,10 @@ func (h *host) Prepare(token string) (hostruntime.Prepared, error) {
 	return hostruntime.Prepared{Direct: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:4433")}}, nil
 }
 
-func (h *host) Renew(token string) error { _, err := h.keys.Verify(token, time.Now()); return err }
+func (h *host) Renew(token string) error {
+	_, err := h.keys.VerifyViewer(token, time.Now())
+	return err
+}
 
 func (h *host) Ending(string) bool { return h.ending.Load() }
 

@@ -12,7 +12,7 @@ const (
 	maxViewerStreams = 16
 	// receiveWindow bounds what a viewer can make us buffer per stream.
 	receiveWindow = 1 << 20
-	// maxHeaderBytes of a connect request: a lease token of at most 1 kB and what browsers add.
+	// maxHeaderBytes of a connect request: a token of at most 1 kB and what browsers add.
 	maxHeaderBytes = 8 << 10
 	// maxControlPacket is the largest datagram a relay sends to a host that is not media; longer ones are cut and refused.
 	maxControlPacket = 1500

@@ -29,7 +29,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/streamwire"
 )
 
-// PathSession is the path of the connect URL; the lease token follows it.
+// PathSession is the path of the connect URL; the viewer's token follows it.
 const PathSession = "/session/"
 
 // Conn is one viewer's connection.
@@ -69,7 +69,7 @@ type Stats struct {
 // Config of a Server.
 type Config struct {
 	Certificates *Certificates
-	// Admit looks at the lease token of a connect request before anything is accepted. An error becomes HTTP status 403 with its
+	// Admit looks at the token of a connect request before anything is accepted. An error becomes HTTP status 403 with its
 	// text. What it returns is handed to Handle.
 	Admit func(token string) (any, error)
 	// Handle serves one connection until it returns; the connection is closed after.
@@ -108,7 +108,7 @@ func New(cfg Config) (*Server, error) {
 			MaxHeaderBytes:  maxHeaderBytes,
 			Logger:          slog.New(slog.DiscardHandler), // strangers may not fill our log
 		},
-		// The lease token is the authority, and it travels in the URL; an Origin header adds nothing to it.
+		// The viewer's token is the authority, and it travels in the URL; an Origin header adds nothing to it.
 		CheckOrigin:       func(*http.Request) bool { return true },
 		ReorderingTimeout: reorderTimeout,
 	}

@@ -321,12 +321,12 @@ func TestKeysUnderLoad(t *testing.T) {
 					t.Errorf("issue: %v", err)
 					return
 				}
-				if _, reason := keys.Verify(r.GetLeaseToken(), time.Now()); reason != 0 {
+				if _, reason := keys.VerifyViewer(r.GetViewerToken(), time.Now()); reason != 0 {
 					rejected.Add(1)
 					t.Errorf("rejected: %s", reason.Slug())
 				}
 				issued.Add(1)
-				last.Store(r.GetLeaseToken())
+				last.Store(r.GetViewerToken())
 			}
 		})
 	}
@@ -355,14 +355,14 @@ func TestKeysUnderLoad(t *testing.T) {
 		}
 	}
 	eventually(t, 10*time.Second, "revoked key refused", func() bool {
-		_, reason := keys.Verify(last.Load().(string), time.Now())
+		_, reason := keys.VerifyViewer(last.Load().(string), time.Now())
 		return reason == masterapi.Reason_REASON_UNKNOWN_KEY
 	})
 	r, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, reason := keys.Verify(r.GetLeaseToken(), time.Now()); reason != 0 {
+	if _, reason := keys.VerifyViewer(r.GetViewerToken(), time.Now()); reason != 0 {
 		t.Errorf("a lease of after the revocation: %s", reason.Slug())
 	}
 }

@@ -1,10 +1,11 @@
-// Package lease holds the signed lease token: what it says, how the master signs it and how relays and hosts verify it offline.
+// Package lease holds the signed tokens of a lease: what they say, how the master signs them and how relays and hosts verify them offline.
 //
-// A lease is the time-limited right of one session to one host slot and, when it is relayed, to one circuit of one relay. The
+// A lease is the time-limited right of one session to one host slot and, when it is relayed, to one circuit of one relay. It has a token for
+// each: the viewer's, which the relay never sees, and the circuit's, which the browser never sees. Neither can be made from the other. A
 // token is PASETO v4.public (Ed25519). The footer carries only the key id (`kid`), so that a verifier can pick the key before it
 // checks the signature. The package imports nothing of ours, opens nothing and reads no clock: time is an argument.
 //
-// The master signs (Signer); relay and host verify (KeySet), each with the key set the master publishes.
+// The master signs (Signer); relay and host verify (KeySet), each its own use, with the key set the master publishes.
 package lease
 
 import (
@@ -30,17 +31,31 @@ const (
 	RoleWatch   Role = "watch"   // sees only
 )
 
-// Claims is what a lease says. Ids are opaque strings of at most 64 bytes.
-type Claims struct {
-	Lease   string `json:"jti"`               // unique per issue; a renewed lease keeps it
-	Session string `json:"session"`           // the visit this lease belongs to
-	Host    string `json:"host"`              // the host whose slot it holds
-	Relay   string `json:"relay,omitempty"`   // the relay it may use; empty: direct only
-	Circuit uint64 `json:"circuit,omitempty"` // the circuit on that relay and the tag in the host's connection ids; 0 when direct only
-	Region  string `json:"region,omitempty"`
+// Use says which of a lease's two tokens one is. A verifier of one use refuses the other: what a relay must see to forward packets may not
+// open the session behind them.
+type Use string
 
-	HostLeg   HostLeg   `json:"host_leg"`
-	ViewerLeg ViewerLeg `json:"viewer_leg"`
+// The closed set of uses.
+const (
+	// UseCircuit is for the host and, through its BIND, one relay.
+	UseCircuit Use = "circuit"
+	// UseViewer is for the gateway, the browser and the host. It is worth nothing without the key it names.
+	UseViewer Use = "viewer"
+)
+
+// CircuitClaims is what host and relay need to bind one circuit. It names nobody: a relay learns no session, viewer or login. Ids are opaque
+// strings of at most 64 bytes.
+type CircuitClaims struct {
+	Use     Use    `json:"use"`     // set by SignCircuit
+	Lease   string `json:"jti"`     // unique per issue; a renewed lease keeps it
+	Host    string `json:"host"`    // the host whose circuit it is
+	Relay   string `json:"relay"`   // the relay that carries it
+	Circuit uint64 `json:"circuit"` // on that relay
+	Region  string `json:"region,omitempty"`
+	// HostIdentity is the host's long-lived Ed25519 public key, 32 bytes.
+	HostIdentity []byte `json:"host_identity,omitempty"`
+	// ViewerAddress is where the gateway saw the viewer. The zero value allows any address to pin the viewer leg.
+	ViewerAddress netip.Addr `json:"viewer_address,omitzero"`
 
 	NotBefore time.Time `json:"nbf"`
 	Expiry    time.Time `json:"exp"`
@@ -48,17 +63,16 @@ type Claims struct {
 	RateLimit uint64 `json:"rate,omitempty"`
 }
 
-// HostLeg identifies the host end of a circuit.
-type HostLeg struct {
-	// Identity is the host's long-lived Ed25519 public key, 32 bytes.
-	Identity []byte `json:"identity,omitempty"`
-}
-
-// ViewerLeg identifies the viewer end.
-type ViewerLeg struct {
+// ViewerClaims is what one viewer may do at one host. Ids are opaque strings of at most 64 bytes.
+type ViewerClaims struct {
+	Use     Use    `json:"use"`     // set by SignViewer
+	Lease   string `json:"jti"`     // as in CircuitClaims
+	Session string `json:"session"` // the visit this lease belongs to
+	Host    string `json:"host"`    // the host whose slot it holds
 	// Viewer names one browser tab (one visit of one login). Several leases of one session differ in it.
 	Viewer string `json:"viewer"`
 	Role   Role   `json:"role"`
-	// Address is where the gateway saw the viewer. The zero value allows any address to pin the viewer leg.
-	Address netip.Addr `json:"address,omitzero"`
+
+	NotBefore time.Time `json:"nbf"`
+	Expiry    time.Time `json:"exp"`
 }

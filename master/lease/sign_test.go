@@ -12,7 +12,7 @@ import (
 // TestSignAgreesWithLibrary proves that tokens are PASETO v4.public by an independent implementation.
 func TestSignAgreesWithLibrary(t *testing.T) {
 	signer, _, key, claims := verifyBed(t)
-	token, err := signer.Sign(claims)
+	token, err := signer.SignViewer(claims)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,17 +33,28 @@ func TestSignAgreesWithLibrary(t *testing.T) {
 // TestSignRefuses proves each rule of the claims and of the key.
 func TestSignRefuses(t *testing.T) {
 	signer, _, _, good := verifyBed(t)
-	for name, change := range map[string]func(*Claims){
-		"no session":           func(c *Claims) { c.Session = "" },
-		"long host":            func(c *Claims) { c.Host = strings.Repeat("h", 65) },
-		"relay, no circuit":    func(c *Claims) { c.Relay, c.Circuit = "r1", 0 },
-		"circuit, no relay":    func(c *Claims) { c.Relay, c.Circuit = "", 7 },
-		"no role":              func(c *Claims) { c.ViewerLeg.Role = "" },
-		"expires at its start": func(c *Claims) { c.Expiry = c.NotBefore.Add(-time.Second) },
+	for name, change := range map[string]func(*ViewerClaims){
+		"no session":           func(c *ViewerClaims) { c.Session = "" },
+		"long host":            func(c *ViewerClaims) { c.Host = strings.Repeat("h", 65) },
+		"no viewer":            func(c *ViewerClaims) { c.Viewer = "" },
+		"no role":              func(c *ViewerClaims) { c.Role = "" },
+		"expires at its start": func(c *ViewerClaims) { c.Expiry = c.NotBefore.Add(-time.Second) },
 	} {
 		c := good
 		change(&c)
-		if _, err := signer.Sign(c); err == nil {
+		if _, err := signer.SignViewer(c); err == nil {
+			t.Errorf("%s: signed", name)
+		}
+	}
+	for name, change := range map[string]func(*CircuitClaims){
+		"no relay":             func(c *CircuitClaims) { c.Relay = "" },
+		"no circuit":           func(c *CircuitClaims) { c.Circuit = 0 },
+		"long region":          func(c *CircuitClaims) { c.Region = strings.Repeat("r", 65) },
+		"expires at its start": func(c *CircuitClaims) { c.Expiry = c.NotBefore.Add(-time.Second) },
+	} {
+		c := circuitOf(good)
+		change(&c)
+		if _, err := signer.SignCircuit(c); err == nil {
 			t.Errorf("%s: signed", name)
 		}
 	}
@@ -56,7 +67,7 @@ func BenchmarkSign(b *testing.B) {
 	signer, _, _, claims := verifyBed(b)
 	b.ReportAllocs()
 	for range b.N {
-		if _, err := signer.Sign(claims); err != nil {
+		if _, err := signer.SignViewer(claims); err != nil {
 			b.Fatal(err)
 		}
 	}

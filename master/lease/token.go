@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -35,15 +36,30 @@ func NewSigner(kid string, key ed25519.PrivateKey) (*Signer, error) {
 // KeyID is the id that tokens of this signer carry.
 func (s *Signer) KeyID() string { return s.kid }
 
-// Sign returns the token for c. Times are cut to seconds, as the token carries them.
-func (s *Signer) Sign(c Claims) (string, error) {
+// SignViewer returns the viewer's token. Times are cut to seconds, as tokens carry them.
+func (s *Signer) SignViewer(c ViewerClaims) (string, error) {
 	if err := c.validate(); err != nil {
-		return "", fmt.Errorf("sign lease %q: %w", c.Lease, err)
+		return "", fmt.Errorf("sign viewer's token of lease %q: %w", c.Lease, err)
 	}
-	c.NotBefore, c.Expiry = c.NotBefore.UTC().Truncate(time.Second), c.Expiry.UTC().Truncate(time.Second)
-	body, err := json.Marshal(c)
+	c.Use, c.NotBefore, c.Expiry = UseViewer, seconds(c.NotBefore), seconds(c.Expiry)
+	return s.sign(c)
+}
+
+// SignCircuit returns the circuit's token. Times are cut to seconds, as tokens carry them.
+func (s *Signer) SignCircuit(c CircuitClaims) (string, error) {
+	if err := c.validate(); err != nil {
+		return "", fmt.Errorf("sign circuit's token of lease %q: %w", c.Lease, err)
+	}
+	c.Use, c.NotBefore, c.Expiry = UseCircuit, seconds(c.NotBefore), seconds(c.Expiry)
+	return s.sign(c)
+}
+
+func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+
+func (s *Signer) sign(claims any) (string, error) {
+	body, err := json.Marshal(claims)
 	if err != nil {
-		return "", fmt.Errorf("encode lease %s: %w", c.Lease, err)
+		return "", fmt.Errorf("encode claims: %w", err)
 	}
 	p := parts{payload: body, footer: s.footer}
 	body = append(body, ed25519.Sign(s.key, p.signed())...)
@@ -78,28 +94,54 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 // Keys lists the keys of the set. The slice is shared and must not be changed.
 func (s *KeySet) Keys() []Key { return s.list }
 
-// Verify checks the signature and the times of token at now and returns its claims. It returns one of this package's
-// sentinels, wrapped. It does not know who asks: the caller compares Host or Relay with itself. A nil set knows no key.
-func (s *KeySet) Verify(token string, now time.Time) (Claims, error) {
+// VerifyViewer checks signature, use and times of a viewer's token at now and returns its claims. It returns one of this package's sentinels,
+// wrapped. It does not know who asks: the caller compares Host with itself, and whether the bearer holds the key. A nil set knows no key.
+func (s *KeySet) VerifyViewer(token string, now time.Time) (ViewerClaims, error) {
+	var c ViewerClaims
+	if err := s.open(token, &c); err != nil {
+		return ViewerClaims{}, err
+	}
+	if c.Use != UseViewer {
+		return ViewerClaims{}, fmt.Errorf("%w: %q, not %q", ErrWrongUse, c.Use, UseViewer)
+	}
+	if err := c.validate(); err != nil {
+		return ViewerClaims{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return c, checkTime(c.NotBefore, c.Expiry, now)
+}
+
+// VerifyCircuit is VerifyViewer for a circuit's token; the caller compares Relay with itself.
+func (s *KeySet) VerifyCircuit(token string, now time.Time) (CircuitClaims, error) {
+	var c CircuitClaims
+	if err := s.open(token, &c); err != nil {
+		return CircuitClaims{}, err
+	}
+	if c.Use != UseCircuit {
+		return CircuitClaims{}, fmt.Errorf("%w: %q, not %q", ErrWrongUse, c.Use, UseCircuit)
+	}
+	if err := c.validate(); err != nil {
+		return CircuitClaims{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return c, checkTime(c.NotBefore, c.Expiry, now)
+}
+
+// open checks the signature and decodes the payload into claims.
+func (s *KeySet) open(token string, claims any) error {
 	t, err := split(token)
 	if err != nil {
-		return Claims{}, err
+		return err
 	}
 	public, ok := s.keys[t.keyID]
 	if !ok {
-		return Claims{}, fmt.Errorf("key %q: %w", t.keyID, ErrUnknownKey)
+		return fmt.Errorf("key %q: %w", t.keyID, ErrUnknownKey)
 	}
 	if !ed25519.Verify(public, t.signed(), t.signature) {
-		return Claims{}, ErrSignatureMismatch
+		return ErrSignatureMismatch
 	}
-	var c Claims
-	if err := json.Unmarshal(t.payload, &c); err != nil {
-		return Claims{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	if err := json.Unmarshal(t.payload, claims); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if err := c.validate(); err != nil {
-		return Claims{}, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	return c, c.checkTime(now)
+	return nil
 }
 
 type footer struct {
@@ -157,39 +199,48 @@ func (p parts) signed() []byte {
 	return binary.LittleEndian.AppendUint64(b, 0)
 }
 
-func (c Claims) checkTime(now time.Time) error {
-	if now.After(c.Expiry.Add(Skew)) {
-		return fmt.Errorf("%w at %s", ErrExpired, c.Expiry.Format(time.RFC3339))
+func checkTime(notBefore, expiry, now time.Time) error {
+	if now.After(expiry.Add(Skew)) {
+		return fmt.Errorf("%w at %s", ErrExpired, expiry.Format(time.RFC3339))
 	}
-	if now.Add(Skew).Before(c.NotBefore) {
-		return fmt.Errorf("%w before %s", ErrNotYetValid, c.NotBefore.Format(time.RFC3339))
+	if now.Add(Skew).Before(notBefore) {
+		return fmt.Errorf("%w before %s", ErrNotYetValid, notBefore.Format(time.RFC3339))
 	}
 	return nil
 }
 
-func (c Claims) validate() error {
-	const maxID = 64
-	for _, f := range []struct{ name, value string }{
-		{"jti", c.Lease}, {"session", c.Session}, {"host", c.Host}, {"viewer", c.ViewerLeg.Viewer},
-	} {
-		if f.value == "" {
-			return fmt.Errorf("claim %s is empty", f.name)
-		}
-		if len(f.value) > maxID {
-			return fmt.Errorf("claim %s has %d bytes, at most %d", f.name, len(f.value), maxID)
-		}
+func (c *ViewerClaims) validate() error {
+	if c.Role != RoleControl && c.Role != RoleWatch {
+		return fmt.Errorf("claim role %q is neither %s nor %s", c.Role, RoleControl, RoleWatch)
 	}
-	if len(c.Relay) > maxID || len(c.Region) > maxID {
-		return fmt.Errorf("claim relay or region has more than %d bytes", maxID)
+	return errors.Join(
+		checkID("jti", c.Lease), checkID("session", c.Session), checkID("host", c.Host), checkID("viewer", c.Viewer),
+		checkLife(c.NotBefore, c.Expiry),
+	)
+}
+
+func (c *CircuitClaims) validate() error {
+	if len(c.Region) > maxID {
+		return fmt.Errorf("claim region has %d bytes, at most %d", len(c.Region), maxID)
 	}
-	if (c.Relay == "") != (c.Circuit == 0) {
-		return fmt.Errorf("claims relay %q and circuit %d: both or neither", c.Relay, c.Circuit)
+	if c.Circuit == 0 {
+		return errors.New("claim circuit is 0")
 	}
-	if r := c.ViewerLeg.Role; r != RoleControl && r != RoleWatch {
-		return fmt.Errorf("claim role %q is neither %s nor %s", r, RoleControl, RoleWatch)
+	return errors.Join(checkID("jti", c.Lease), checkID("host", c.Host), checkID("relay", c.Relay), checkLife(c.NotBefore, c.Expiry))
+}
+
+const maxID = 64
+
+func checkID(claim, id string) error {
+	if id == "" || len(id) > maxID {
+		return fmt.Errorf("claim %s has %d bytes, not 1 to %d", claim, len(id), maxID)
 	}
-	if !c.Expiry.After(c.NotBefore) {
-		return fmt.Errorf("claim exp %s is not after nbf %s", c.Expiry.Format(time.RFC3339), c.NotBefore.Format(time.RFC3339))
+	return nil
+}
+
+func checkLife(notBefore, expiry time.Time) error {
+	if !expiry.After(notBefore) {
+		return fmt.Errorf("claim exp %s is not after nbf %s", expiry.Format(time.RFC3339), notBefore.Format(time.RFC3339))
 	}
 	return nil
 }

@@ -2,7 +2,7 @@ package masterapi
 
 // Limits of what the API accepts; a longer value is refused with invalid_request.
 const (
-	// MaxIDLen is the longest id (session, viewer, lease, host, relay, request, login), as the lease token allows.
+	// MaxIDLen is the longest id (session, viewer, lease, host, relay, request, login), as tokens allow.
 	MaxIDLen = 64
 	// MaxMessageLen is the longest sentence shown to a viewer: one line on a screen.
 	MaxMessageLen = 200

@@ -48,6 +48,7 @@ const (
 	Reason_REASON_RATE_LIMITED       Reason = 8
 	Reason_REASON_BANNED             Reason = 9
 	Reason_REASON_DRAINING           Reason = 10
+	Reason_REASON_WRONG_USE          Reason = 11 // a viewer's token where a circuit's belongs, or the other way round
 	// Refusals of the master.
 	Reason_REASON_INVALID_REQUEST        Reason = 20
 	Reason_REASON_NO_FREE_HOST           Reason = 21
@@ -100,6 +101,7 @@ var (
 		8:  "REASON_RATE_LIMITED",
 		9:  "REASON_BANNED",
 		10: "REASON_DRAINING",
+		11: "REASON_WRONG_USE",
 		20: "REASON_INVALID_REQUEST",
 		21: "REASON_NO_FREE_HOST",
 		22: "REASON_POOL_UNKNOWN",
@@ -147,6 +149,7 @@ var (
 		"REASON_RATE_LIMITED":           8,
 		"REASON_BANNED":                 9,
 		"REASON_DRAINING":               10,
+		"REASON_WRONG_USE":              11,
 		"REASON_INVALID_REQUEST":        20,
 		"REASON_NO_FREE_HOST":           21,
 		"REASON_POOL_UNKNOWN":           22,
@@ -606,7 +609,7 @@ const (
 	SessionEvent_KIND_SYNC           SessionEvent_Kind = 1 // start of the stream
 	SessionEvent_KIND_ENDED          SessionEvent_Kind = 2 // reason, message
 	SessionEvent_KIND_MOVED          SessionEvent_Kind = 3 // grant: tell this viewer to make the new path, then break the old one
-	SessionEvent_KIND_RENEWED        SessionEvent_Kind = 4 // lease_id, lease_token, expiry: for the viewer's next connection attempt
+	SessionEvent_KIND_RENEWED        SessionEvent_Kind = 4 // lease_id, viewer_token, expiry: for the viewer's next connection attempt
 	SessionEvent_KIND_VIEWER_REMOVED SessionEvent_Kind = 5 // viewer_id, reason
 	SessionEvent_KIND_PATH           SessionEvent_Kind = 6 // viewer_id, path: which candidate the viewer uses, as the host sees it
 )
@@ -914,6 +917,9 @@ type AdmitRequest struct {
 	DirectOnly    bool                   `protobuf:"varint,9,opt,name=direct_only,json=directOnly,proto3" json:"direct_only,omitempty"` // no circuit
 	Size          *DisplaySize           `protobuf:"bytes,10,opt,name=size,proto3" json:"size,omitempty"`
 	RateLimitBps  uint64                 `protobuf:"varint,11,opt,name=rate_limit_bps,json=rateLimitBps,proto3" json:"rate_limit_bps,omitempty"` // both directions together; 0: the master's default
+	// viewer_key is the RFC 7638 thumbprint (SHA-256, base64url, 43 characters) of the P-256 key that the viewer's page holds; required. It goes
+	// into the viewer's token, and the host lets in only who proves to hold that key.
+	ViewerKey     string `protobuf:"bytes,12,opt,name=viewer_key,json=viewerKey,proto3" json:"viewer_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1025,6 +1031,13 @@ func (x *AdmitRequest) GetRateLimitBps() uint64 {
 	return 0
 }
 
+func (x *AdmitRequest) GetViewerKey() string {
+	if x != nil {
+		return x.ViewerKey
+	}
+	return ""
+}
+
 type AddViewerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -1038,7 +1051,8 @@ type AddViewerRequest struct {
 	DirectOnly    bool                   `protobuf:"varint,9,opt,name=direct_only,json=directOnly,proto3" json:"direct_only,omitempty"`
 	RateLimitBps  uint64                 `protobuf:"varint,10,opt,name=rate_limit_bps,json=rateLimitBps,proto3" json:"rate_limit_bps,omitempty"`
 	// replace_controller releases the present controller's leases first (the person opened the session in another tab).
-	ReplaceController bool `protobuf:"varint,11,opt,name=replace_controller,json=replaceController,proto3" json:"replace_controller,omitempty"`
+	ReplaceController bool   `protobuf:"varint,11,opt,name=replace_controller,json=replaceController,proto3" json:"replace_controller,omitempty"`
+	ViewerKey         string `protobuf:"bytes,12,opt,name=viewer_key,json=viewerKey,proto3" json:"viewer_key,omitempty"` // see AdmitRequest; required
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1150,6 +1164,13 @@ func (x *AddViewerRequest) GetReplaceController() bool {
 	return false
 }
 
+func (x *AddViewerRequest) GetViewerKey() string {
+	if x != nil {
+		return x.ViewerKey
+	}
+	return ""
+}
+
 // Candidate is one address at which the viewer may reach the host.
 type Candidate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1225,7 +1246,7 @@ type Grant struct {
 	SessionId    string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	ViewerId     string                 `protobuf:"bytes,2,opt,name=viewer_id,json=viewerId,proto3" json:"viewer_id,omitempty"`
 	LeaseId      string                 `protobuf:"bytes,3,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
-	LeaseToken   string                 `protobuf:"bytes,4,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"` // PASETO v4.public, goes into the path of the connect URL
+	ViewerToken  string                 `protobuf:"bytes,4,opt,name=viewer_token,json=viewerToken,proto3" json:"viewer_token,omitempty"` // PASETO v4.public with use viewer: for the gateway, the browser and the host, never for a relay; in the connect URL
 	Expiry       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expiry,proto3" json:"expiry,omitempty"`
 	RenewAfter   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=renew_after,json=renewAfter,proto3" json:"renew_after,omitempty"` // half of its life
 	HostId       string                 `protobuf:"bytes,7,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
@@ -1296,9 +1317,9 @@ func (x *Grant) GetLeaseId() string {
 	return ""
 }
 
-func (x *Grant) GetLeaseToken() string {
+func (x *Grant) GetViewerToken() string {
 	if x != nil {
-		return x.LeaseToken
+		return x.ViewerToken
 	}
 	return ""
 }
@@ -1500,6 +1521,8 @@ type MoveSessionRequest struct {
 	Reason        Reason                 `protobuf:"varint,5,opt,name=reason,proto3,enum=wavry.master.v1.Reason" json:"reason,omitempty"`
 	Region        string                 `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`
 	ForceRelay    bool                   `protobuf:"varint,7,opt,name=force_relay,json=forceRelay,proto3" json:"force_relay,omitempty"` // no direct candidates in the new grant
+	// viewer_key is that of the page that takes the session over; empty: the page that has it keeps it.
+	ViewerKey     string `protobuf:"bytes,8,opt,name=viewer_key,json=viewerKey,proto3" json:"viewer_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1581,6 +1604,13 @@ func (x *MoveSessionRequest) GetForceRelay() bool {
 		return x.ForceRelay
 	}
 	return false
+}
+
+func (x *MoveSessionRequest) GetViewerKey() string {
+	if x != nil {
+		return x.ViewerKey
+	}
+	return ""
 }
 
 type MoveSessionResponse struct {
@@ -2080,7 +2110,7 @@ type SessionEvent struct {
 	Reason        Reason                 `protobuf:"varint,5,opt,name=reason,proto3,enum=wavry.master.v1.Reason" json:"reason,omitempty"`
 	Message       string                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
 	Grant         *Grant                 `protobuf:"bytes,7,opt,name=grant,proto3" json:"grant,omitempty"`
-	LeaseToken    string                 `protobuf:"bytes,8,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	ViewerToken   string                 `protobuf:"bytes,8,opt,name=viewer_token,json=viewerToken,proto3" json:"viewer_token,omitempty"`
 	Expiry        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expiry,proto3" json:"expiry,omitempty"`
 	Path          *Candidate             `protobuf:"bytes,10,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2166,9 +2196,9 @@ func (x *SessionEvent) GetGrant() *Grant {
 	return nil
 }
 
-func (x *SessionEvent) GetLeaseToken() string {
+func (x *SessionEvent) GetViewerToken() string {
 	if x != nil {
-		return x.LeaseToken
+		return x.ViewerToken
 	}
 	return ""
 }
@@ -2498,7 +2528,7 @@ func (x *Lease) GetRateLimitBps() uint64 {
 type IssueResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lease         *Lease                 `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
-	LeaseToken    string                 `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	ViewerToken   string                 `protobuf:"bytes,2,opt,name=viewer_token,json=viewerToken,proto3" json:"viewer_token,omitempty"`
 	RenewAfter    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=renew_after,json=renewAfter,proto3" json:"renew_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2541,9 +2571,9 @@ func (x *IssueResponse) GetLease() *Lease {
 	return nil
 }
 
-func (x *IssueResponse) GetLeaseToken() string {
+func (x *IssueResponse) GetViewerToken() string {
 	if x != nil {
-		return x.LeaseToken
+		return x.ViewerToken
 	}
 	return ""
 }
@@ -2742,9 +2772,10 @@ func (x *RenewRequest) GetLeaseId() string {
 type RenewResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
-	LeaseToken    string                 `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	ViewerToken   string                 `protobuf:"bytes,2,opt,name=viewer_token,json=viewerToken,proto3" json:"viewer_token,omitempty"`
 	Expiry        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expiry,proto3" json:"expiry,omitempty"`
 	RenewAfter    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=renew_after,json=renewAfter,proto3" json:"renew_after,omitempty"`
+	CircuitToken  string                 `protobuf:"bytes,5,opt,name=circuit_token,json=circuitToken,proto3" json:"circuit_token,omitempty"` // only when the caller is a host, and the lease has a circuit
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2786,9 +2817,9 @@ func (x *RenewResponse) GetLeaseId() string {
 	return ""
 }
 
-func (x *RenewResponse) GetLeaseToken() string {
+func (x *RenewResponse) GetViewerToken() string {
 	if x != nil {
-		return x.LeaseToken
+		return x.ViewerToken
 	}
 	return ""
 }
@@ -2805,6 +2836,13 @@ func (x *RenewResponse) GetRenewAfter() *timestamppb.Timestamp {
 		return x.RenewAfter
 	}
 	return nil
+}
+
+func (x *RenewResponse) GetCircuitToken() string {
+	if x != nil {
+		return x.CircuitToken
+	}
+	return ""
 }
 
 type ReleaseRequest struct {
@@ -4376,7 +4414,7 @@ type Prepare struct {
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
 	SessionId     string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	ViewerId      string                 `protobuf:"bytes,3,opt,name=viewer_id,json=viewerId,proto3" json:"viewer_id,omitempty"`
-	LeaseToken    string                 `protobuf:"bytes,4,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	ViewerToken   string                 `protobuf:"bytes,4,opt,name=viewer_token,json=viewerToken,proto3" json:"viewer_token,omitempty"` // as the viewer will show it: the host verifies it offline before it prepares anything
 	Expiry        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expiry,proto3" json:"expiry,omitempty"`
 	Role          ViewerRole             `protobuf:"varint,6,opt,name=role,proto3,enum=wavry.master.v1.ViewerRole" json:"role,omitempty"`
 	Size          *DisplaySize           `protobuf:"bytes,7,opt,name=size,proto3" json:"size,omitempty"`
@@ -4386,6 +4424,7 @@ type Prepare struct {
 	Login         string                 `protobuf:"bytes,11,opt,name=login,proto3" json:"login,omitempty"`
 	ReplacesLease string                 `protobuf:"bytes,12,opt,name=replaces_lease,json=replacesLease,proto3" json:"replaces_lease,omitempty"` // hand-over: the lease whose viewer switches to this one
 	RateLimitBps  uint64                 `protobuf:"varint,13,opt,name=rate_limit_bps,json=rateLimitBps,proto3" json:"rate_limit_bps,omitempty"`
+	CircuitToken  string                 `protobuf:"bytes,14,opt,name=circuit_token,json=circuitToken,proto3" json:"circuit_token,omitempty"` // PASETO v4.public with use circuit: for the host and, in its BIND, the relay; empty when direct only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4441,9 +4480,9 @@ func (x *Prepare) GetViewerId() string {
 	return ""
 }
 
-func (x *Prepare) GetLeaseToken() string {
+func (x *Prepare) GetViewerToken() string {
 	if x != nil {
-		return x.LeaseToken
+		return x.ViewerToken
 	}
 	return ""
 }
@@ -4509,6 +4548,13 @@ func (x *Prepare) GetRateLimitBps() uint64 {
 		return x.RateLimitBps
 	}
 	return 0
+}
+
+func (x *Prepare) GetCircuitToken() string {
+	if x != nil {
+		return x.CircuitToken
+	}
+	return ""
 }
 
 type RelayEndpoint struct {
@@ -4720,8 +4766,9 @@ type RenewedLease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
 	SessionId     string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	LeaseToken    string                 `protobuf:"bytes,3,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	ViewerToken   string                 `protobuf:"bytes,3,opt,name=viewer_token,json=viewerToken,proto3" json:"viewer_token,omitempty"`
 	Expiry        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expiry,proto3" json:"expiry,omitempty"`
+	CircuitToken  string                 `protobuf:"bytes,5,opt,name=circuit_token,json=circuitToken,proto3" json:"circuit_token,omitempty"` // empty when direct only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4770,9 +4817,9 @@ func (x *RenewedLease) GetSessionId() string {
 	return ""
 }
 
-func (x *RenewedLease) GetLeaseToken() string {
+func (x *RenewedLease) GetViewerToken() string {
 	if x != nil {
-		return x.LeaseToken
+		return x.ViewerToken
 	}
 	return ""
 }
@@ -4782,6 +4829,13 @@ func (x *RenewedLease) GetExpiry() *timestamppb.Timestamp {
 		return x.Expiry
 	}
 	return nil
+}
+
+func (x *RenewedLease) GetCircuitToken() string {
+	if x != nil {
+		return x.CircuitToken
+	}
+	return ""
 }
 
 type DrainCommand struct {
@@ -8250,7 +8304,7 @@ const file_master_proto_rawDesc = "" +
 	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\rR\x06height\x12#\n" +
 	"\rscale_percent\x18\x03 \x01(\rR\fscalePercent\x12*\n" +
-	"\x11frames_per_second\x18\x04 \x01(\rR\x0fframesPerSecond\"\xfe\x02\n" +
+	"\x11frames_per_second\x18\x04 \x01(\rR\x0fframesPerSecond\"\x9d\x03\n" +
 	"\fAdmitRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -8266,7 +8320,9 @@ const file_master_proto_rawDesc = "" +
 	"directOnly\x120\n" +
 	"\x04size\x18\n" +
 	" \x01(\v2\x1c.wavry.master.v1.DisplaySizeR\x04size\x12$\n" +
-	"\x0erate_limit_bps\x18\v \x01(\x04R\frateLimitBps\"\x8a\x03\n" +
+	"\x0erate_limit_bps\x18\v \x01(\x04R\frateLimitBps\x12\x1d\n" +
+	"\n" +
+	"viewer_key\x18\f \x01(\tR\tviewerKey\"\xa9\x03\n" +
 	"\x10AddViewerRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1d\n" +
@@ -8283,19 +8339,20 @@ const file_master_proto_rawDesc = "" +
 	"directOnly\x12$\n" +
 	"\x0erate_limit_bps\x18\n" +
 	" \x01(\x04R\frateLimitBps\x12-\n" +
-	"\x12replace_controller\x18\v \x01(\bR\x11replaceController\"\x8c\x01\n" +
+	"\x12replace_controller\x18\v \x01(\bR\x11replaceController\x12\x1d\n" +
+	"\n" +
+	"viewer_key\x18\f \x01(\tR\tviewerKey\"\x8c\x01\n" +
 	"\tCandidate\x122\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1e.wavry.master.v1.CandidateKindR\x04kind\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x19\n" +
 	"\brelay_id\x18\x03 \x01(\tR\arelayId\x12\x16\n" +
-	"\x06region\x18\x04 \x01(\tR\x06region\"\xa6\x05\n" +
+	"\x06region\x18\x04 \x01(\tR\x06region\"\xa8\x05\n" +
 	"\x05Grant\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tviewer_id\x18\x02 \x01(\tR\bviewerId\x12\x19\n" +
-	"\blease_id\x18\x03 \x01(\tR\aleaseId\x12\x1f\n" +
-	"\vlease_token\x18\x04 \x01(\tR\n" +
-	"leaseToken\x122\n" +
+	"\blease_id\x18\x03 \x01(\tR\aleaseId\x12!\n" +
+	"\fviewer_token\x18\x04 \x01(\tR\vviewerToken\x122\n" +
 	"\x06expiry\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12;\n" +
 	"\vrenew_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"renewAfter\x12\x17\n" +
@@ -8318,7 +8375,7 @@ const file_master_proto_rawDesc = "" +
 	"\tviewer_id\x18\x02 \x01(\tR\bviewerId\x12/\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x17.wavry.master.v1.ReasonR\x06reason\";\n" +
 	"\x14RemoveViewerResponse\x12#\n" +
-	"\rsession_ended\x18\x01 \x01(\bR\fsessionEnded\"\x80\x02\n" +
+	"\rsession_ended\x18\x01 \x01(\bR\fsessionEnded\"\x9f\x02\n" +
 	"\x12MoveSessionRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1d\n" +
@@ -8329,7 +8386,9 @@ const file_master_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\x0e2\x17.wavry.master.v1.ReasonR\x06reason\x12\x16\n" +
 	"\x06region\x18\x06 \x01(\tR\x06region\x12\x1f\n" +
 	"\vforce_relay\x18\a \x01(\bR\n" +
-	"forceRelay\"E\n" +
+	"forceRelay\x12\x1d\n" +
+	"\n" +
+	"viewer_key\x18\b \x01(\tR\tviewerKey\"E\n" +
 	"\x13MoveSessionResponse\x12.\n" +
 	"\x06grants\x18\x01 \x03(\v2\x16.wavry.master.v1.GrantR\x06grants\"}\n" +
 	"\x11EndSessionRequest\x12\x1d\n" +
@@ -8369,7 +8428,7 @@ const file_master_proto_rawDesc = "" +
 	"next_after\x18\x02 \x01(\tR\tnextAfter\"5\n" +
 	"\x14WatchSessionsRequest\x12\x1d\n" +
 	"\n" +
-	"gateway_id\x18\x01 \x01(\tR\tgatewayId\"\xa3\x04\n" +
+	"gateway_id\x18\x01 \x01(\tR\tgatewayId\"\xa5\x04\n" +
 	"\fSessionEvent\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".wavry.master.v1.SessionEvent.KindR\x04kind\x12\x1d\n" +
 	"\n" +
@@ -8378,9 +8437,8 @@ const file_master_proto_rawDesc = "" +
 	"\blease_id\x18\x04 \x01(\tR\aleaseId\x12/\n" +
 	"\x06reason\x18\x05 \x01(\x0e2\x17.wavry.master.v1.ReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12,\n" +
-	"\x05grant\x18\a \x01(\v2\x16.wavry.master.v1.GrantR\x05grant\x12\x1f\n" +
-	"\vlease_token\x18\b \x01(\tR\n" +
-	"leaseToken\x122\n" +
+	"\x05grant\x18\a \x01(\v2\x16.wavry.master.v1.GrantR\x05grant\x12!\n" +
+	"\fviewer_token\x18\b \x01(\tR\vviewerToken\x122\n" +
 	"\x06expiry\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12.\n" +
 	"\x04path\x18\n" +
 	" \x01(\v2\x1a.wavry.master.v1.CandidateR\x04path\"\x85\x01\n" +
@@ -8425,11 +8483,10 @@ const file_master_proto_rawDesc = "" +
 	"end_reason\x18\x0f \x01(\x0e2\x17.wavry.master.v1.ReasonR\tendReason\x120\n" +
 	"\x05ended\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12%\n" +
 	"\x0eviewer_address\x18\x11 \x01(\tR\rviewerAddress\x12$\n" +
-	"\x0erate_limit_bps\x18\x12 \x01(\x04R\frateLimitBps\"\x9b\x01\n" +
+	"\x0erate_limit_bps\x18\x12 \x01(\x04R\frateLimitBps\"\x9d\x01\n" +
 	"\rIssueResponse\x12,\n" +
-	"\x05lease\x18\x01 \x01(\v2\x16.wavry.master.v1.LeaseR\x05lease\x12\x1f\n" +
-	"\vlease_token\x18\x02 \x01(\tR\n" +
-	"leaseToken\x12;\n" +
+	"\x05lease\x18\x01 \x01(\v2\x16.wavry.master.v1.LeaseR\x05lease\x12!\n" +
+	"\fviewer_token\x18\x02 \x01(\tR\vviewerToken\x12;\n" +
 	"\vrenew_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"renewAfter\"N\n" +
 	"\x11IssueBatchRequest\x129\n" +
@@ -8440,14 +8497,14 @@ const file_master_proto_rawDesc = "" +
 	"\x06issued\x18\x01 \x01(\v2\x1e.wavry.master.v1.IssueResponseR\x06issued\x122\n" +
 	"\arefusal\x18\x02 \x01(\v2\x18.wavry.master.v1.RefusalR\arefusal\")\n" +
 	"\fRenewRequest\x12\x19\n" +
-	"\blease_id\x18\x01 \x01(\tR\aleaseId\"\xbc\x01\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\"\xe3\x01\n" +
 	"\rRenewResponse\x12\x19\n" +
-	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x1f\n" +
-	"\vlease_token\x18\x02 \x01(\tR\n" +
-	"leaseToken\x122\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12!\n" +
+	"\fviewer_token\x18\x02 \x01(\tR\vviewerToken\x122\n" +
 	"\x06expiry\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12;\n" +
 	"\vrenew_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"renewAfter\"\\\n" +
+	"renewAfter\x12#\n" +
+	"\rcircuit_token\x18\x05 \x01(\tR\fcircuitToken\"\\\n" +
 	"\x0eReleaseRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12/\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x17.wavry.master.v1.ReasonR\x06reason\"6\n" +
@@ -8572,14 +8629,13 @@ const file_master_proto_rawDesc = "" +
 	"\akey_set\x18\x04 \x01(\v2\x17.wavry.master.v1.KeySetR\x06keySet\x12>\n" +
 	"\vrevocations\x18\x05 \x01(\v2\x1c.wavry.master.v1.RevocationsR\vrevocations\x12\x14\n" +
 	"\x05state\x18\x06 \x01(\tR\x05state\x12,\n" +
-	"\x03now\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xec\x03\n" +
+	"\x03now\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\x93\x04\n" +
 	"\aPrepare\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x1b\n" +
-	"\tviewer_id\x18\x03 \x01(\tR\bviewerId\x12\x1f\n" +
-	"\vlease_token\x18\x04 \x01(\tR\n" +
-	"leaseToken\x122\n" +
+	"\tviewer_id\x18\x03 \x01(\tR\bviewerId\x12!\n" +
+	"\fviewer_token\x18\x04 \x01(\tR\vviewerToken\x122\n" +
 	"\x06expiry\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12/\n" +
 	"\x04role\x18\x06 \x01(\x0e2\x1b.wavry.master.v1.ViewerRoleR\x04role\x120\n" +
 	"\x04size\x18\a \x01(\v2\x1c.wavry.master.v1.DisplaySizeR\x04size\x124\n" +
@@ -8590,7 +8646,8 @@ const file_master_proto_rawDesc = "" +
 	" \x01(\x04R\acircuit\x12\x14\n" +
 	"\x05login\x18\v \x01(\tR\x05login\x12%\n" +
 	"\x0ereplaces_lease\x18\f \x01(\tR\rreplacesLease\x12$\n" +
-	"\x0erate_limit_bps\x18\r \x01(\x04R\frateLimitBps\"\xaf\x01\n" +
+	"\x0erate_limit_bps\x18\r \x01(\x04R\frateLimitBps\x12#\n" +
+	"\rcircuit_token\x18\x0e \x01(\tR\fcircuitToken\"\xaf\x01\n" +
 	"\rRelayEndpoint\x12\x19\n" +
 	"\brelay_id\x18\x01 \x01(\tR\arelayId\x12'\n" +
 	"\x0fcontrol_address\x18\x02 \x01(\tR\x0econtrolAddress\x12\x1d\n" +
@@ -8608,14 +8665,14 @@ const file_master_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tviewer_id\x18\x03 \x01(\tR\bviewerId\x12/\n" +
-	"\x06reason\x18\x04 \x01(\x0e2\x17.wavry.master.v1.ReasonR\x06reason\"\x9d\x01\n" +
+	"\x06reason\x18\x04 \x01(\x0e2\x17.wavry.master.v1.ReasonR\x06reason\"\xc4\x01\n" +
 	"\fRenewedLease\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x1f\n" +
-	"\vlease_token\x18\x03 \x01(\tR\n" +
-	"leaseToken\x122\n" +
-	"\x06expiry\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\"&\n" +
+	"session_id\x18\x02 \x01(\tR\tsessionId\x12!\n" +
+	"\fviewer_token\x18\x03 \x01(\tR\vviewerToken\x122\n" +
+	"\x06expiry\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12#\n" +
+	"\rcircuit_token\x18\x05 \x01(\tR\fcircuitToken\"&\n" +
 	"\fDrainCommand\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"'\n" +
 	"\x0fActivateCommand\x12\x14\n" +
@@ -8869,7 +8926,7 @@ const file_master_proto_rawDesc = "" +
 	"\aentries\x18\x01 \x03(\v2\x1b.wavry.master.v1.AuditEntryR\aentries\"\x1b\n" +
 	"\x19TransferLeadershipRequest\"9\n" +
 	"\x1aTransferLeadershipResponse\x12\x1b\n" +
-	"\tleader_id\x18\x01 \x01(\tR\bleaderId*\xf9\b\n" +
+	"\tleader_id\x18\x01 \x01(\tR\bleaderId*\x8f\t\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19REASON_SIGNATURE_MISMATCH\x10\x01\x12\x16\n" +
@@ -8882,7 +8939,8 @@ const file_master_proto_rawDesc = "" +
 	"\x13REASON_RATE_LIMITED\x10\b\x12\x11\n" +
 	"\rREASON_BANNED\x10\t\x12\x13\n" +
 	"\x0fREASON_DRAINING\x10\n" +
-	"\x12\x1a\n" +
+	"\x12\x14\n" +
+	"\x10REASON_WRONG_USE\x10\v\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x14\x12\x17\n" +
 	"\x13REASON_NO_FREE_HOST\x10\x15\x12\x17\n" +
 	"\x13REASON_POOL_UNKNOWN\x10\x16\x12\x13\n" +

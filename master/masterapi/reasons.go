@@ -14,6 +14,7 @@ var sentences = map[Reason]string{
 	Reason_REASON_RATE_LIMITED:       "Too many requests; wait a moment and try again.",
 	Reason_REASON_BANNED:             "Access is banned; ask an operator to lift the ban.",
 	Reason_REASON_DRAINING:           "It is being emptied and takes nothing new; try again and another one will be chosen.",
+	Reason_REASON_WRONG_USE:          "The token is for something else: a viewer shows the viewer's token to the host, a host the circuit's token to the relay.",
 
 	Reason_REASON_INVALID_REQUEST:        "The request is not valid; correct what the detail names.",
 	Reason_REASON_NO_FREE_HOST:           "Every desktop of this pool is in use or unhealthy; wait, end a session, or add hosts to the pool.",

@@ -69,7 +69,7 @@ func startAnswering(t *testing.T, address string) *answering {
 }
 
 func (a *answering) Issue(context.Context, *masterapi.AdmitRequest) (*masterapi.IssueResponse, error) {
-	return &masterapi.IssueResponse{LeaseToken: "token"}, nil
+	return &masterapi.IssueResponse{ViewerToken: "token"}, nil
 }
 
 func (a *answering) serve(conn net.Conn) { a.conns <- conn }
@@ -93,7 +93,7 @@ func (a *answering) Addr() net.Addr { return &net.TCPAddr{} }
 
 func issue(t *testing.T, c *Client) {
 	t.Helper()
-	if r, err := c.Issue(t.Context(), &masterapi.AdmitRequest{RequestId: "1"}); err != nil || r.GetLeaseToken() != "token" {
+	if r, err := c.Issue(t.Context(), &masterapi.AdmitRequest{RequestId: "1"}); err != nil || r.GetViewerToken() != "token" {
 		t.Fatalf("issue: %v, %v", r, err)
 	}
 }

@@ -106,15 +106,15 @@ func (v *Verifier) Ready() bool { return len(v.state.Load().keys.Keys()) > 0 }
 // KeySet is the present key set.
 func (v *Verifier) KeySet() *lease.KeySet { return v.state.Load().keys }
 
-// Verify returns the claims of a token that holds at now, or the reason why it does not.
-func (v *Verifier) Verify(token string, now time.Time) (lease.Claims, masterapi.Reason) {
+// VerifyViewer returns the claims of a viewer's token that holds at now, or the reason why it does not.
+func (v *Verifier) VerifyViewer(token string, now time.Time) (lease.ViewerClaims, masterapi.Reason) {
 	s := v.state.Load()
-	claims, err := s.keys.Verify(token, now)
+	claims, err := s.keys.VerifyViewer(token, now)
 	if err != nil {
-		return lease.Claims{}, RejectReason(err)
+		return lease.ViewerClaims{}, RejectReason(err)
 	}
 	if _, hit := s.revoked[claims.Lease]; hit {
-		return lease.Claims{}, masterapi.Reason_REASON_LEASE_REVOKED
+		return lease.ViewerClaims{}, masterapi.Reason_REASON_LEASE_REVOKED
 	}
 	return claims, masterapi.Reason_REASON_UNSPECIFIED
 }
@@ -126,6 +126,8 @@ func RejectReason(err error) masterapi.Reason {
 		return masterapi.Reason_REASON_UNSPECIFIED
 	case errors.Is(err, lease.ErrUnknownKey):
 		return masterapi.Reason_REASON_UNKNOWN_KEY
+	case errors.Is(err, lease.ErrWrongUse):
+		return masterapi.Reason_REASON_WRONG_USE
 	case errors.Is(err, lease.ErrExpired):
 		return masterapi.Reason_REASON_EXPIRED
 	case errors.Is(err, lease.ErrNotYetValid):

@@ -312,19 +312,19 @@ func (r *runner) tokens(n int) ([]string, error) {
 // sign makes the lease of flow i.
 func (r *runner) sign(i int) (string, error) {
 	c := benchClaims(uint64(i + 1))
-	c.ViewerLeg.Address = sinkAddr(sinkPort, i).Addr()
-	return r.signer.Sign(c)
+	c.ViewerAddress = sinkAddr(sinkPort, i).Addr()
+	return r.signer.SignCircuit(c)
 }
 
 func signerFrom(seed []byte) (*lease.Signer, error) {
 	return lease.NewSigner("bench", ed25519.NewKeyFromSeed(seed))
 }
 
-func benchClaims(circuit uint64) lease.Claims {
+func benchClaims(circuit uint64) lease.CircuitClaims {
 	now := time.Now()
-	return lease.Claims{
-		Lease: fmt.Sprintf("01JD7Q0W0000000000%08d", circuit), Session: fmt.Sprintf("01JD7Q0X0000000000%08d", circuit), Host: "host-1",
+	return lease.CircuitClaims{
+		Lease: fmt.Sprintf("01JD7Q0W0000000000%08d", circuit), Host: "host-1",
 		Relay: "bench", Circuit: circuit, Region: "lab", NotBefore: now, Expiry: now.Add(lease.Lifetime),
-		ViewerLeg: lease.ViewerLeg{Viewer: "viewer", Role: lease.RoleControl, Address: netip.MustParseAddr(sinkIP)}, RateLimit: 400_000_000_000,
+		ViewerAddress: netip.MustParseAddr(sinkIP), RateLimit: 400_000_000_000,
 	}
 }

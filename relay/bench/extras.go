@@ -196,8 +196,8 @@ func crowdHost(ctx context.Context, wg *sync.WaitGroup, relay relayReady, signer
 	clients := make([]*relayclient.Client, n)
 	for i := range clients {
 		c := benchClaims(uint64(first + i + 1))
-		c.ViewerLeg.Address = loopback(20, first+i+1)
-		token, err := signer.Sign(c)
+		c.ViewerAddress = loopback(20, first+i+1)
+		token, err := signer.SignCircuit(c)
 		if err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func crowdHost(ctx context.Context, wg *sync.WaitGroup, relay relayReady, signer
 			Notify: func(e relayclient.Event) {
 				if e.Kind == relayclient.Bound {
 					bound <- e.Media
-					sayHello(c.ViewerLeg.Address, e.Media)
+					sayHello(c.ViewerAddress, e.Media)
 				}
 			},
 		})

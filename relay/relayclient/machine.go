@@ -110,7 +110,7 @@ const minToken = relaywire.MinBindLen - relaywire.BindHeadLen - relaywire.SealOv
 
 func (m *machine) updateToken(token string) error {
 	if len(token) < minToken || len(token) > relaywire.MaxTokenLen {
-		return fmt.Errorf("lease token has %d bytes, not %d to %d", len(token), minToken, relaywire.MaxTokenLen)
+		return fmt.Errorf("circuit's token has %d bytes, not %d to %d", len(token), minToken, relaywire.MaxTokenLen)
 	}
 	m.token, m.fresh = token, true
 	return nil

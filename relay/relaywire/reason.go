@@ -16,10 +16,11 @@ const (
 	RateLimited       Reason = 8
 	Banned            Reason = 9
 	Draining          Reason = 10
+	WrongUse          Reason = 11
 )
 
 // Reasons lists all of them, in the order of their numbers.
-var Reasons = []Reason{SignatureMismatch, UnknownKey, WrongRelay, Expired, NotYetValid, Replayed, RelayFull, RateLimited, Banned, Draining}
+var Reasons = []Reason{SignatureMismatch, UnknownKey, WrongRelay, Expired, NotYetValid, Replayed, RelayFull, RateLimited, Banned, Draining, WrongUse}
 
 var reasonText = [...]struct{ name, help string }{
 	SignatureMismatch: {"signature_mismatch", "the lease was not signed by the key it names, or not for this host: ask the master for a new lease"},
@@ -32,6 +33,7 @@ var reasonText = [...]struct{ name, help string }{
 	RateLimited:       {"rate_limited", "too many control packets from this address: wait as told"},
 	Banned:            {"banned", "the lease was revoked, or its host or address is banned: ask the operator"},
 	Draining:          {"draining", "the relay is leaving: ask for another relay"},
+	WrongUse:          {"wrong_use", "the token is a viewer's: bind with the circuit's token of the same lease"},
 }
 
 // String is the reason's name in APIs, logs and metrics.

@@ -112,7 +112,7 @@ const (
 const (
 	HeadLen     = 6
 	BindHeadLen = 112
-	MinBindLen  = BindHeadLen + SealOverhead + 64 // no lease token is shorter than 64 bytes; keeps every answer below its request
+	MinBindLen  = BindHeadLen + SealOverhead + 64 // no circuit's token is shorter than 64 bytes; keeps every answer below its request
 	MaxBindLen  = BindHeadLen + SealOverhead + MaxTokenLen
 	BoundLen    = 96
 	RejectLen   = 64

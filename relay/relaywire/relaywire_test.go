@@ -251,7 +251,7 @@ func TestIdentityMap(t *testing.T) {
 
 // TestReasonsHaveNames pins the closed set.
 func TestReasonsHaveNames(t *testing.T) {
-	want := "signature_mismatch unknown_key wrong_relay expired not_yet_valid replayed relay_full rate_limited banned draining"
+	want := "signature_mismatch unknown_key wrong_relay expired not_yet_valid replayed relay_full rate_limited banned draining wrong_use"
 	var got []string
 	for _, r := range Reasons {
 		got = append(got, r.String())

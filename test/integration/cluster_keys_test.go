@@ -91,7 +91,7 @@ func rejects(c *rig.Cluster, reason string) float64 {
 
 // badLeases counts the leases that the relays found wrong. That they slow down whoever renews twenty times a second is not that.
 func badLeases(c *rig.Cluster) (n float64) {
-	for _, reason := range []string{"signature_mismatch", "unknown_key", "wrong_relay", "expired", "not_yet_valid", "banned"} {
+	for _, reason := range []string{"signature_mismatch", "unknown_key", "wrong_relay", "expired", "not_yet_valid", "banned", "wrong_use"} {
 		n += rejects(c, reason)
 	}
 	return n
@@ -155,7 +155,7 @@ func refused(t *testing.T, c *rig.Cluster, g *masterapi.Grant) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = bind(t, netip.MustParseAddrPort(e.Service.Meta["address"]), relaywire.PublicKey(public), g.GetLeaseToken())
+		err = bind(t, netip.MustParseAddrPort(e.Service.Meta["address"]), relaywire.PublicKey(public), g.GetViewerToken())
 		var reject *relaywire.RejectError
 		if !errors.As(err, &reject) || reject.Reason != relaywire.UnknownKey {
 			t.Errorf("relay %s: %v, want unknown_key", relay, err)

@@ -88,9 +88,9 @@ func (s *site) publish(t testing.TB) {
 func (s *site) token(t testing.TB, kid string, circuit uint64) string {
 	t.Helper()
 	now := time.Now()
-	token, err := s.signers[kid].Sign(lease.Claims{
-		Lease: fmt.Sprintf("lease-%d", circuit), Session: "s", Host: "h", Relay: "r1", Circuit: circuit, NotBefore: now, Expiry: now.Add(lease.Lifetime),
-		ViewerLeg: lease.ViewerLeg{Viewer: "v", Role: lease.RoleControl, Address: netip.MustParseAddr("127.0.0.1")},
+	token, err := s.signers[kid].SignCircuit(lease.CircuitClaims{
+		Lease: fmt.Sprintf("lease-%d", circuit), Host: "h", Relay: "r1", Circuit: circuit, NotBefore: now, Expiry: now.Add(lease.Lifetime),
+		ViewerAddress: netip.MustParseAddr("127.0.0.1"),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,9 +21,9 @@ func TestSkewedLeases(t *testing.T) {
 		77: {now.Add(30 * time.Second), now.Add(30*time.Second + lease.Lifetime)},
 		78: {now.Add(-30*time.Second - lease.Lifetime), now.Add(-30 * time.Second)},
 	} {
-		token, err := s.signers["k1"].Sign(lease.Claims{
-			Lease: "skewed-" + life[0].String()[:19], Session: "s", Host: "h", Relay: "r1", Circuit: circuit, NotBefore: life[0], Expiry: life[1],
-			ViewerLeg: lease.ViewerLeg{Viewer: "v", Role: lease.RoleControl, Address: netip.MustParseAddr("127.0.0.1")},
+		token, err := s.signers["k1"].SignCircuit(lease.CircuitClaims{
+			Lease: "skewed-" + life[0].String()[:19], Host: "h", Relay: "r1", Circuit: circuit, NotBefore: life[0], Expiry: life[1],
+			ViewerAddress: netip.MustParseAddr("127.0.0.1"),
 		})
 		if err != nil {
 			t.Fatal(err)
