@@ -74,7 +74,7 @@ func (f *fleet) stop() {
 
 func (f *fleet) client(t *testing.T) *masterclient.Client {
 	t.Helper()
-	c, err := masterclient.New(masterclient.Config{Addresses: []string{f.address}, RetryFor: 100 * time.Millisecond})
+	c, err := masterclient.New(masterclient.Config{Addresses: []string{f.address}, Dial: (&net.Dialer{}).DialContext, RetryFor: 100 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,15 @@ func startMaster(t *testing.T) (gatewayClient, hostClient *masterclient.Client) 
 	t.Helper()
 	cfg := master.DefaultConfig()
 	cfg.ID, cfg.Bind, cfg.KEK, cfg.KeyPublishAhead = "m1", "127.0.0.1:0", seal.Ephemeral(), 0
-	cfg.Token = "t-master"
-	cfg.Authenticator = identity.Tokens{"t-master": {Role: identity.RoleMaster, Name: "*"}, "t-gateway": {Role: identity.RoleGateway, Name: "gateway"},
+	cfg.OpsAddr = ""
+	authority, _, err := identity.NewAuthority(time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Identity, err = authority.Source(identity.Identity{Role: identity.RoleMaster, Name: "m1"}, time.Now(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Authenticator = identity.Tokens{"t-gateway": {Role: identity.RoleGateway, Name: "gateway"},
 		"t-host": {Role: identity.RoleHost, Name: "*"}}
 	m, err := master.New(cfg)
 	if err != nil {
@@ -45,7 +52,7 @@ func startMaster(t *testing.T) (gatewayClient, hostClient *masterclient.Client) 
 	<-m.Listening()
 	eventually(t, "the master is ready", func() bool { return m.Ready() == nil })
 	client := func(token string) *masterclient.Client {
-		c, err := masterclient.New(masterclient.Config{Addresses: []string{m.Address()}, Token: func() (string, error) { return token, nil }})
+		c, err := masterclient.New(masterclient.Config{Addresses: []string{m.Address()}, TLS: authority.Trust().Client(identity.RoleMaster), Token: func() (string, error) { return token, nil }})
 		if err != nil {
 			t.Fatal(err)
 		}

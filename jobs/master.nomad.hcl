@@ -90,6 +90,7 @@ job "wavry-master" {
       port "api" {
         static = var.api_port # 0 lets Nomad choose
       }
+      port "ops" {} # TCP, plain HTTP, for Prometheus and checks
     }
 
     # The servers register themselves in Consul as wavry-master, with what only they know. Nomad's own catalog gets this one: its
@@ -99,13 +100,12 @@ job "wavry-master" {
       provider = "nomad"
       port     = "api"
       check {
-        name            = "ready"
-        type            = "http"
-        protocol        = "https"
-        tls_skip_verify = true # the certificate names a role, not an address
-        path            = "/readyz"
-        interval        = "5s"
-        timeout         = "2s"
+        name     = "ready"
+        type     = "http"
+        port     = "ops"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "2s"
       }
     }
 
@@ -155,6 +155,7 @@ job "wavry-master" {
       env {
         WAVRY_MASTER_ID                        = "${node.unique.name}"
         WAVRY_MASTER_BIND                      = "${NOMAD_ADDR_api}"
+        WAVRY_MASTER_OPS_ADDR                  = "${NOMAD_ADDR_ops}"
         WAVRY_MASTER_DATA_DIR                  = "${meta.wavry_data}/master"
         WAVRY_MASTER_BOOTSTRAP_EXPECT          = "${var.servers}"
         WAVRY_MASTER_CA_FILE                   = "${NOMAD_SECRETS_DIR}/ca.pem"

@@ -119,8 +119,6 @@ job "wavry-prometheus" {
           scrape_configs:
             - job_name: wavry
               file_sd_configs: [{files: [wavry.yml]}]
-              tls_config:
-                insecure_skip_verify: true # the masters' certificate names a role, not an address
         EOT
       }
 
@@ -131,13 +129,10 @@ job "wavry-prometheus" {
         destination = "local/wavry.yml"
         change_mode = "noop"
         data        = <<-EOT
-          {{ range $role := "wavry-relay wavry-host wavry-gateway" | split " " }}{{ range service (print $role "|any") }}
+          {{ range $role := "wavry-master wavry-relay wavry-host wavry-gateway" | split " " }}{{ range service (print $role "|any") }}
           - targets: ["{{ .ServiceMeta.ops }}"]
             labels: {role: {{ $role }}, node: "{{ .Node }}", region: "{{ .ServiceMeta.region }}", tier: ${var.tier}}
-          {{ end }}{{ end }}{{ range service "wavry-master|any" }}
-          - targets: ["{{ .Address }}:{{ .Port }}"]
-            labels: {role: wavry-master, node: "{{ .Node }}", tier: ${var.tier}, __scheme__: https}
-          {{ end }}
+          {{ end }}{{ end }}
         EOT
       }
 

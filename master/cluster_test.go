@@ -28,7 +28,7 @@ func TestThreeServers(t *testing.T) {
 	h := c.host("h1", 100, nil)
 	gw, ctx := c.client("t-gateway"), testContext(t)
 	for i := range 3 {
-		follower, err := masterclient.New(masterclient.Config{Addresses: []string{c.servers[i].cfg.Advertise}, Token: func() (string, error) { return "t-gateway", nil }})
+		follower, err := masterclient.New(masterclient.Config{Addresses: []string{c.servers[i].cfg.Advertise}, TLS: trusting(t), Token: func() (string, error) { return "t-gateway", nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,9 @@ func TestMajorityLost(t *testing.T) {
 		}
 	}
 	eventually(t, "not ready", func() bool { return c.servers[lead].Ready() != nil })
-	response, err := http.Get("http://" + c.servers[lead].cfg.Advertise + "/readyz")
+	asker := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting(t)}}
+	defer asker.CloseIdleConnections()
+	response, err := asker.Get("https://" + c.servers[lead].cfg.Advertise + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +109,6 @@ func TestMajorityLost(t *testing.T) {
 	if err != nil || session.GetState() == masterapi.SessionState_SESSION_STATE_ENDED {
 		t.Errorf("session after recovery: %v, %v", session, err)
 	}
-	http.DefaultClient.CloseIdleConnections()
 }
 
 // TestSnapshotSaveRestore proves that a saved snapshot brings back a cluster's sessions and keys, and that a broken one changes nothing.
@@ -177,7 +178,7 @@ func TestMutualTLS(t *testing.T) {
 		return s
 	}
 	c := startCluster(t, 3, func(c *Config) {
-		c.Identity, c.Authenticator, c.Token = load("master/"+c.ID), nil, ""
+		c.Identity, c.Authenticator = load("master/"+c.ID), nil
 	})
 	c.leader()
 	source := load("gateway/gw1")

@@ -31,12 +31,12 @@ type Config struct {
 	// DataDir holds the Raft log and snapshots; empty keeps everything in memory, for one server only.
 	DataDir string
 
-	// Identity is this server's certificate; nil serves plaintext, on loopback only.
+	// Identity is this server's certificate, of role master. Required: nobody is believed for where a connection comes from.
 	Identity *identity.Source
-	// Authenticator tells callers apart; nil: by certificate.
+	// Authenticator tells callers apart that show no certificate; nil: nobody is known without one.
 	Authenticator identity.Authenticator
-	// Token authenticates this server at the others when there is no certificate; with plaintext only.
-	Token string
+	// OpsAddr serves /metrics, /readyz and /healthz in plain HTTP, for whoever reaches it; empty: nowhere. The API's port has no metrics.
+	OpsAddr string
 	// KEK opens the signing keys; nil: the server is never ready.
 	KEK *seal.KEK
 
@@ -73,7 +73,7 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-	// Logger and Registry may be nil; with a registry the server serves /metrics.
+	// Logger and Registry may be nil; with a registry OpsAddr serves /metrics.
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
 }
@@ -89,7 +89,7 @@ func (c Config) registerer() prometheus.Registerer {
 // DefaultConfig is complete but for id, identity and the key-encryption key.
 func DefaultConfig() Config {
 	return Config{
-		Bind: "127.0.0.1:7401", BootstrapExpect: 1, Election: 250 * time.Millisecond, LeaseLifetime: lease.Lifetime,
+		Bind: "127.0.0.1:7401", OpsAddr: "127.0.0.1:7402", BootstrapExpect: 1, Election: 250 * time.Millisecond, LeaseLifetime: lease.Lifetime,
 		KeyRotation: 7 * 24 * time.Hour, KeyPublishAhead: 10 * time.Second, Relays: choose.DefaultPolicy(), Version: "dev",
 	}
 }
@@ -104,8 +104,14 @@ func (c Config) Validate() error {
 	if c.Listener == nil {
 		if _, _, err := net.SplitHostPort(c.Bind); err != nil {
 			bad("bind = %q: must be host:port", c.Bind)
-		} else if c.Identity == nil && !loopback(c.Bind) {
-			bad("bind = %q: plaintext is served on loopback only; configure ca_file, cert_file and key_file", c.Bind)
+		}
+	}
+	if c.Identity == nil {
+		bad("ca_file, cert_file and key_file are empty: a master needs a certificate of role master, also on loopback (wavry tls ca, wavry tls cert master/%s)", c.ID)
+	}
+	if c.OpsAddr != "" {
+		if _, _, err := net.SplitHostPort(c.OpsAddr); err != nil {
+			bad("ops_addr = %q: must be host:port, or empty", c.OpsAddr)
 		}
 	}
 	if c.Advertise != "" && !routable(c.Advertise) {
@@ -145,14 +151,8 @@ func (c Config) Validate() error {
 	return errors.Join(problems...)
 }
 
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || (ip != nil && ip.IsLoopback())
-}
+// alone reports whether this server is the whole cluster. It then opens no port for Raft and takes nobody in.
+func (c Config) alone() bool { return c.BootstrapExpect == 1 }
 
 func routable(address string) bool {
 	host, port, err := net.SplitHostPort(address)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,10 +28,39 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // tokens of the tests' services.
 var tokens = identity.Tokens{
-	"t-master": {Role: identity.RoleMaster, Name: "*"}, "t-gateway": {Role: identity.RoleGateway, Name: "gw1"},
-	"t-host": {Role: identity.RoleHost, Name: "*"}, "t-relay": {Role: identity.RoleRelay, Name: "*"}, "t-operator": {Role: identity.RoleOperator, Name: "ada"},
+	"t-gateway": {Role: identity.RoleGateway, Name: "gw1"},
+	"t-host":    {Role: identity.RoleHost, Name: "*"}, "t-relay": {Role: identity.RoleRelay, Name: "*"}, "t-operator": {Role: identity.RoleOperator, Name: "ada"},
 	"t-host1":  {Role: identity.RoleHost, Name: "h1"},
 	"t-alloc1": {Role: identity.RoleHost, Name: "h*", Instance: "alloc1"}, "t-alloc2": {Role: identity.RoleHost, Name: "h*", Instance: "alloc2"},
+}
+
+// authority of the tests' masters.
+var authority = sync.OnceValues(func() (*identity.Authority, error) {
+	a, _, err := identity.NewAuthority(time.Now(), time.Hour)
+	return a, err
+})
+
+func certificate(t testing.TB, role identity.Role, name string) *identity.Source {
+	t.Helper()
+	a, err := authority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := a.Source(identity.Identity{Role: role, Name: name}, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// trusting is the TLS configuration of a client that shows no certificate.
+func trusting(t testing.TB) *tls.Config {
+	t.Helper()
+	a, err := authority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Trust().Client(identity.RoleMaster)
 }
 
 func testLogger(t testing.TB) *slog.Logger {
@@ -71,7 +101,8 @@ func startCluster(t testing.TB, n int, change func(*Config)) *cluster {
 	for i := range n {
 		id := fmt.Sprintf("m%d", i+1)
 		cfg := DefaultConfig()
-		cfg.ID, cfg.Listener, cfg.BootstrapExpect, cfg.KEK, cfg.Authenticator, cfg.Token = id, listeners[id], n, c.kek, tokens, "t-master"
+		cfg.ID, cfg.Listener, cfg.BootstrapExpect, cfg.KEK, cfg.Authenticator, cfg.OpsAddr = id, listeners[id], n, c.kek, tokens, ""
+		cfg.Identity = certificate(t, identity.RoleMaster, id)
 		cfg.Advertise, cfg.Bind = peers[id], peers[id]
 		cfg.KeyPublishAhead, cfg.Logger, cfg.Registry = 0, testLogger(t), prometheus.NewRegistry()
 		if n > 1 {
@@ -149,7 +180,7 @@ func (c *cluster) addresses() (list []string) {
 func (c *cluster) client(token string) *masterclient.Client {
 	c.t.Helper()
 	cl, err := masterclient.New(masterclient.Config{
-		Addresses: c.addresses(), Token: func() (string, error) { return token, nil }, Logger: testLogger(c.t), RetryFor: 10 * time.Second,
+		Addresses: c.addresses(), TLS: trusting(c.t), Token: func() (string, error) { return token, nil }, Logger: testLogger(c.t), RetryFor: 10 * time.Second,
 	})
 	if err != nil {
 		c.t.Fatal(err)

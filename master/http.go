@@ -12,19 +12,17 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
 )
 
-// newServer serves the API, /readyz, /healthz and /metrics.
+// newServer serves the API, /readyz and /healthz.
 func (m *Master) newServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(m.cfg.Identity == nil)
 	return &http.Server{
 		Handler: m.Handler(), Protocols: protocols, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 4096, SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
@@ -62,11 +60,7 @@ func (m *Master) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/wavry.master.v1.", m.gate(api))
 	mux.Handle("/", m.gate(api))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	mux.HandleFunc("GET /readyz", m.serveReady)
-	if m.cfg.Registry != nil {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(m.cfg.Registry, promhttp.HandlerOpts{}))
-	}
+	m.handleHealth(mux)
 	return mux
 }
 
@@ -149,23 +143,17 @@ type forwarded struct{ leader, behalf string }
 func (m *Master) newForwarder() http.Handler {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(m.cfg.Identity == nil)
-	transport := &http.Transport{Protocols: protocols, DialContext: m.cfg.Dial, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 3 * time.Second}
-	scheme := "http"
-	if m.cfg.Identity != nil {
-		scheme = "https"
-		transport.TLSClientConfig = m.cfg.Identity.Client(identity.RoleMaster)
+	transport := &http.Transport{
+		Protocols: protocols, DialContext: m.cfg.Dial, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 3 * time.Second,
+		TLSClientConfig: m.cfg.Identity.Client(identity.RoleMaster),
 	}
 	return &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			to := p.In.Context().Value(forwardKey{}).(forwarded)
-			p.SetURL(&url.URL{Scheme: scheme, Host: to.leader})
+			p.SetURL(&url.URL{Scheme: "https", Host: to.leader})
 			p.Out.Header.Set(identity.ForwardedHeader, to.behalf)
-			p.Out.Header.Del("Authorization")
-			if m.cfg.Token != "" {
-				p.Out.Header.Set("Authorization", "Bearer "+m.cfg.Token)
-			}
+			p.Out.Header.Del("Authorization") // the caller's; this server shows its certificate
 		},
 		ModifyResponse: func(r *http.Response) error {
 			r.Header.Del(masterclient.LeaderHeader) // this server has set it already

@@ -21,12 +21,12 @@ func (m *Master) joinCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for an earlier configuration: %w", err)
 	}
+	if m.cfg.alone() {
+		return m.beAlone(configured)
+	}
 	if configured {
 		m.log.Info("rejoining the cluster of the data directory")
 		return m.tellAddress(ctx)
-	}
-	if m.cfg.BootstrapExpect == 1 && len(m.cfg.Peers) <= 1 && m.cfg.Catalog == nil {
-		return m.node.Bootstrap(map[string]string{m.cfg.ID: m.address})
 	}
 	said := ""
 	ticker := time.NewTicker(joinInterval)
@@ -46,6 +46,21 @@ func (m *Master) joinCluster(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// beAlone makes this server the whole cluster. One that belongs to others must not go on by itself, and could not: it speaks Raft with nobody.
+func (m *Master) beAlone(configured bool) error {
+	if !configured {
+		return m.node.Bootstrap(map[string]string{m.cfg.ID: m.address})
+	}
+	servers, err := m.node.Servers()
+	if err != nil {
+		return err
+	}
+	if len(servers) > 1 {
+		return fmt.Errorf("bootstrap_expect = 1, but data_dir belongs to a cluster of %d servers: say how many they are", len(servers))
+	}
+	return nil
 }
 
 // tellAddress has the cluster know a server that came back under another address: the others would look for it at the old one.

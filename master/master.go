@@ -57,12 +57,13 @@ func New(cfg Config) (*Master, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Authenticator == nil {
-		cfg.Authenticator = identity.Certificate{}
+	auth := identity.Chain{identity.Certificate{}}
+	if cfg.Authenticator != nil {
+		auth = append(auth, cfg.Authenticator)
 	}
 	m := &Master{
 		cfg: cfg, log: cfg.Logger.With("component", "master", "server_id", cfg.ID), keys: newKeyring(cfg.KEK),
-		auth: identity.Forwarded{Inner: cfg.Authenticator}, listening: make(chan struct{}), opened: make(chan struct{}),
+		auth: identity.Forwarded{Inner: auth}, listening: make(chan struct{}), opened: make(chan struct{}),
 	}
 	m.metrics = newMetrics(cfg.registerer())
 	m.pilot = newPilot(m)
@@ -101,9 +102,13 @@ func (m *Master) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ops, err := m.listenOps(ctx)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	mux := socket.New(m.socketConfig(listener))
 	if err := m.connectPeers(); err != nil {
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, listener.Close(), closeOps(ops))
 	}
 	defer m.peers.Close()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -113,7 +118,7 @@ func (m *Master) Run(ctx context.Context) error {
 	node, err := raftnode.Open(m.raftConfig(mux))
 	if err != nil {
 		stop()
-		return errors.Join(fmt.Errorf("server %s: %w", m.cfg.ID, err), group.Wait())
+		return errors.Join(fmt.Errorf("server %s: %w", m.cfg.ID, err), group.Wait(), closeOps(ops))
 	}
 	m.node = node
 	close(m.opened)
@@ -125,6 +130,7 @@ func (m *Master) Run(ctx context.Context) error {
 	group.Go(func() error { return m.joinCluster(leading) })
 	group.Go(func() error { return m.keepRegistered(leading) })
 	group.Go(func() error { return serveHTTP(server, mux.HTTP()) })
+	group.Go(func() error { return m.serveOps(work, ops) })
 	m.log.Info("serving", "address", m.address, "version", m.cfg.Version)
 	select {
 	case <-ctx.Done():
@@ -163,12 +169,10 @@ func (m *Master) listen(ctx context.Context) (net.Listener, error) {
 }
 
 func (m *Master) socketConfig(listener net.Listener) socket.Config {
-	c := socket.Config{Listener: listener, Advertise: m.address, Dial: m.cfg.Dial, Logger: m.cfg.Logger}
-	if m.cfg.Identity != nil {
-		c.Server = m.cfg.Identity.Server(socket.Protocols()...)
-		c.Client = m.cfg.Identity.Client(identity.RoleMaster, socket.RaftProtocols()...)
+	return socket.Config{
+		Listener: listener, Advertise: m.address, Dial: m.cfg.Dial, Logger: m.cfg.Logger,
+		Server: m.cfg.Identity.Server(socket.Protocols(!m.cfg.alone())...), Client: m.cfg.Identity.Client(identity.RoleMaster, socket.RaftProtocols()...),
 	}
-	return c
 }
 
 func (m *Master) raftConfig(mux *socket.Mux) raftnode.Config {
@@ -176,7 +180,7 @@ func (m *Master) raftConfig(mux *socket.Mux) raftnode.Config {
 		ID: m.cfg.ID, Dir: m.cfg.DataDir, Advertise: m.address, Election: m.cfg.Election, SnapshotThreshold: m.cfg.SnapshotThreshold, SegmentSize: m.cfg.LogSegment,
 		Observe: m.observe, Now: m.cfg.Now, Logger: m.cfg.Logger,
 	}
-	if m.cfg.DataDir != "" {
+	if !m.cfg.alone() {
 		c.Stream = mux.Raft()
 	}
 	return c
@@ -191,13 +195,7 @@ func (m *Master) observe(events []state.Event, restored bool) {
 
 // connectPeers makes the client for calls to the other servers.
 func (m *Master) connectPeers() error {
-	c := masterclient.Config{Addresses: []string{m.address}, Dial: m.cfg.Dial, Logger: m.cfg.Logger}
-	if m.cfg.Identity != nil {
-		c.TLS = m.cfg.Identity.Client(identity.RoleMaster)
-	}
-	if m.cfg.Token != "" {
-		c.Token = func() (string, error) { return m.cfg.Token, nil }
-	}
+	c := masterclient.Config{Addresses: []string{m.address}, Dial: m.cfg.Dial, Logger: m.cfg.Logger, TLS: m.cfg.Identity.Client(identity.RoleMaster)}
 	var err error
 	if m.peers, err = masterclient.New(c); err != nil {
 		return fmt.Errorf("client for the other servers: %w", err)
@@ -344,15 +342,11 @@ func (m *Master) keepRegistered(ctx context.Context) error {
 	}
 	url := m.cfg.CheckURL
 	if url == "" {
-		scheme := "http"
-		if m.cfg.Identity != nil {
-			scheme = "https"
-		}
-		url = scheme + "://" + m.address + "/readyz"
+		url = "https://" + m.address + "/readyz"
 	}
-	meta := map[string]string{catalog.MetaID: m.cfg.ID, "version": m.cfg.Version}
+	meta := map[string]string{catalog.MetaID: m.cfg.ID, "version": m.cfg.Version, "ops": m.opsAddress()}
 	return m.cfg.Catalog.Keep(ctx, catalog.Registration{
-		Name: catalog.ServiceMaster, ID: m.cfg.ID, Address: m.address, CheckURL: url, TLSSkipVerify: m.cfg.Identity != nil,
+		Name: catalog.ServiceMaster, ID: m.cfg.ID, Address: m.address, CheckURL: url, TLSSkipVerify: true, // the certificate names a role, not an address
 		Meta: func() map[string]string { return meta },
 	})
 }

@@ -127,6 +127,9 @@ func (a *operatorAPI) Join(ctx context.Context, r *masterapi.JoinRequest) (*mast
 	if err != nil {
 		return nil, apiError(err)
 	}
+	if a.m.cfg.alone() {
+		return nil, apiError(masterapi.Refuse(masterapi.Reason_REASON_TRANSITION_REFUSED, "server %s is alone: start it again with bootstrap_expect = 3 first", a.m.cfg.ID))
+	}
 	if err := masterapi.CheckID("server_id", r.GetServerId()); err != nil {
 		return nil, apiError(err)
 	}

@@ -46,6 +46,8 @@ Usage: wavry dev [options]
   -app "COMMAND"    what runs inside it, instead of a terminal
   -force-relay      stream through the relay only
 
+  Operators' commands reach it with what is in operator.env of the state directory, which is the starter's alone.
+
   It prints warnings only; WAVRY_LOG_LEVEL=info shows what each role does.
 `) + "\n\n" + optionHelp("host", new(devConfig()))
 }

@@ -37,7 +37,7 @@ type devFleet struct {
 	owner      *pluginhost.Credential
 	log        *slog.Logger
 
-	tokens  identity.Tokens
+	tls     *devTLS
 	master  *master.Master
 	gateway *gateway.Gateway
 	relay   *relay.Relay
@@ -50,7 +50,7 @@ func newDevFleet(cfg hostConfig, log *slog.Logger, environ []string, owner *plug
 	if _, err := cfg.settings(); err != nil {
 		return nil, err
 	}
-	d := &devFleet{cfg: cfg, forceRelay: forceRelay, environ: environ, owner: owner, log: log, tokens: identity.Tokens{}, ready: make(chan struct{})}
+	d := &devFleet{cfg: cfg, forceRelay: forceRelay, environ: environ, owner: owner, log: log, ready: make(chan struct{})}
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
@@ -58,9 +58,15 @@ func newDevFleet(cfg hostConfig, log *slog.Logger, environ []string, owner *plug
 	if err != nil {
 		return nil, err
 	}
+	if d.tls, err = newDevTLS(); err != nil {
+		return nil, err
+	}
 	m := master.DefaultConfig()
 	m.ID, m.Bind, m.DataDir, m.BootstrapExpect, m.KEK = "dev", "127.0.0.1:0", filepath.Join(cfg.StateDir, "master"), 1, kek
-	m.Authenticator, m.Version, m.Logger = d.tokens, version, log
+	m.OpsAddr, m.Version, m.Logger = "", version, log
+	if m.Identity, err = d.tls.source(identity.RoleMaster, "dev"); err != nil {
+		return nil, err
+	}
 	d.master, err = master.New(m)
 	return d, err
 }
@@ -80,14 +86,16 @@ func loadKEK(path string) (*seal.KEK, error) {
 	return seal.Load(path)
 }
 
-// client is a master's client for one service, with a token that lives as long as this process.
+// client is a master's client for one service, with a certificate that lives as long as this process.
 func (d *devFleet) client(role identity.Role, name string) (*masterclient.Client, error) {
-	token := rand.Text()
-	d.tokens[token] = identity.Identity{Role: role, Name: name}
+	source, err := d.tls.source(role, name)
+	if err != nil {
+		return nil, err
+	}
 	return masterclient.New(masterclient.Config{
 		// The address is known when the master listens, and nobody calls before.
 		Resolve: func(context.Context) ([]string, error) { return []string{d.master.Address()}, nil },
-		Token:   func() (string, error) { return token, nil },
+		TLS:     source.Client(identity.RoleMaster),
 		Logger:  d.log,
 	})
 }
@@ -174,7 +182,11 @@ func (d *devFleet) Run(ctx context.Context) error {
 		}
 	}
 	if d.waitOffered(ctx) {
-		close(d.ready)
+		if err = d.tls.writeOperator(d.cfg.StateDir, d.master.Address()); err != nil {
+			stop()
+		} else {
+			close(d.ready)
+		}
 	}
 	<-ctx.Done()
 	for i := len(ends) - 1; i >= 0; i-- {

@@ -90,7 +90,7 @@ type gatewayFile struct {
 	ConsulAdvertiseOps  string   `hcl:"consul_advertise_ops,optional" help:"host:port where Consul reaches ops_addr; required with consul"`
 
 	MasterAddrs     []string `hcl:"master_addrs,optional" help:"host:port of any masters"`
-	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"PEM authority of the fleet's services; empty: plain HTTP to masters on loopback"`
+	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"PEM authority of the fleet's services, by which masters are known; required for a fleet"`
 	MasterCertFile  string   `hcl:"master_cert_file,optional" help:"PEM certificate of this gateway as a service"`
 	MasterKeyFile   string   `hcl:"master_key_file,optional" help:"PEM key of that certificate"`
 	MasterTokenFile string   `hcl:"master_token_file,optional" help:"file of the bearer token for the master, read for each request, such as a Nomad workload identity"`

@@ -53,7 +53,7 @@ func (p *gatewayProcess) said() string {
 func startGatewayProcess(t *testing.T, address, folder string) *gatewayProcess {
 	t.Helper()
 	p := &gatewayProcess{}
-	p.cmd = exec.Command(os.Args[0], "-bind-addr", address, "-ops-addr", "", "-id", "gw", "-master-addrs", "127.0.0.1:1",
+	p.cmd = exec.Command(os.Args[0], "-bind-addr", address, "-ops-addr", "", "-id", "gw", "-master-addrs", "127.0.0.1:1", "-master-ca-file", authorityFile(t),
 		"-store-dsn-secret", filepath.Join(folder, "gw.sqlite"), "-key-file", filepath.Join(folder, "seal.key"))
 	p.cmd.Env = append(os.Environ(), asGateway+"=1")
 	p.cmd.Stdout, p.cmd.Stderr = p, p

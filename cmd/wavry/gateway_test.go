@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/gateway/store"
+	"github.com/wavry/fleet/master/identity"
 )
 
 // gatewayRun runs one of the gateway's commands and returns exit code and output.
@@ -24,10 +26,25 @@ func gatewayRun(t *testing.T, name string, args ...string) (code int, stdout, st
 	return code, out.String(), errs.String()
 }
 
+// authorityFile is the file of an authority that signed nobody.
+func authorityFile(t *testing.T) string {
+	t.Helper()
+	_, ca, err := identity.NewAuthority(time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := ca.WriteFiles(dir, "ca"); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "ca.pem")
+}
+
 // The configuration is checked as a whole, printed without secrets, and the same from file, environment and flags.
 func TestGatewayCheckConfig(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "gateway.hcl")
+	path, ca := filepath.Join(t.TempDir(), "gateway.hcl"), authorityFile(t)
 	if err := os.WriteFile(path, []byte(`
+master_ca_file     = "`+ca+`"
 id                 = "gw-1"
 master_addrs       = ["127.0.0.1:7300"]
 store_driver       = "postgres"
@@ -49,13 +66,16 @@ public_url         = "https://desk.example"
 			t.Errorf("no %s in\n%s", want, out)
 		}
 	}
-	code, _, errs = gatewayRun(t, "gateway", "-check-config", "-bind-addr", "0.0.0.0:80", "-login-idle", "soon", "-trusted-proxies", "x", "-master-addrs", "127.0.0.1:1")
+	code, _, errs = gatewayRun(t, "gateway", "-check-config", "-bind-addr", "0.0.0.0:80", "-login-idle", "soon", "-trusted-proxies", "x", "-master-addrs", "127.0.0.1:1", "-master-ca-file", ca)
 	for _, want := range []string{"bind_addr", "login_idle", "trusted_proxies", "public_url"} {
 		if code != 1 || !strings.Contains(errs, want) {
 			t.Errorf("exit %d without %s: %s", code, want, errs)
 		}
 	}
-	if code, _, errs := gatewayRun(t, "gateway", "-check-config"); code != 1 || !strings.Contains(errs, "master_addrs") {
+	if code, _, errs := gatewayRun(t, "gateway", "-check-config", "-master-addrs", "127.0.0.1:1"); code != 1 || !strings.Contains(errs, "master_ca_file") {
+		t.Errorf("a master without a name: exit %d, %s", code, errs)
+	}
+	if code, _, errs := gatewayRun(t, "gateway", "-check-config", "-master-ca-file", ca); code != 1 || !strings.Contains(errs, "master_addrs") {
 		t.Errorf("without a master: exit %d, %s", code, errs)
 	}
 	if err := os.WriteFile(path, []byte("colour = \"red\"\n"), 0o600); err != nil {

@@ -54,7 +54,7 @@ type hostConfig struct {
 	DrainTimeout   string   `hcl:"drain_timeout,optional" help:"how long running sessions may go on after SIGTERM"`
 
 	MasterAddrs     []string `hcl:"master_addrs,optional" help:"host:port of any masters; empty: found in Consul"`
-	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"PEM authority of the fleet's services; empty: plain HTTP to masters on loopback"`
+	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"PEM authority of the fleet's services, by which masters are known; required for a fleet"`
 	MasterCertFile  string   `hcl:"master_cert_file,optional" help:"PEM certificate of this host as a service"`
 	MasterKeyFile   string   `hcl:"master_key_file,optional" help:"PEM key of that certificate"`
 	MasterTokenFile string   `hcl:"master_token_file,optional" help:"file of the bearer token for the master, read for each request, such as a Nomad workload identity"`

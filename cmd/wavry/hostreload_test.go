@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -52,7 +53,7 @@ func TestHangup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := masterclient.New(masterclient.Config{Addresses: []string{"127.0.0.1:1"}})
+	client, err := masterclient.New(masterclient.Config{Addresses: []string{"127.0.0.1:1"}, TLS: &tls.Config{}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ func masterCommands(env *environment) map[string]cli.CommandFactory {
 type masterFile struct {
 	ID               string   `hcl:"id,optional" help:"name of this server in the cluster, for good"`
 	Bind             string   `hcl:"bind,optional" help:"host:port for the API and Raft"`
+	OpsAddr          string   `hcl:"ops_addr,optional" help:"host:port of /metrics, /readyz and /healthz in plain HTTP, for operators' machines; empty: nowhere"`
 	Advertise        string   `hcl:"advertise,optional" help:"host:port at which others reach this server; empty: the bound address"`
 	DataDir          string   `hcl:"data_dir,optional" help:"directory of the Raft log and snapshots"`
 	BootstrapExpect  int      `hcl:"bootstrap_expect,optional" help:"number of servers that form the cluster: 1, 3 or 5"`
@@ -39,8 +40,6 @@ type masterFile struct {
 	KeyFile          string   `hcl:"key_file,optional" help:"PEM file of this server's private key"`
 	KEKFile          string   `hcl:"kek_file,optional" help:"file with the key-encryption key that opens the signing keys"`
 	KEKSecret        string   `hcl:"kek_secret,optional" help:"the key-encryption key itself; better in the environment than in a file"`
-	Tokens           []string `hcl:"tokens_secret,optional" help:"bearer tokens as role/name=token, for services without certificates; loopback only"`
-	TokenSecret      string   `hcl:"token_secret,optional" help:"bearer token of this server at the others, without certificates"`
 	NomadJWKSURL     string   `hcl:"nomad_jwks_url,optional" help:"URL of Nomad's keys, ADDRESS/.well-known/jwks.json; services may then show their Nomad workload identity"`
 	NomadAudience    string   `hcl:"nomad_audience,optional" help:"audience that workload identities must name"`
 	NomadNamespace   string   `hcl:"nomad_namespace,optional" help:"Nomad namespace of the fleet's jobs"`
@@ -67,7 +66,7 @@ func defaultMasterFile() masterFile {
 		name = "" // then id must be configured, and validation says so
 	}
 	return masterFile{
-		ID: name, Bind: d.Bind, BootstrapExpect: d.BootstrapExpect, ElectionTimeout: d.Election.String(), NomadAudience: nomadidentity.DefaultAudience,
+		ID: name, Bind: d.Bind, OpsAddr: d.OpsAddr, BootstrapExpect: d.BootstrapExpect, ElectionTimeout: d.Election.String(), NomadAudience: nomadidentity.DefaultAudience,
 		NomadNamespace: "default", NomadIdentities: nomadidentity.DefaultMapping(), LeaseLifetime: d.LeaseLifetime.String(),
 		KeyRotation: d.KeyRotation.String(), KeyPublishAhead: d.KeyPublishAhead.String(), ProbationShare: d.Relays.Share,
 		ProbationSuccess: int(d.Relays.Successes), ProbationTime: d.Relays.MinProbation.String(),
@@ -78,8 +77,8 @@ func defaultMasterFile() masterFile {
 func (f masterFile) settings(env *environment) (master.Config, error) {
 	c := master.DefaultConfig()
 	var problems []error
-	c.ID, c.Bind, c.Advertise, c.DataDir, c.BootstrapExpect = f.ID, f.Bind, f.Advertise, f.DataDir, f.BootstrapExpect
-	c.Version, c.CheckURL, c.Token = version, f.ConsulCheckURL, f.TokenSecret
+	c.ID, c.Bind, c.OpsAddr, c.Advertise, c.DataDir, c.BootstrapExpect = f.ID, f.Bind, f.OpsAddr, f.Advertise, f.DataDir, f.BootstrapExpect
+	c.Version, c.CheckURL = version, f.ConsulCheckURL
 	c.Election = duration("election_timeout", f.ElectionTimeout, &problems)
 	c.LeaseLifetime = duration("lease_lifetime", f.LeaseLifetime, &problems)
 	c.KeyRotation = duration("key_rotation", f.KeyRotation, &problems)
@@ -115,7 +114,7 @@ func (f masterFile) settings(env *environment) (master.Config, error) {
 	return c, errors.Join(problems...)
 }
 
-// identities loads the certificate and the tokens.
+// identities loads the certificate and whose Nomad workload identities hold.
 func (f masterFile) identities(c *master.Config, problems *[]error) {
 	files := identity.Files{Authority: f.CAFile, Certificate: f.CertFile, Key: f.KeyFile}
 	if !files.Empty() {
@@ -125,25 +124,14 @@ func (f masterFile) identities(c *master.Config, problems *[]error) {
 		}
 		c.Identity = source
 	}
-	tokens := identity.Tokens{}
-	for name, token := range keyValues("tokens_secret", f.Tokens, "role/name=token", problems) {
-		id, err := identity.Parse(name)
-		if err != nil {
-			*problems = append(*problems, fmt.Errorf("tokens_secret: %w", err))
-			continue
-		}
-		tokens[token] = id
-	}
-	chain := identity.Chain{identity.Certificate{}}
 	if f.NomadJWKSURL != "" {
 		workloads, err := nomadidentity.New(nomadidentity.Config{JWKSURL: f.NomadJWKSURL, Audience: f.NomadAudience, Namespace: f.NomadNamespace, Mapping: f.NomadIdentities})
 		if err != nil {
 			*problems = append(*problems, err)
 		} else {
-			chain = append(chain, workloads)
+			c.Authenticator = workloads
 		}
 	}
-	c.Authenticator = append(chain, tokens)
 }
 
 func (f masterFile) kek(c *master.Config, problems *[]error) {
@@ -205,10 +193,6 @@ func (c *masterCommand) run(args []string) error {
 		return err
 	}
 	if *check {
-		for i, t := range file.Tokens {
-			name, _, _ := strings.Cut(t, "=")
-			file.Tokens[i] = name + "=REDACTED"
-		}
 		printConfig(c.env, &file)
 		return nil
 	}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -30,15 +30,14 @@ func tokenFrom(path string) func() (string, error) {
 }
 
 func (a masterAccess) client(log *slog.Logger) (*masterclient.Client, error) {
-	cfg := masterclient.Config{Addresses: a.addresses, Resolve: a.resolve, Logger: log}
-	if !a.files.Empty() {
-		source, err := a.files.Load()
-		if err != nil {
-			return nil, fmt.Errorf("master_ca_file, master_cert_file, master_key_file: %w", err)
-		}
-		cfg.TLS = source.Client(identity.RoleMaster)
-		cfg.TLS.MinVersion = tls.VersionTLS13
+	if a.files.Authority == "" {
+		return nil, errors.New("master_ca_file: empty: a master is known by its certificate, also on loopback; name the authority's")
 	}
+	source, err := a.files.Load()
+	if err != nil {
+		return nil, fmt.Errorf("master_ca_file, master_cert_file, master_key_file: %w", err)
+	}
+	cfg := masterclient.Config{Addresses: a.addresses, Resolve: a.resolve, Logger: log, TLS: source.Client(identity.RoleMaster)}
 	if a.tokenFile != "" {
 		cfg.Token = tokenFrom(a.tokenFile)
 	}

@@ -106,13 +106,14 @@ func (c *connection) register(flags *flag.FlagSet) {
 
 func (c *connection) client() (*masterclient.Client, error) {
 	cfg := masterclient.Config{Addresses: splitList(c.address), RetryFor: c.timeout}
-	if files := (identity.Files{Authority: c.ca, Certificate: c.cert, Key: c.key}); !files.Empty() {
-		source, err := files.Load()
-		if err != nil {
-			return nil, err
-		}
-		cfg.TLS = source.Client(identity.RoleMaster)
+	if c.ca == "" {
+		return nil, errors.New("-ca-cert or WAVRY_CACERT: a master is known by its certificate, also on loopback; name the authority's file")
 	}
+	source, err := identity.Files{Authority: c.ca, Certificate: c.cert, Key: c.key}.Load()
+	if err != nil {
+		return nil, err
+	}
+	cfg.TLS = source.Client(identity.RoleMaster)
 	token := os.Getenv("WAVRY_TOKEN")
 	if c.token != "" {
 		text, err := os.ReadFile(c.token)

@@ -55,7 +55,7 @@ type relayConfig struct {
 
 	PolicyFile      string   `hcl:"policy_file,optional" help:"JSON file with keys, revocations and bans, instead of a master"`
 	MasterAddrs     []string `hcl:"master_addrs,optional" help:"addresses of master servers, HOST:PORT; empty: found in Consul"`
-	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"certificate of the authority that masters and relays trust"`
+	MasterCAFile    string   `hcl:"master_ca_file,optional" help:"PEM authority of the fleet's services, by which masters are known; required without policy_file"`
 	MasterCertFile  string   `hcl:"master_cert_file,optional" help:"this relay's certificate"`
 	MasterKeyFile   string   `hcl:"master_key_file,optional" help:"key of this relay's certificate"`
 	MasterTokenFile string   `hcl:"master_token_file,optional" help:"file of the bearer token for the master, read for each request, such as a Nomad workload identity"`
@@ -258,7 +258,7 @@ func (c relayConfig) checkLinks() (problems []error) {
 		problems = append(problems, errors.New("master_addrs: empty, and without consul there is no way to find the master; or give policy_file"))
 	}
 	if pair := c.MasterCertFile != "" || c.MasterKeyFile != ""; pair && (c.MasterCAFile == "" || c.MasterCertFile == "" || c.MasterKeyFile == "") {
-		problems = append(problems, errors.New("master_ca_file, master_cert_file, master_key_file: give all three, or the authority with master_token_file, or none"))
+		problems = append(problems, errors.New("master_ca_file, master_cert_file, master_key_file: give all three, or the authority with master_token_file"))
 	}
 	return problems
 }

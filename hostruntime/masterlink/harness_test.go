@@ -187,6 +187,7 @@ func newLink(t *testing.T, client *masterclient.Client, now func() time.Time) (*
 type fleet struct {
 	t      *testing.T
 	master *master.Master
+	trust  *identity.Source // of the master's clients
 	relays map[string]*relay.Relay
 	link   *Link
 	host   *fakeHost
@@ -197,12 +198,20 @@ func newFleet(t *testing.T, life time.Duration, relays ...string) *fleet {
 	t.Helper()
 	cfg := master.DefaultConfig()
 	cfg.ID, cfg.Bind, cfg.KEK, cfg.Authenticator, cfg.KeyPublishAhead, cfg.LeaseLifetime = "m1", "127.0.0.1:0", seal.Ephemeral(), tokens, 0, life
+	authority, _, err := identity.NewAuthority(time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Identity, err = authority.Source(identity.Identity{Role: identity.RoleMaster, Name: "m1"}, time.Now(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	cfg.OpsAddr = ""
 	cfg.Relays = choose.Policy{Share: 1, Successes: 1, MinRatio: 0.5}
 	m, err := master.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, master: m, relays: map[string]*relay.Relay{}}
+	f := &fleet{t: t, master: m, trust: authority.Trust(), relays: map[string]*relay.Relay{}}
 	run(t, m.Run)
 	<-m.Listening()
 	f.until("the master is ready", func() bool { return m.Ready() == nil })
@@ -260,7 +269,7 @@ func (f *fleet) startRelay(id string) {
 func (f *fleet) client(token string) *masterclient.Client {
 	f.t.Helper()
 	c, err := masterclient.New(masterclient.Config{
-		Addresses: []string{f.master.Address()}, Token: func() (string, error) { return token, nil }, RetryFor: 5 * time.Second,
+		Addresses: []string{f.master.Address()}, TLS: f.trust.Client(identity.RoleMaster), Token: func() (string, error) { return token, nil }, RetryFor: 5 * time.Second,
 	})
 	if err != nil {
 		f.t.Fatal(err)

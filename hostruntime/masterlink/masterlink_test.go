@@ -1,6 +1,7 @@
 package masterlink
 
 import (
+	"crypto/tls"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -282,7 +283,7 @@ func prepareOf(leaseID, sessionID, viewer string, expiry time.Time) *masterapi.P
 // alone is a link without a master, on a clock of the test's.
 func alone(t *testing.T) (*Link, *fakeHost, *atomic.Int64) {
 	t.Helper()
-	client, err := masterclient.New(masterclient.Config{Addresses: []string{"127.0.0.1:1"}, RetryFor: time.Millisecond})
+	client, err := masterclient.New(masterclient.Config{Addresses: []string{"127.0.0.1:1"}, TLS: &tls.Config{}, RetryFor: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ const serverArg = "serve-master"
 const kekText = "benchmark-key-encryption-key-of-32-bytes-or-more"
 
 var tokens = identity.Tokens{
-	"master": {Role: identity.RoleMaster, Name: "*"}, "gateway": {Role: identity.RoleGateway, Name: "bench"}, "host": {Role: identity.RoleHost, Name: "*"},
+	"gateway": {Role: identity.RoleGateway, Name: "bench"}, "host": {Role: identity.RoleHost, Name: "*"},
 	"operator": {Role: identity.RoleOperator, Name: "bench"},
 }
 
@@ -49,7 +49,10 @@ func serve(args []string) error {
 	}
 	cfg := master.DefaultConfig()
 	cfg.ID, cfg.Bind, cfg.DataDir, cfg.BootstrapExpect, cfg.Peers, cfg.KEK = *id, peers[*id], *dir, len(peers), peers, kek
-	cfg.Authenticator, cfg.Token, cfg.LeaseLifetime = tokens, "master", time.Hour
+	cfg.Authenticator, cfg.OpsAddr, cfg.LeaseLifetime = tokens, "", time.Hour
+	if cfg.Identity, err = tlsFiles(filepath.Dir(*dir), *id).Load(); err != nil {
+		return err
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	debug.SetGCPercent(master.GCPercent) // as wavry master does
 	debug.SetMemoryLimit(master.MemoryLimit)
@@ -73,9 +76,15 @@ func serve(args []string) error {
 	return m.Run(ctx)
 }
 
+// tlsFiles are where startMasters puts the authority and the certificates of the servers.
+func tlsFiles(dir, id string) identity.Files {
+	return identity.Files{Authority: filepath.Join(dir, "ca.pem"), Certificate: filepath.Join(dir, id+".pem"), Key: filepath.Join(dir, id+"-key.pem")}
+}
+
 // masters are three servers with hosts linked by this process.
 type masters struct {
 	dir, profile string
+	trust        *identity.Source // of clients
 	peers        map[string]string
 	list         string
 	servers      map[string]*child
@@ -83,7 +92,14 @@ type masters struct {
 }
 
 func startMasters(ctx context.Context, dir, profile string) (*masters, error) {
-	m := &masters{dir: dir, profile: profile, peers: map[string]string{}, servers: map[string]*child{}}
+	authority, ca, err := identity.NewAuthority(time.Now(), 24*time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	if err := ca.WriteFiles(dir, "ca"); err != nil {
+		return nil, err
+	}
+	m := &masters{trust: authority.Trust(), dir: dir, profile: profile, peers: map[string]string{}, servers: map[string]*child{}}
 	for i := range 3 {
 		address, err := freeAddress()
 		if err != nil {
@@ -91,6 +107,13 @@ func startMasters(ctx context.Context, dir, profile string) (*masters, error) {
 		}
 		id := fmt.Sprintf("m%d", i+1)
 		m.peers[id] = address
+		pair, err := authority.Issue(identity.Identity{Role: identity.RoleMaster, Name: id}, nil, time.Now(), 24*time.Hour)
+		if err != nil {
+			return nil, err
+		}
+		if err := pair.WriteFiles(dir, id); err != nil {
+			return nil, err
+		}
 		m.list += "," + id + "=" + address
 	}
 	m.list = m.list[1:]
@@ -137,7 +160,7 @@ func (m *masters) client(token string) (*masterclient.Client, error) {
 	for _, a := range m.peers {
 		addresses = append(addresses, a)
 	}
-	return masterclient.New(masterclient.Config{Addresses: addresses, Token: func() (string, error) { return token, nil }, RetryFor: 20 * time.Second})
+	return masterclient.New(masterclient.Config{Addresses: addresses, TLS: m.trust.Client(identity.RoleMaster), Token: func() (string, error) { return token, nil }, RetryFor: 20 * time.Second})
 }
 
 const (

@@ -31,12 +31,13 @@ const childEnv = "WAVRY_TEST_MASTER"
 // childConfig is what a child process is told.
 type childConfig struct {
 	ID, Bind, Dir, Consul string
+	TLS                   identity.Files
 	Peers                 map[string]string
 	Expect, Segment       int
 }
 
 var tokens = identity.Tokens{
-	"master": {Role: identity.RoleMaster, Name: "*"}, "gateway": {Role: identity.RoleGateway, Name: "gw"}, "host": {Role: identity.RoleHost, Name: "*"},
+	"gateway": {Role: identity.RoleGateway, Name: "gw"}, "host": {Role: identity.RoleHost, Name: "*"},
 	"relay": {Role: identity.RoleRelay, Name: "*"}, "operator": {Role: identity.RoleOperator, Name: "ada"},
 }
 
@@ -63,7 +64,10 @@ func child(text string) error {
 	}
 	cfg := master.DefaultConfig()
 	cfg.ID, cfg.Bind, cfg.DataDir, cfg.BootstrapExpect, cfg.Peers, cfg.LogSegment = c.ID, c.Bind, c.Dir, c.Expect, c.Peers, c.Segment
-	cfg.KEK, cfg.Authenticator, cfg.Token, cfg.KeyPublishAhead = kek, tokens, "master", 500*time.Millisecond
+	cfg.KEK, cfg.Authenticator, cfg.OpsAddr, cfg.KeyPublishAhead = kek, tokens, "", 500*time.Millisecond
+	if cfg.Identity, err = c.TLS.Load(); err != nil {
+		return err
+	}
 	cfg.Relays.MinProbation, cfg.Relays.Successes = 0, 1
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if c.Consul != "" {
@@ -83,6 +87,7 @@ func child(text string) error {
 // servers are real processes of one cluster.
 type servers struct {
 	t       *testing.T
+	trust   *identity.Source // of clients
 	configs map[string]childConfig
 	mu      sync.Mutex // guards the following
 	running map[string]*exec.Cmd
@@ -90,13 +95,29 @@ type servers struct {
 
 func start(t *testing.T, n int, change func(*childConfig)) *servers {
 	t.Helper()
-	s := &servers{t: t, configs: map[string]childConfig{}, running: map[string]*exec.Cmd{}}
+	authority, ca, err := identity.NewAuthority(time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := ca.WriteFiles(dir, "ca"); err != nil {
+		t.Fatal(err)
+	}
+	s := &servers{t: t, trust: authority.Trust(), configs: map[string]childConfig{}, running: map[string]*exec.Cmd{}}
 	peers := map[string]string{}
 	for i := range n {
 		peers[fmt.Sprintf("m%d", i+1)] = freeAddress(t)
 	}
 	for id, address := range peers {
-		c := childConfig{ID: id, Bind: address, Dir: filepath.Join(t.TempDir(), id), Peers: peers, Expect: n}
+		pair, err := authority.Issue(identity.Identity{Role: identity.RoleMaster, Name: id}, nil, time.Now(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pair.WriteFiles(dir, id); err != nil {
+			t.Fatal(err)
+		}
+		files := identity.Files{Authority: filepath.Join(dir, "ca.pem"), Certificate: filepath.Join(dir, id+".pem"), Key: filepath.Join(dir, id+"-key.pem")}
+		c := childConfig{ID: id, Bind: address, Dir: filepath.Join(t.TempDir(), id), TLS: files, Peers: peers, Expect: n}
 		if change != nil {
 			change(&c)
 		}
@@ -179,7 +200,7 @@ func (s *servers) client(token string) *masterclient.Client {
 	for _, c := range s.configs {
 		addresses = append(addresses, c.Bind)
 	}
-	c, err := masterclient.New(masterclient.Config{Addresses: addresses, RetryFor: 20 * time.Second, Token: func() (string, error) { return token, nil }})
+	c, err := masterclient.New(masterclient.Config{Addresses: addresses, TLS: s.trust.Client(identity.RoleMaster), RetryFor: 20 * time.Second, Token: func() (string, error) { return token, nil }})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -225,8 +246,8 @@ func (s *servers) healthy() {
 
 // ready asks one server's /readyz.
 func (s *servers) ready(id string) bool {
-	client := &http.Client{Timeout: time.Second}
-	response, err := client.Get("http://" + s.configs[id].Bind + "/readyz")
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: s.trust.Client(identity.RoleMaster), DisableKeepAlives: true}}
+	response, err := client.Get("https://" + s.configs[id].Bind + "/readyz")
 	if err != nil {
 		return false
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -123,6 +124,28 @@ func (a *Authority) Issue(id Identity, names []string, now time.Time, life time.
 		return KeyPair{}, fmt.Errorf("make certificate of %s: %w", id, err)
 	}
 	return encodePair(der, key)
+}
+
+// Source is Issue for a service of this very process: nothing is written to a disk.
+func (a *Authority) Source(id Identity, now time.Time, life time.Duration) (*Source, error) {
+	pair, err := a.Issue(id, nil, now, life)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := tls.X509KeyPair(pair.Certificate, pair.Key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of %s: %w", id, err)
+	}
+	s := a.Trust()
+	s.loaded.certificate = certificate
+	return s, nil
+}
+
+// Trust is the source of a client that trusts this authority and has no certificate to show.
+func (a *Authority) Trust() *Source {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return &Source{loaded: &material{pool: pool}}
 }
 
 func encodePair(der []byte, key *ecdsa.PrivateKey) (KeyPair, error) {

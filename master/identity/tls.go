@@ -29,9 +29,9 @@ func (f Files) Load() (*Source, error) {
 	return s, nil
 }
 
-// Source holds the present contents of Files. It is safe for concurrent use.
+// Source holds the present contents of Files, or what an Authority of this process gave it. It is safe for concurrent use.
 type Source struct {
-	files Files
+	files Files // empty: loaded holds for good
 
 	mu     sync.Mutex // guards the following
 	loaded *material
@@ -47,6 +47,9 @@ type material struct {
 func (s *Source) current() (*material, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.files.Empty() {
+		return s.loaded, nil
+	}
 	stamp, err := s.files.stamps()
 	if s.loaded != nil && (err != nil || stamp == s.stamp) {
 		return s.loaded, nil

@@ -22,11 +22,11 @@ type Config struct {
 	Addresses []string
 	// Resolve returns further addresses, for instance from Consul; it is asked when no known address works. May be nil.
 	Resolve func(ctx context.Context) ([]string, error)
-	// TLS is the client configuration (identity.Source.Client(identity.RoleMaster)); nil: plaintext HTTP/2, for loopback only.
+	// TLS is the client configuration (identity.Source.Client(identity.RoleMaster)), by which a server proves that it is a master. Required but with Dial.
 	TLS *tls.Config
 	// Token returns the bearer token of each request; it is called per request, so that a renewed token needs no restart. May be nil.
 	Token func() (string, error)
-	// Dial replaces the TCP dialer, for masters in the same process. May be nil.
+	// Dial replaces the TCP dialer, for servers in the same process. May be nil.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// RetryFor is how long a unary call keeps looking for a leader; 0: 6 s.
 	RetryFor time.Duration
@@ -39,6 +39,9 @@ func (c Config) Validate() error {
 	var problems []error
 	if len(c.Addresses) == 0 && c.Resolve == nil {
 		problems = append(problems, errors.New("addresses: at least one master address is needed"))
+	}
+	if c.TLS == nil && c.Dial == nil {
+		problems = append(problems, errors.New("ca_file: a master is known by its certificate, also on loopback; name the authority's certificate"))
 	}
 	for _, a := range c.Addresses {
 		if _, _, err := net.SplitHostPort(a); err != nil {

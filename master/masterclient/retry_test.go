@@ -9,7 +9,7 @@ import (
 
 // Each server is tried once between two pauses; a server that refuses is given its pause.
 func TestPauseAfterEveryServerWasTried(t *testing.T) {
-	c, err := New(Config{Addresses: []string{"a:1", "b:1", "c:1"}})
+	c, err := New(Config{Addresses: []string{"a:1", "b:1", "c:1"}, Dial: fleet{}.dial})
 	if err != nil {
 		t.Fatal(err)
 	}

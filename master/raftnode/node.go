@@ -20,7 +20,7 @@ type Config struct {
 	ID string
 	// Dir is the data directory; empty keeps everything in memory, for one server only.
 	Dir string
-	// Stream carries Raft between servers; nil: one server in memory.
+	// Stream carries Raft between servers; nil: one server, which nobody can speak Raft with.
 	Stream raft.StreamLayer
 	// Advertise is this server's address in the configuration of the cluster.
 	Advertise string

@@ -1,12 +1,11 @@
 // Package socket lets Raft and the API of one server share one port, so that a cluster needs one firewall rule and the leader's Raft address is
 // also where its API is.
 //
-// With TLS the two are told apart by ALPN ("wavry-raft"), and only servers (certificates of role master) may speak Raft. Without TLS, for
-// loopback only, the first byte of a connection decides: 0x01 is Raft, anything else is HTTP.
+// The two are told apart by ALPN ("wavry-raft"), and only servers (certificates of role master) may speak Raft. There is no plaintext, on loopback
+// neither: an address is no identity. A server that is alone offers no Raft at all.
 package socket
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,15 +23,19 @@ import (
 
 const (
 	raftProtocol = "wavry-raft"
-	raftByte     = 0x01
 	// greeting is how long a new connection may take to say what it is.
 	greeting = 5 * time.Second
 	// waiting is how many accepted connections may wait for Raft or HTTP to take them; more are closed.
 	waiting = 128
 )
 
-// Protocols is the ALPN list of the server's TLS configuration.
-func Protocols() []string { return []string{raftProtocol, "h2", "http/1.1"} }
+// Protocols is the ALPN list of the server's TLS configuration; raft says whether the server has others to speak Raft with.
+func Protocols(raft bool) []string {
+	if !raft {
+		return []string{"h2", "http/1.1"}
+	}
+	return []string{raftProtocol, "h2", "http/1.1"}
+}
 
 // RaftProtocols is the ALPN list of the TLS configuration with which servers dial each other for Raft.
 func RaftProtocols() []string { return []string{raftProtocol} }
@@ -43,7 +46,7 @@ type Config struct {
 	Listener net.Listener
 	// Advertise is the address others reach this server at.
 	Advertise string
-	// Server and Client are the TLS configurations; both nil: plaintext.
+	// Server is the TLS configuration of the port, with Protocols. Client is the one with which Raft dials, with RaftProtocols.
 	Server, Client *tls.Config
 	// Dial replaces the TCP dialer; may be nil.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
@@ -118,25 +121,13 @@ func (m *Mux) classify(ctx context.Context, conn net.Conn) (*half, net.Conn, err
 	if err := conn.SetDeadline(time.Now().Add(greeting)); err != nil {
 		return nil, conn, err
 	}
-	classify := m.classifyTLS
-	if m.cfg.Server == nil {
-		classify = m.classifyPlain
-	}
-	to, classified, err := classify(ctx, conn)
-	if err != nil {
-		return nil, conn, err
-	}
-	return to, classified, classified.SetDeadline(time.Time{})
-}
-
-func (m *Mux) classifyTLS(ctx context.Context, conn net.Conn) (*half, net.Conn, error) {
 	secure := tls.Server(conn, m.cfg.Server)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, conn, err
 	}
 	state := secure.ConnectionState()
 	if state.NegotiatedProtocol != raftProtocol {
-		return m.http, secure, nil
+		return m.http, secure, conn.SetDeadline(time.Time{})
 	}
 	if len(state.VerifiedChains) == 0 {
 		return nil, conn, errors.New("raft without a certificate")
@@ -148,34 +139,7 @@ func (m *Mux) classifyTLS(ctx context.Context, conn net.Conn) (*half, net.Conn, 
 	if id.Role != identity.RoleMaster {
 		return nil, conn, fmt.Errorf("raft from %s", id)
 	}
-	return m.raft, secure, nil
-}
-
-func (m *Mux) classifyPlain(_ context.Context, conn net.Conn) (*half, net.Conn, error) {
-	reader := bufio.NewReaderSize(conn, 16)
-	first, err := reader.Peek(1)
-	if err != nil {
-		return nil, conn, err
-	}
-	if first[0] == raftByte {
-		_, _ = reader.Discard(1) // it was peeked
-		return m.raft, &peeked{Conn: conn, reader: reader}, nil
-	}
-	return m.http, &peeked{Conn: conn, reader: reader}, nil
-}
-
-// peeked is a connection whose first bytes are in reader.
-type peeked struct {
-	net.Conn
-	reader *bufio.Reader
-}
-
-// Read drains the buffer first and then reads straight from the connection.
-func (p *peeked) Read(b []byte) (int, error) {
-	if p.reader.Buffered() > 0 {
-		return p.reader.Read(b)
-	}
-	return p.Conn.Read(b)
+	return m.raft, secure, conn.SetDeadline(time.Time{})
 }
 
 // half is a listener fed by the mux. It closes the connections it handed out when it is shut: Raft's transport leaves that to the other end.
@@ -310,15 +274,9 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	if s.mux.cfg.Client == nil {
-		_, err = conn.Write([]byte{raftByte})
-	} else {
-		secure := tls.Client(conn, s.mux.cfg.Client)
-		conn, err = secure, secure.HandshakeContext(ctx)
+	secure := tls.Client(conn, s.mux.cfg.Client)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("dial server %s: %w", address, err), conn.Close())
 	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("dial server %s: %w", address, err)
-	}
-	return conn, nil
+	return secure, nil
 }

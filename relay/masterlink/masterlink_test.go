@@ -1,6 +1,7 @@
 package masterlink
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newLink(t *testing.T, keyFile string) (*Link, *relay.Policy) {
 	t.Helper()
-	client, err := masterclient.New(masterclient.Config{Addresses: []string{"127.0.0.1:1"}})
+	client, err := masterclient.New(masterclient.Config{Addresses: []string{"127.0.0.1:1"}, TLS: &tls.Config{}})
 	if err != nil {
 		t.Fatal(err)
 	}

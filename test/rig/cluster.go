@@ -48,7 +48,7 @@ func NewCluster(t testing.TB, gatewayArgs ...string) *Cluster {
 	c.StartConsul()
 	for _, id := range []string{"m1", "m2", "m3"} {
 		c.add(id, c.free(), func(addr string) []string {
-			return append(c.service("master", id, ""), "-bind", addr, "-data-dir", filepath.Join(c.dir, id), "-bootstrap-expect", "3",
+			return append(c.service("master", id, ""), "-bind", addr, "-ops-addr", c.free(), "-data-dir", filepath.Join(c.dir, id), "-bootstrap-expect", "3",
 				"-kek-file", filepath.Join(c.dir, "kek"), "-consul", "-consul-addr", c.consul)
 		})
 	}
