@@ -10,7 +10,6 @@ import (
 	"context"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
-	"github.com/wavry/fleet/hostruntime/pluginapi/unitsocket"
 )
 
 // Capturer is a capture plugin. Methods other than Watch return within a second; all may be called from any goroutine.
@@ -44,11 +43,4 @@ type Encoder interface {
 	// RequestKeyframe makes the next unit a keyframe, re-encoding the last picture if nothing new comes.
 	RequestKeyframe(context.Context) error
 	Stop(context.Context) error
-}
-
-// UnitWriter is an Encoder that can write access units to the host runtime itself.
-type UnitWriter interface {
-	Encoder
-	// WatchUnits is Watch beside a connection: a unit is either emitted, or written through units.Socket while no emit runs.
-	WatchUnits(ctx context.Context, units *unitsocket.Writer, emit func(*pluginpb.EncodeEvent) error) error
 }

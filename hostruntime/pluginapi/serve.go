@@ -172,16 +172,12 @@ func (s *encodeServer) Watch(r *pluginpb.WatchRequest, stream grpc.ServerStreami
 	defer units.Close() // before the stream ends, so that the host runtime knows when it has them all
 	stop := context.AfterFunc(ctx, func() { _ = units.Close() })
 	defer stop()
-	emit := func(e *pluginpb.EncodeEvent) error {
+	return watched(ctx, s.impl.Watch(ctx, func(e *pluginpb.EncodeEvent) error {
 		if u := e.GetUnit(); u != nil {
 			return units.Write(u)
 		}
 		return stream.Send(e)
-	}
-	if e, ok := s.impl.(UnitWriter); ok {
-		return watched(ctx, e.WatchUnits(ctx, units, emit))
-	}
-	return watched(ctx, s.impl.Watch(ctx, emit))
+	}))
 }
 
 func (s *encodeServer) SetBitrate(ctx context.Context, r *pluginpb.Bitrate) (*pluginpb.Empty, error) {

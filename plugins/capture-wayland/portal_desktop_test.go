@@ -188,7 +188,7 @@ func (in inside) encoder(t *testing.T) {
 		_ = node.Remote.Close()
 		_ = source.Close()
 	})
-	p.Pictures(nil, true)
+	p.Pictures(true)
 	if err := p.Start(firstFrame, true); err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (in inside) allow(ctx context.Context) error {
 		return err
 	}
 	defer p.Close()
-	p.Pictures(nil, true)
+	p.Pictures(true)
 	if err := p.Start(5*time.Second, true); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func tryNode(ctx context.Context, open func() (*os.File, error), node uint32, si
 		return nil, explainBuild(err)
 	}
 	defer p.Close()
-	p.Pictures(nil, true)
+	p.Pictures(true)
 	if nudge != nil {
 		defer nudging(nudge)()
 	}

@@ -16,7 +16,8 @@ import (
 
 // conn sends and receives whole messages with at most one descriptor each. Its buffers make a frame cost no allocation.
 type conn struct {
-	c *net.UnixConn
+	c   *net.UnixConn
+	raw syscall.RawConn // of what is sent to and received from
 
 	writeMu sync.Mutex // guards out and sender
 	out     [maxMessage]byte
@@ -42,6 +43,7 @@ func (c *conn) use(socket syscall.Conn) error {
 	if err != nil {
 		return fmt.Errorf("use frame source connection: %w", err)
 	}
+	c.raw = raw
 	c.receiver.Init(raw)
 	c.sender.init(raw)
 	return nil

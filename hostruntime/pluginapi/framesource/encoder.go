@@ -6,7 +6,8 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/rawio"
 )
 
 // Source is the encoder plugin's end.
@@ -16,8 +17,6 @@ type Source struct {
 	known map[uint32]bool // registered buffers
 	frame Frame           // what Event.Frame points to
 	id    uint32          // what Event.Forgot points to
-
-	detached atomic.Pointer[os.File]
 
 	mu   sync.Mutex // guards node
 	node Node
@@ -88,27 +87,7 @@ func (s *Source) PipeWire() Node {
 // Next blocks for the next event. On a PipeWire source there is none but Node. The ordinary
 // end is io.EOF or net.ErrClosed. It is called from one goroutine.
 func (s *Source) Next() (Event, error) {
-	return s.accept(s.c.receive())
-}
-
-// Detach takes the connection out of Go's poller, for a reader that waits in a system call of its own, and returns the socket, which
-// is in blocking mode. From then on Next and Release must not be called: the reader gives what it read to Accept. The socket is the
-// caller's to close after the reader has returned; Close makes it return.
-func (s *Source) Detach() (*os.File, error) {
-	socket, err := s.c.detach()
-	if err != nil {
-		return nil, err
-	}
-	s.detached.Store(socket)
-	return socket, nil
-}
-
-// Accept is Next for a packet that was read from a detached connection, with its control message and recvmsg's flags.
-func (s *Source) Accept(packet, oob []byte, flags int) (Event, error) {
-	return s.accept(decode(packet, oob, flags))
-}
-
-func (s *Source) accept(m message, fd *os.File, err error) (Event, error) {
+	m, fd, err := s.c.receive()
 	if err != nil {
 		return Event{}, err
 	}
@@ -162,14 +141,23 @@ func (s *Source) Release(buffer uint32) error {
 	return s.c.sendID(typeRelease, buffer)
 }
 
+// Releases returns another descriptor of the connection, for whoever gives buffers back by ReleaseMessage from outside of Go. It is the
+// caller's to close.
+func (s *Source) Releases() (*os.File, error) {
+	socket, err := rawio.Duplicate(s.c.raw)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate the capture plugin's connection: %w", err)
+	}
+	return socket, nil
+}
+
+// ReleaseMessage is what Release sends.
+func ReleaseMessage(buffer uint32) []byte { return appendID(nil, typeRelease, buffer) }
+
 // Close disconnects. It may be called from any goroutine, more than once.
 func (s *Source) Close() error {
 	if remote := s.PipeWire().Remote; remote != nil {
 		_ = remote.Close() // a socket that nobody used
-	}
-	if socket := s.detached.Load(); socket != nil {
-		shutdown(socket)
-		return nil
 	}
 	return s.c.close()
 }

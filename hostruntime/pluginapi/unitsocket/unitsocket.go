@@ -81,16 +81,6 @@ func NewWriter(c *net.UnixConn) (*Writer, error) {
 	return w, nil
 }
 
-// Socket returns another descriptor of the connection, for a writer that is not in Go; it is the caller's to close. Whole units must be
-// written to it, and none while Write runs. After Close they are refused.
-func (w *Writer) Socket() (*os.File, error) {
-	socket, err := rawio.Duplicate(w.raw)
-	if err != nil {
-		return nil, fmt.Errorf("duplicate the host runtime's connection: %w", err)
-	}
-	return socket, nil
-}
-
 // Write sends one unit and blocks while the host runtime is busy. The unit is not kept.
 func (w *Writer) Write(u *pluginpb.AccessUnit) error {
 	if len(u.Data) > MaxUnit {
@@ -140,7 +130,7 @@ func (w *Writer) attempt(fd uintptr) {
 	}
 }
 
-// Close may be called from any goroutine, more than once. It ends a write, through Socket as well.
+// Close may be called from any goroutine, more than once. It ends a write.
 func (w *Writer) Close() error {
 	rawio.Shutdown(w.raw)
 	return w.socket.Close()

@@ -54,7 +54,7 @@ func countDecoded(codec media.Codec, decoder string, units [][]byte) (int, error
 		return 0, err
 	}
 	defer p.Close()
-	p.Pictures(nil, false)
+	p.Pictures(false)
 	if err := p.Start(startTimeout, false); err != nil {
 		return 0, err
 	}

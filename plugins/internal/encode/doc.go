@@ -6,8 +6,4 @@
 // puts one at a time into the pipeline, and repeats the last one when nothing new comes. Decisions are planner's, which is pure.
 //
 //	intake --picture--> run --push--> appsrc ! chain ! appsink --unit--> run --event--> Watch --> gRPC, or the socket for units
-//
-// Ordinary pictures and units do not pass through the run: it lends what it knows to gstpipe's Lane, which takes them from the intake's
-// thread into the chain and from the chain to the socket, and takes it back (reclaim) before it does anything itself. What the lane
-// leaves alone comes the way above, which alone knows keyframes, other sizes, the rate's timer, DMA-BUF and faults.
 package encode

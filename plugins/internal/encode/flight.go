@@ -63,7 +63,6 @@ func (r *run) ready(f gstpipe.Frame) error {
 		return err
 	}
 	r.encoder = e
-	r.lane.CarryUnits(e.pipeline)
 	r.log.Info("encoder pipeline built", "backend", r.method.Name, "pipeline", e.pipeline.String())
 	return nil
 }
@@ -79,9 +78,6 @@ func unreadable(method string, l media.Layout) error {
 func (r *run) closeEncoder() {
 	if r.encoder == nil {
 		return
-	}
-	if r.writing && !r.lane.Settle(stalledAfter) {
-		r.hangUp() // the chain cannot stop while it waits for the host runtime
 	}
 	r.encoder.close()
 	r.encoder, r.params = nil, nil
@@ -139,7 +135,7 @@ func (r *run) spare() bool {
 }
 
 // settle notes whether a picture may go in: none does while one is in the encoder or its unit has not been taken.
-func (r *run) settle() { r.plan.busy = r.flight.active || r.unit != nil || r.writing }
+func (r *run) settle() { r.plan.busy = r.flight.active || r.unit != nil }
 
 // checkFlight notices pictures that the encoder swallowed.
 func (r *run) checkFlight(now media.Time) error {

@@ -10,9 +10,8 @@ import (
 
 // intake brings pictures into this process.
 type intake interface {
-	// run delivers frames that lane does not take, until ctx ends (nil) or the source is gone (why). It owns its goroutines and threads and
-	// returns after them.
-	run(ctx context.Context, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error
+	// run delivers frames until ctx ends (nil) or the source is gone (why). It owns its goroutines and threads and returns after them.
+	run(ctx context.Context, deliver func(gstpipe.Frame) bool) error
 	// buffers are what pictures lie in; nil when the source has enough of its own.
 	buffers() *gstpipe.Buffers
 	// close frees what is left after run and the last picture.

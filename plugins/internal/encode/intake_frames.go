@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -18,27 +17,27 @@ import (
 
 // frameIntake takes pictures from a frame socket. Each registered buffer is wrapped, and so mapped, once.
 type frameIntake struct {
-	source *framesource.Source
-	socket *os.File
-	bufs   *gstpipe.Buffers
+	source   *framesource.Source
+	releases *os.File // another descriptor of the socket, for buffers that go back
+	bufs     *gstpipe.Buffers
 }
 
 // newFrameIntake takes source over.
 func newFrameIntake(source *framesource.Source) (*frameIntake, error) {
-	socket, err := source.Detach()
+	releases, err := source.Releases()
 	if err != nil {
 		_ = source.Close()
 		return nil, err
 	}
-	return &frameIntake{source: source, socket: socket, bufs: gstpipe.NewBuffers(int(socket.Fd()))}, nil
+	return &frameIntake{source: source, releases: releases, bufs: gstpipe.NewBuffers(int(releases.Fd()))}, nil
 }
 
 func (in *frameIntake) buffers() *gstpipe.Buffers { return in.bufs }
 
-func (in *frameIntake) run(ctx context.Context, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error {
+func (in *frameIntake) run(ctx context.Context, deliver func(gstpipe.Frame) bool) error {
 	stop := context.AfterFunc(ctx, func() { _ = in.source.Close() })
 	defer stop()
-	err := in.receive(lane, deliver)
+	err := in.receive(deliver)
 	_ = in.source.Close() // all that is still with us comes back with the end of the connection
 	if ctx.Err() != nil {
 		return nil
@@ -48,30 +47,40 @@ func (in *frameIntake) run(ctx context.Context, lane *gstpipe.Lane, deliver func
 
 func (in *frameIntake) close() {
 	in.bufs.Close()
-	_ = in.socket.Close()
+	_ = in.releases.Close()
 }
 
-func (in *frameIntake) receive(lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error {
+// receive does what the capturer says until the connection ends (why) or nobody takes pictures any more (nil).
+func (in *frameIntake) receive(deliver func(gstpipe.Frame) bool) error {
 	for {
-		m, err := in.bufs.Read(lane)
-		if err != nil {
+		e, err := in.source.Next()
+		switch {
+		case err != nil:
 			return sourceEnd(err)
-		}
-		f := m.Frame
-		if !f.Picture.Valid() {
-			if err := in.handle(m); err != nil {
-				return err
+		case e.Added != nil:
+			err = in.add(e.Added)
+		case e.Forgot != nil:
+			in.bufs.Forget(*e.Forgot)
+		case e.Frame != nil:
+			f := in.take(e.Frame)
+			if !f.Picture.Valid() {
+				return fmt.Errorf("buffer %d: %w", e.Frame.Buffer, ErrDoubleUse)
 			}
-			continue
+			if !deliver(f) {
+				f.Picture.Release()
+				return nil
+			}
 		}
-		f.Handoff = media.Now()
-		f.Capture = stamped(f.Capture, f.Handoff)
-		if !deliver(f) {
-			f.Picture.Release()
-			return nil
+		if err != nil {
+			return err
 		}
-		runtime.Gosched() // Read keeps the processor for a while: let the run have the picture first
 	}
+}
+
+// take makes the picture of a frame; an invalid one when the picture before it in the same buffer is still in use.
+func (in *frameIntake) take(f *framesource.Frame) gstpipe.Frame {
+	now := media.Now()
+	return gstpipe.Frame{Picture: in.bufs.Take(f.Buffer), Capture: stamped(f.CaptureTime, now), Handoff: now, Repeat: f.Repeat}
 }
 
 // sourceEnd names the ordinary ends of a frame source.
@@ -82,25 +91,9 @@ func sourceEnd(err error) error {
 	return fmt.Errorf("read frame source: %w", err)
 }
 
-// handle does what a packet without a picture for us says.
-func (in *frameIntake) handle(m gstpipe.Message) error {
-	e, err := in.source.Accept(m.Packet, m.Rights, m.Flags)
-	switch {
-	case err != nil:
-		return sourceEnd(err)
-	case e.Added != nil:
-		return in.add(e.Added)
-	case e.Forgot != nil:
-		in.bufs.Forget(*e.Forgot)
-	case e.Frame != nil:
-		return fmt.Errorf("buffer %d: %w", e.Frame.Buffer, ErrDoubleUse)
-	}
-	return nil
-}
-
 func (in *frameIntake) add(b *framesource.Buffer) error {
 	defer b.File.Close() // the memory has a duplicate
-	if err := in.bufs.Add(b.ID, b.File, b.Size, b.Memory == framesource.MemoryDMABuf, b.Layout); err != nil {
+	if err := in.bufs.Add(b.ID, b.File, b.Size, b.Memory == framesource.MemoryDMABuf, b.Layout, framesource.ReleaseMessage(b.ID)); err != nil {
 		return fmt.Errorf("register frame buffer %d: %w", b.ID, err)
 	}
 	return nil

@@ -26,13 +26,13 @@ func newPipeWireIntake(source *framesource.Source, caps string) *pipewireIntake 
 	return in
 }
 
-func (in *pipewireIntake) run(ctx context.Context, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error {
+func (in *pipewireIntake) run(ctx context.Context, deliver func(gstpipe.Frame) bool) error {
 	defer in.source.Close()
 	g, inner := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(inner, func() { _ = in.source.Close() })
 	defer stop()
 	g.Go(in.watch)
-	g.Go(func() error { return in.follow(inner, lane, deliver) })
+	g.Go(func() error { return in.follow(inner, deliver) })
 	err := g.Wait()
 	in.forget()
 	if ctx.Err() != nil {
@@ -66,7 +66,7 @@ func (in *pipewireIntake) forget() {
 }
 
 // follow takes pictures from a node until another one takes its place.
-func (in *pipewireIntake) follow(ctx context.Context, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error {
+func (in *pipewireIntake) follow(ctx context.Context, deliver func(gstpipe.Frame) bool) error {
 	var n framesource.Node
 	select {
 	case n = <-in.nodes:
@@ -76,7 +76,7 @@ func (in *pipewireIntake) follow(ctx context.Context, lane *gstpipe.Lane, delive
 	for {
 		pumping, cancel := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() { ended <- in.pump(pumping, n, lane, deliver) }() // ends with pumping, awaited below
+		go func() { ended <- in.pump(pumping, n, deliver) }() // ends with pumping, awaited below
 		next := n
 		var err error
 		select {
@@ -95,7 +95,7 @@ func (in *pipewireIntake) follow(ctx context.Context, lane *gstpipe.Lane, delive
 }
 
 // pump takes pictures from a node until ctx ends (nil).
-func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, lane *gstpipe.Lane, deliver func(gstpipe.Frame) bool) error {
+func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, deliver func(gstpipe.Frame) bool) error {
 	p, err := gstpipe.Build("intake", in.chain(n))
 	if err != nil {
 		if factory, missing := gstpipe.IsMissing(err); missing {
@@ -104,7 +104,7 @@ func (in *pipewireIntake) pump(ctx context.Context, n framesource.Node, lane *gs
 		return err
 	}
 	defer p.Close()
-	p.Pictures(lane, false)
+	p.Pictures(false)
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { defer close(stopped); p.Stop() })
 	defer func() {

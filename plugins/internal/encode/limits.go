@@ -23,8 +23,6 @@ const (
 	maxLost = 2
 	// maxMissedKeys is how often an encoder may ignore a request for a keyframe before its pipeline is rebuilt, which gives one.
 	maxMissedKeys = 3
-	// stalledAfter is how long a unit may take to the host runtime when the pipeline must end.
-	stalledAfter = 200 * time.Millisecond
 	// rebuildLimit failures of pipelines without a unit between them end the run; the host runtime decides what comes then.
 	rebuildLimit = 2
 	// startTimeout bounds the start of a pipeline.

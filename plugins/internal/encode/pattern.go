@@ -29,7 +29,7 @@ func newPattern(width, height int) (*pattern, error) {
 	p.file, p.pixels = file, pixels
 	p.painter = NewPainter(width, height)
 	p.buffers = gstpipe.NewBuffers(-1)
-	if err := p.buffers.Add(0, file, int64(size), false, p.layout()); err != nil {
+	if err := p.buffers.Add(0, file, int64(size), false, p.layout(), nil); err != nil {
 		p.close()
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
-	"github.com/wavry/fleet/hostruntime/pluginapi/unitsocket"
 	"github.com/wavry/fleet/plugins/internal/gstpipe"
 )
 
@@ -37,7 +36,7 @@ type Plugin struct {
 	cancel context.CancelFunc
 }
 
-var _ pluginapi.UnitWriter = (*Plugin)(nil)
+var _ pluginapi.Encoder = (*Plugin)(nil)
 
 // New makes a plugin that has opened nothing.
 func New(cfg Config) *Plugin {
@@ -64,17 +63,12 @@ func (p *Plugin) Start(ctx context.Context, req *pluginpb.StartEncodeRequest) (*
 		return nil, err
 	}
 	s.method = m
-	lane, err := gstpipe.NewLane()
-	if err != nil {
-		return nil, err
-	}
 	in, err := p.connect(ctx, req.SourcePath, m, s.codec)
 	if err != nil {
-		lane.Close()
 		return nil, err
 	}
 	runCtx, cancel := context.WithCancel(context.Background()) // ends with Stop or the process
-	p.run, p.cancel = newRun(p.log, in, lane, s), cancel
+	p.run, p.cancel = newRun(p.log, in, s), cancel
 	go p.run.loop(runCtx) // Stop waits for it
 	p.log.Info("encoding started", "backend", m.Name, "cause", reason)
 	return &pluginpb.EncodeStarted{Method: m.Name, Reason: reason, Pipeline: text, Details: details(m, s.codec)}, nil
@@ -210,16 +204,7 @@ func (p *Plugin) Watch(ctx context.Context, emit func(*pluginpb.EncodeEvent) err
 	if err != nil {
 		return err
 	}
-	return r.watch(ctx, nil, emit)
-}
-
-// WatchUnits implements pluginapi.UnitWriter.
-func (p *Plugin) WatchUnits(ctx context.Context, units *unitsocket.Writer, emit func(*pluginpb.EncodeEvent) error) error {
-	r, err := p.running()
-	if err != nil {
-		return err
-	}
-	return r.watch(ctx, units, emit)
+	return r.watch(ctx, emit)
 }
 
 // SetBitrate implements pluginapi.Encoder.

@@ -12,7 +12,7 @@ func (r *run) setFramerate(fps float64) error {
 	r.fps = fps
 	r.plan.pace.set(fps)
 	if r.encoder != nil && fps > r.encoder.in.FPS {
-		r.plan.key = true // and so not through the lane: ready makes the pipeline
+		r.plan.key = true // of the new pipeline, which ready makes
 		return nil
 	}
 	return r.applyRate()

@@ -3,8 +3,6 @@ package encode
 import (
 	"context"
 	"log/slog"
-	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/media"
@@ -24,9 +22,8 @@ type settings struct {
 
 // run is one encoding run. Its loop owns everything below the channels; others send commands.
 type run struct {
-	log  *slog.Logger
-	in   intake
-	lane *gstpipe.Lane
+	log *slog.Logger
+	in  intake
 
 	pictures chan gstpipe.Frame
 	results  chan result
@@ -51,14 +48,6 @@ type run struct {
 	noDMABuf bool   // importing DMA-BUF pictures failed
 	needKey  bool   // whoever takes the units has no keyframe yet
 	next     uint64 // sequence
-
-	socket  *os.File      // the host runtime's, which the lane writes to; nil: units are emitted
-	layout  media.Layout  // of the newest picture that came here
-	lent    bool          // the lane has waiting, last, flight, pace and sequence
-	carried gstpipe.Done  // by the lane, as far as it is counted
-	writing bool          // the lane was when last looked at
-	handed  uint64        // units to the watcher
-	emitted atomic.Uint64 // of them, by it
 }
 
 // stats are the counters of heartbeats.
@@ -67,9 +56,9 @@ type stats struct {
 	lastFrame        media.Time
 }
 
-func newRun(log *slog.Logger, in intake, lane *gstpipe.Lane, s settings) *run {
+func newRun(log *slog.Logger, in intake, s settings) *run {
 	r := &run{
-		log: log, in: in, lane: lane, settings: s,
+		log: log, in: in, settings: s,
 		pictures: make(chan gstpipe.Frame, pictureQueue),
 		results:  make(chan result, unitQueue),
 		commands: make(chan func(), commandQueue),
@@ -87,11 +76,9 @@ func newRun(log *slog.Logger, in intake, lane *gstpipe.Lane, s settings) *run {
 func (r *run) loop(ctx context.Context) {
 	open, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	intakeDone := make(chan error, 1)
-	go func() { intakeDone <- r.in.run(open, r.lane, func(f gstpipe.Frame) bool { return r.deliver(open, f) }) }() // ends with open, awaited below
+	go func() { intakeDone <- r.in.run(open, func(f gstpipe.Frame) bool { return r.deliver(open, f) }) }() // ends with open, awaited below
 	err, intakeErr := r.work(ctx, intakeDone)
 	// Pictures go back first, so that the capture plugin has its credit; then the source; then those who wait are told.
-	r.reclaim()
-	r.hangUp()
 	r.drop()
 	cancel()
 	if !intakeErr {
@@ -99,7 +86,6 @@ func (r *run) loop(ctx context.Context) {
 	}
 	r.drain()
 	r.in.close()
-	r.lane.Close()
 	r.err = err
 	close(r.done)
 }
@@ -124,9 +110,6 @@ func (r *run) work(ctx context.Context, intakeDone <-chan error) (err error, int
 			return err, false
 		}
 		out, event := r.offer()
-		if r.lend() && r.plan.keepalive > 0 {
-			wake = min(wake, r.plan.keepalive) // when its next picture needs to be repeated is not known here
-		}
 		timer.Reset(wake)
 		select {
 		case f := <-r.pictures:
@@ -134,12 +117,10 @@ func (r *run) work(ctx context.Context, intakeDone <-chan error) (err error, int
 		case u := <-r.results:
 			err = r.finished(u)
 		case command := <-r.commands:
-			r.reclaim()
 			command()
 		case out <- event:
 			r.taken(event)
 		case <-timer.C:
-		case <-r.lane.Nudged():
 		case err := <-intakeDone:
 			return err, true
 		case <-ctx.Done():
@@ -153,7 +134,6 @@ func (r *run) work(ctx context.Context, intakeDone <-chan error) (err error, int
 
 // step does what is due and returns how long nothing will be.
 func (r *run) step(now media.Time) (time.Duration, error) {
-	r.reclaim()
 	if now >= r.beatAt {
 		r.beatAt = now.Add(heartbeatEvery)
 		r.beat = r.heartbeat(now)
@@ -189,9 +169,7 @@ func (r *run) offer() (chan<- *pluginpb.EncodeEvent, *pluginpb.EncodeEvent) {
 }
 
 func (r *run) taken(event *pluginpb.EncodeEvent) {
-	r.reclaim()
 	if event == r.unit {
-		r.handed++
 		r.unit = nil
 		r.stats.out++
 		r.settle()
@@ -202,18 +180,12 @@ func (r *run) taken(event *pluginpb.EncodeEvent) {
 
 // arrived makes f the waiting picture; what it supersedes goes back at once.
 func (r *run) arrived(f gstpipe.Frame) {
-	r.reclaim()
 	r.stats.in++
-	switch {
-	case !f.Picture.Valid(): // the source sent a buffer without a picture
-		r.stats.dropped++
-		return
-	case f.Handoff < r.carried.Arrived: // the lane took a newer one while this was on its way
-		f.Picture.Release()
+	if !f.Picture.Valid() { // the source sent a buffer without a picture
 		r.stats.dropped++
 		return
 	}
-	r.stats.lastFrame, r.layout = f.Capture, f.Picture.Layout()
+	r.stats.lastFrame = f.Capture
 	if r.waiting.Picture.Valid() {
 		r.waiting.Picture.Release()
 		r.stats.dropped++

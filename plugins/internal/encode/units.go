@@ -8,7 +8,6 @@ import (
 
 // finished takes what came out of a pipeline.
 func (r *run) finished(res result) error {
-	r.reclaim()
 	if res.from != r.encoder {
 		return nil // of a pipeline that was closed meanwhile
 	}
@@ -23,7 +22,9 @@ func (r *run) finished(res result) error {
 		res.unit.Data = r.withParams(info, res.unit.Data)
 	}
 	r.deliverUnit(f, info, res)
-	r.see(f.frame, res.at)
+	if r.look.due(res.at) {
+		r.look.see(&f.frame.Picture, res.at)
+	}
 	r.land()
 	r.settle()
 	return nil

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
-	"github.com/wavry/fleet/hostruntime/pluginapi/unitsocket"
 )
 
 func (r *run) heartbeat(now media.Time) *pluginpb.EncodeEvent {
@@ -18,17 +15,10 @@ func (r *run) heartbeat(now media.Time) *pluginpb.EncodeEvent {
 	}}}
 }
 
-// attach starts giving units to a watcher: the first will be a keyframe. units is where the lane may write to, if not nil.
-func (r *run) attach(units *unitsocket.Writer) error {
+// attach starts giving units to a watcher: the first will be a keyframe.
+func (r *run) attach() error {
 	if r.plan.watched {
 		return ErrWatched
-	}
-	if units != nil {
-		socket, err := units.Socket()
-		if err != nil {
-			return err
-		}
-		r.socket = socket
 	}
 	if r.unit != nil { // made for the watcher before, who never took it
 		r.unit = nil
@@ -36,28 +26,10 @@ func (r *run) attach(units *unitsocket.Writer) error {
 		r.settle()
 	}
 	r.plan.watched, r.plan.key, r.needKey = true, true, true
-	r.handed = r.emitted.Load() // what the watcher before did not emit was for nobody
 	return nil
 }
 
-func (r *run) detach() {
-	r.plan.watched = false
-	r.hangUp()
-}
-
-// hangUp gives the host runtime's socket up; nothing is lent then. A unit that is being written goes to nobody.
-func (r *run) hangUp() {
-	if r.socket == nil {
-		return
-	}
-	if r.writing && !r.lane.Settle(0) {
-		_ = unix.Shutdown(int(r.socket.Fd()), unix.SHUT_RDWR) // fails when the host runtime has left
-		for !r.lane.Settle(stalledAfter) {                    // not long: the socket is down
-		}
-	}
-	_ = r.socket.Close()
-	r.socket = nil
-}
+func (r *run) detach() { r.plan.watched = false }
 
 // do runs f in the loop and returns its error.
 func (r *run) do(ctx context.Context, f func() error) error {
@@ -87,13 +59,13 @@ func (r *run) ended() error {
 	return ErrStopped
 }
 
-// watch gives events to emit until ctx or the run ends, except units that the lane writes; units may be nil.
-func (r *run) watch(ctx context.Context, units *unitsocket.Writer, emit func(*pluginpb.EncodeEvent) error) error {
+// watch gives events to emit until ctx or the run ends.
+func (r *run) watch(ctx context.Context, emit func(*pluginpb.EncodeEvent) error) error {
 	attach := func() error {
 		if err := ctx.Err(); err != nil { // nobody would detach
 			return err
 		}
-		return r.attach(units)
+		return r.attach()
 	}
 	if err := r.do(ctx, attach); err != nil {
 		if errors.Is(err, ErrStopped) || ctx.Err() != nil {
@@ -107,9 +79,6 @@ func (r *run) watch(ctx context.Context, units *unitsocket.Writer, emit func(*pl
 		case event := <-r.out:
 			if err := emit(event); err != nil {
 				return err
-			}
-			if event.GetUnit() != nil {
-				r.emitted.Add(1)
 			}
 		case <-r.done:
 			return r.err

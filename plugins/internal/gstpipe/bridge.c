@@ -1,7 +1,8 @@
-#include "lane.h"
+#include "pictures.h"
 
 #include <dlfcn.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <gst/allocators/gstdmabuf.h>
@@ -9,6 +10,12 @@
 #include <gst/app/gstappsrc.h>
 
 // ---- pictures
+
+static gint64 now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (gint64)t.tv_sec * GST_SECOND + t.tv_nsec;
+}
 
 void wavry_describe(GstBuffer *b, const wavry_layout *l) {
   gsize offset[GST_VIDEO_MAX_PLANES] = {0};
@@ -22,7 +29,7 @@ void wavry_describe(GstBuffer *b, const wavry_layout *l) {
 }
 
 // A shallow copy goes into the pipeline, so that the picture itself can be sent again with another time.
-GstBuffer *wavry_timed(GstBuffer *picture, gint64 pts, gint64 duration) {
+static GstBuffer *timed(GstBuffer *picture, gint64 pts, gint64 duration) {
   GstBuffer *b = gst_buffer_copy(picture);
   GST_BUFFER_PTS(b) = pts;
   GST_BUFFER_DTS(b) = GST_CLOCK_TIME_NONE;
@@ -31,7 +38,7 @@ GstBuffer *wavry_timed(GstBuffer *picture, gint64 pts, gint64 duration) {
 }
 
 gboolean wavry_push(GstElement *appsrc, GstBuffer *picture, gint64 pts, gint64 duration) {
-  return gst_app_src_push_buffer(GST_APP_SRC_CAST(appsrc), wavry_timed(picture, pts, duration)) == GST_FLOW_OK;
+  return gst_app_src_push_buffer(GST_APP_SRC_CAST(appsrc), timed(picture, pts, duration)) == GST_FLOW_OK;
 }
 
 gboolean wavry_push_bytes(GstElement *appsrc, const void *data, gsize size, gint64 pts) {
@@ -170,7 +177,7 @@ static gboolean look(GstCaps *caps, GstBuffer *original, wavry_raw *out) {
 void wavry_look_at_raw(GstPad *pad, GstBuffer *original, wavry_raw *out) {
   memset(out, 0, sizeof *out);
   out->size = gst_buffer_get_size(original);
-  out->arrived = wavry_now();
+  out->arrived = now();
   out->taken = -1;
   if (GST_BUFFER_PTS_IS_VALID(original))
     out->taken = GST_BUFFER_PTS(original) + gst_element_get_base_time(GST_ELEMENT_CAST(GST_PAD_PARENT(pad)));

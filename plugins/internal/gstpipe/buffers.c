@@ -1,14 +1,12 @@
-#include "lane.h"
+#include "pictures.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include <gst/allocators/gstdmabuf.h>
 #include <gst/allocators/gstfdmemory.h>
 
-// Messages of package framesource that are sent for each picture.
-enum { FRAME = 4, FRAME_SIZE = 22, RELEASE = 5, FLAG_REPEAT = 1 };
+enum { MAX_RELEASE = 16 };
 
 struct wavry_buffers {
   GMutex lock;
@@ -23,9 +21,10 @@ typedef struct {
   guint32 id;
   GstMemory *memory;
   wavry_layout layout;
-  gboolean dmabuf;
   guint pictures; // alive in it
   gboolean forgot;
+  guint8 release[MAX_RELEASE]; // the message that gives it back
+  gsize release_size;
 } registration;
 
 wavry_buffers *wavry_buffers_new(int socket) {
@@ -80,12 +79,16 @@ static GstAllocator *allocator(gboolean dmabuf) {
 }
 
 // Takes fd over, if it returns TRUE. KEEP_MAPPED: the memory is mapped at most once in its life, however many frames live in it.
-gboolean wavry_buffers_add(wavry_buffers *b, guint32 id, int fd, gsize size, gboolean dmabuf, const wavry_layout *layout) {
+gboolean wavry_buffers_add(wavry_buffers *b, guint32 id, int fd, gsize size, gboolean dmabuf, const wavry_layout *layout,
+                           const void *release, gsize release_size) {
+  if (release_size > MAX_RELEASE)
+    return FALSE;
   GstMemory *memory = gst_fd_allocator_alloc(allocator(dmabuf), fd, size, GST_FD_MEMORY_FLAG_KEEP_MAPPED);
   if (memory == NULL)
     return FALSE;
   registration *r = g_new0(registration, 1);
-  *r = (registration){.buffers = b, .id = id, .memory = memory, .layout = *layout, .dmabuf = dmabuf};
+  *r = (registration){.buffers = b, .id = id, .memory = memory, .layout = *layout, .release_size = release_size};
+  memcpy(r->release, release, release_size);
   g_mutex_lock(&b->lock);
   g_ptr_array_add(b->known, r);
   g_mutex_unlock(&b->lock);
@@ -122,8 +125,7 @@ static void picture_gone(gpointer data) {
     if (r->pictures == 0)
       g_free(r);
   } else if (b->socket >= 0) {
-    guint8 m[5] = {RELEASE, r->id >> 24, r->id >> 16, r->id >> 8, r->id};
-    send(b->socket, m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    send(b->socket, r->release, r->release_size, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
   unref_unlock(b);
 }
@@ -136,8 +138,7 @@ static GstBuffer *token_new(registration *r) {
 }
 
 // Makes the picture that lies in the buffer now; NULL when there is no such buffer, or, with a socket, when a picture in it is alive.
-// `of` may be NULL.
-static GstBuffer *take(wavry_buffers *b, guint32 id, registration *of) {
+GstBuffer *wavry_buffers_take(wavry_buffers *b, guint32 id) {
   g_mutex_lock(&b->lock);
   registration *r = find(b, id);
   if (r == NULL || (r->pictures > 0 && b->socket >= 0)) {
@@ -146,8 +147,6 @@ static GstBuffer *take(wavry_buffers *b, guint32 id, registration *of) {
   }
   r->pictures++;
   b->refs++;
-  if (of != NULL)
-    *of = *r;
   GstBuffer *picture = gst_buffer_new();
   gst_buffer_append_memory(picture, gst_memory_ref(r->memory));
   g_mutex_unlock(&b->lock); // r stays as long as the token lives
@@ -158,67 +157,10 @@ static GstBuffer *take(wavry_buffers *b, guint32 id, registration *of) {
   return picture;
 }
 
-GstBuffer *wavry_buffers_take(wavry_buffers *b, guint32 id) { return take(b, id, NULL); }
-
 // Whether the capturer can draw while one more picture is kept.
 gboolean wavry_buffers_spare(wavry_buffers *b) {
   g_mutex_lock(&b->lock);
   guint alive = b->refs - 1, known = b->known->len;
   g_mutex_unlock(&b->lock);
   return known > alive;
-}
-
-// ---- reading the socket
-
-static guint64 get(const guint8 *p, guint bytes) {
-  guint64 v = 0;
-  for (guint i = 0; i < bytes; i++)
-    v = v << 8 | p[i];
-  return v;
-}
-
-// Takes the picture of a FRAME message and gives it to the lane or else to m; FALSE when there is none to take.
-static gboolean frame(wavry_buffers *b, wavry_lane *lane, wavry_message *m) {
-  const guint8 *p = m->packet;
-  if (m->packet_size < FRAME_SIZE || p[0] != FRAME || m->rights_size > 0)
-    return FALSE;
-  registration r;
-  m->buffer = get(p + 1, 4);
-  GstBuffer *picture = take(b, m->buffer, &r);
-  if (picture == NULL)
-    return FALSE;
-  gint64 capture = get(p + 13, 8);
-  gboolean repeat = p[21] & FLAG_REPEAT;
-  if (r.dmabuf || !wavry_lane_picture(lane, picture, &r.layout, r.memory->size, capture, repeat))
-    m->frame = (wavry_frame){.picture = picture, .capture = capture, .repeat = repeat};
-  return TRUE;
-}
-
-int wavry_buffers_read(wavry_buffers *b, wavry_lane *lane, wavry_message *m) {
-  m->frame.picture = NULL;
-  gboolean carried = FALSE; // the lane has a picture that came in this call; it goes when no newer one is there to replace it
-  for (;;) {
-    struct iovec packet = {m->packet, sizeof m->packet};
-    struct msghdr h = {.msg_iov = &packet, .msg_iovlen = 1, .msg_control = m->rights, .msg_controllen = sizeof m->rights};
-    ssize_t n = recvmsg(b->socket, &h, MSG_CMSG_CLOEXEC | (carried ? MSG_DONTWAIT : 0));
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0 && errno == EAGAIN) {
-      wavry_lane_go(lane);
-      carried = FALSE;
-      continue;
-    }
-    if (n < 0)
-      return errno;
-    m->packet_size = n;
-    m->rights_size = h.msg_controllen;
-    m->flags = h.msg_flags;
-    if (frame(b, lane, m) && m->frame.picture == NULL) {
-      carried = TRUE;
-      continue;
-    }
-    if (carried)
-      wavry_lane_go(lane);
-    return 0;
-  }
 }

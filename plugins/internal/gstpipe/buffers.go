@@ -1,7 +1,7 @@
 package gstpipe
 
 // #include <stdlib.h>
-// #include "lane.h"
+// #include "pictures.h"
 import "C"
 
 import (
@@ -38,10 +38,8 @@ func formatOf(name string) media.FourCC {
 // Buffers are memories that a capturer lends, with a picture in one of them at a time, and takes back. They are used from one
 // goroutine; pictures may end anywhere.
 type Buffers struct {
-	c       *C.wavry_buffers
-	socket  int
-	kinds   map[uint32]kind
-	message C.wavry_message
+	c     *C.wavry_buffers
+	kinds map[uint32]kind
 }
 
 // kind is what pictures in a buffer look like.
@@ -50,20 +48,21 @@ type kind struct {
 	dmabuf bool
 }
 
-// NewBuffers takes the capturer's frame socket, which stays the caller's and must be open until Close. It is told by RELEASE when a
-// picture and all uses of it are gone. With -1 nobody is told, and pictures in one buffer may overlap.
+// NewBuffers takes a descriptor of the capturer's frame socket, which stays the caller's and must be open until Close. The capturer is told
+// when a picture and all uses of it are gone. With -1 nobody is told, and pictures in one buffer may overlap.
 func NewBuffers(socket int) *Buffers {
 	Init()
-	return &Buffers{c: C.wavry_buffers_new(C.int(socket)), socket: socket, kinds: map[uint32]kind{}}
+	return &Buffers{c: C.wavry_buffers_new(C.int(socket)), kinds: map[uint32]kind{}}
 }
 
 // Close forgets every buffer. Pictures that are alive stay so; the capturer is not told of their end.
 func (b *Buffers) Close() { C.wavry_buffers_close(b.c) }
 
 // Add makes a buffer of a descriptor, which is mapped at most once however many pictures come in it. The file stays the caller's; the
-// buffer holds a duplicate until it and its pictures are gone. An odd width or height loses its last column or row, since 4:2:0 cannot
-// code it.
-func (b *Buffers) Add(id uint32, file *os.File, size int64, dmabuf bool, layout media.Layout) error {
+// buffer holds a duplicate until it and its pictures are gone. release is the message that gives the buffer back, sent on whatever thread
+// drops a picture last, so that no thread of Go's wakes for it; without a socket it is not used. An odd width or height loses its last
+// column or row, since 4:2:0 cannot code it.
+func (b *Buffers) Add(id uint32, file *os.File, size int64, dmabuf bool, layout media.Layout, release []byte) error {
 	name := FormatName(layout.Format)
 	if name == "" {
 		return fmt.Errorf("pixel format %v is none that an encoder takes", layout.Format)
@@ -82,7 +81,8 @@ func (b *Buffers) Add(id uint32, file *os.File, size int64, dmabuf bool, layout 
 		return fmt.Errorf("duplicate a frame buffer's descriptor: %w", err)
 	}
 	native := nativeLayout(layout)
-	if C.wavry_buffers_add(b.c, C.guint32(id), C.int(fd), C.gsize(size), cbool(dmabuf), &native) == 0 {
+	if C.wavry_buffers_add(b.c, C.guint32(id), C.int(fd), C.gsize(size), cbool(dmabuf), &native,
+		unsafe.Pointer(unsafe.SliceData(release)), C.gsize(len(release))) == 0 {
 		_ = unix.Close(fd)
 		return fmt.Errorf("wrap %d bytes of a descriptor as memory", size)
 	}
@@ -105,30 +105,6 @@ func (b *Buffers) Take(id uint32) Picture {
 // Spare reports whether the capturer can draw while one more picture is kept. It may be called from any goroutine.
 func (b *Buffers) Spare() bool { return C.wavry_buffers_spare(b.c) != 0 }
 
-// Message is what came from a capturer and not through the lane: a picture, or a packet with its control message and recvmsg's flags,
-// which are valid until the next Read. An empty packet is the end of the connection.
-type Message struct {
-	Frame          Frame
-	Packet, Rights []byte
-	Flags          int
-}
-
-// Read blocks in the system call, for the next message that the lane leaves to the caller. Shutting the socket down ends it.
-func (b *Buffers) Read(lane *Lane) (Message, error) {
-	if errno := C.wavry_buffers_read(b.c, lane.c, &b.message); errno != 0 {
-		return Message{}, unix.Errno(errno)
-	}
-	m := &b.message
-	if m.frame.picture != nil {
-		k := b.kinds[uint32(m.buffer)]
-		return Message{Frame: goFrame(&m.frame, k.layout, k.dmabuf)}, nil
-	}
-	return Message{
-		Packet: unsafe.Slice((*byte)(&m.packet[0]), int(m.packet_size)), Rights: unsafe.Slice((*byte)(&m.rights[0]), int(m.rights_size)),
-		Flags: int(m.flags),
-	}, nil
-}
-
 func nativeLayout(l media.Layout) C.wavry_layout {
 	cname := C.CString(FormatName(l.Format))
 	defer C.free(unsafe.Pointer(cname))
@@ -140,6 +116,14 @@ func nativeLayout(l media.Layout) C.wavry_layout {
 		n.offset[i], n.stride[i] = C.gsize(p.Offset), C.gint(p.Stride)
 	}
 	return n
+}
+
+// Frame is a picture with what is known about it. Whoever holds the frame holds the picture's reference.
+type Frame struct {
+	Picture Picture
+	Capture media.Time
+	Handoff media.Time
+	Repeat  bool
 }
 
 // Picture is one reference to a raw picture. The zero Picture is none.

@@ -1,8 +1,8 @@
 // Package gstpipe is our only door to GStreamer: pipelines built element by element from code, pictures that are descriptors of
 // somebody else's memory, and encoded units copied out once.
 //
-// go-gst builds and links; what it lacks or makes dear per frame (an object with a finalizer per buffer and message) is in bridge.c, and
-// what need not wake Go for each frame in lane.c, with the two ends that pictures come from, buffers.c and inbox.c.
+// go-gst builds and links; what it lacks or makes dear per frame (an object with a finalizer per buffer and message) is in bridge.c; the
+// two ends that pictures come from are in buffers.c and inbox.c.
 // No object here waits for the garbage collector: Close and Release give everything back at once. The bus keeps the first error
 // and drops all else, so it needs no reader and cannot grow.
 package gstpipe

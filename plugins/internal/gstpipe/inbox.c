@@ -1,20 +1,17 @@
-#include "lane.h"
+#include "pictures.h"
 
 // Pictures on their way to Go. An appsink would keep the one that was pulled last, and its producer waits for it.
 struct wavry_inbox {
   GMutex lock;
   GQueue pictures; // of wavry_raw
   int wake;
-  wavry_lane *lane; // asked first; may be NULL
-  gboolean latest;  // holds one picture
+  gboolean latest; // holds one picture
 };
 
 static GstPadProbeReturn on_picture(GstPad *pad, GstPadProbeInfo *info, gpointer data) {
   wavry_inbox *in = data;
   wavry_raw raw;
   wavry_look_at_raw(pad, GST_PAD_PROBE_INFO_BUFFER(info), &raw);
-  if (in->lane != NULL && wavry_lane_bring(in->lane, &raw))
-    return GST_PAD_PROBE_DROP;
   if (in->latest)
     wavry_inbox_empty(in);
   g_mutex_lock(&in->lock);
@@ -24,12 +21,11 @@ static GstPadProbeReturn on_picture(GstPad *pad, GstPadProbeInfo *info, gpointer
   return GST_PAD_PROBE_DROP;
 }
 
-wavry_inbox *wavry_inbox_new(GstElement *sink, int wake, wavry_lane *lane, gboolean latest) {
+wavry_inbox *wavry_inbox_new(GstElement *sink, int wake, gboolean latest) {
   wavry_inbox *in = g_new0(wavry_inbox, 1);
   g_mutex_init(&in->lock);
   g_queue_init(&in->pictures);
   in->wake = wake;
-  in->lane = lane;
   in->latest = latest;
   wavry_probe(sink, on_picture, in);
   return in;

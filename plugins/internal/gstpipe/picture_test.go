@@ -21,7 +21,7 @@ func TestPullPicture(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	p.Pictures(nil, false)
+	p.Pictures(false)
 	if err := p.Start(5*time.Second, true); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,7 @@
 package gstpipe
 
 // #include <stdlib.h>
-// #include "lane.h"
+// #include "pictures.h"
 import "C"
 
 import (

@@ -1,6 +1,6 @@
 package gstpipe
 
-// #include "lane.h"
+// #include "pictures.h"
 import "C"
 
 import (
@@ -85,14 +85,10 @@ func (p *Pipeline) PullUnit(timeout time.Duration) (Unit, error) {
 	return out, nil
 }
 
-// Pictures readies a pipeline that is not started for PullPicture. lane, which may be nil, takes what it can before. With latest one
-// picture is held for PullPicture and older ones go back, otherwise all are.
-func (p *Pipeline) Pictures(lane *Lane, latest bool) {
-	var c *C.wavry_lane
-	if lane != nil {
-		c = lane.c
-	}
-	p.inbox = C.wavry_inbox_new(p.element(SinkName), C.int(p.wake.Fd()), c, cbool(latest))
+// Pictures readies a pipeline that is not started for PullPicture. With latest one picture is held for it and older ones go back,
+// otherwise all are.
+func (p *Pipeline) Pictures(latest bool) {
+	p.inbox = C.wavry_inbox_new(p.element(SinkName), C.int(p.wake.Fd()), cbool(latest))
 }
 
 // PullPicture waits for a raw picture and takes it over without a copy: as long as it lives, its producer lacks one buffer. Capture is the
