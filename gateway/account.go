@@ -10,17 +10,18 @@ import (
 	"github.com/wavry/fleet/gateway/store"
 )
 
-// changePassword sets the caller's password; whoever has one must know it. All other browsers are signed out.
+// changePassword sets the caller's password; see prove. All other browsers are signed out, and what they have running ends.
 func changePassword(c *call) (any, error) {
 	var p signalapi.PasswordChange
 	if err := c.decode(&p); err != nil {
 		return nil, err
 	}
 	u := c.in.User
-	if u.Password != "" {
-		if err := c.provePassword(u, p.Old); err != nil {
-			return nil, err
-		}
+	if err := c.limitProof(u); err != nil {
+		return nil, err
+	}
+	if err := c.prove(u, p.Old); err != nil {
+		return nil, err
 	}
 	if err := credential.CheckPassword(u.Name, p.New); err != nil {
 		return nil, err
@@ -36,12 +37,25 @@ func changePassword(c *call) (any, error) {
 	return nil, nil
 }
 
-func (c *call) provePassword(u store.User, password string) error {
+// limitProof makes guessing with a stolen cookie as slow as at the sign-in.
+func (c *call) limitProof(u store.User) error {
 	if err := c.limitSignIn(u.Name); err != nil {
 		return err
 	}
 	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
 		return tooFast(wait)
+	}
+	return nil
+}
+
+// prove makes sure that the person is at the browser before what signs them in becomes another: a cookie alone, stolen or left behind,
+// must not become an account. It asks for the present password, and where there is none for a sign-in that has just been.
+func (c *call) prove(u store.User, password string) error {
+	if u.Password == "" {
+		if age := c.now().Sub(c.in.Login.CreatedAt); age >= freshSignIn || age < 0 {
+			return forbidden("Sign in again, and do this within %s of it.", freshSignIn)
+		}
+		return nil
 	}
 	ok, _, err := c.gw.hasher.Verify(c.Context(), u.Password, password)
 	if err != nil {
@@ -66,10 +80,9 @@ func beginTOTP(c *call) (any, error) {
 	return signalapi.TOTPSetup{Secret: string(f.Secret), URI: f.URI, QR: f.QR}, nil
 }
 
-// confirmTOTP makes the shown secret the second factor. An account that has one already proves it by signing in; a stolen
-// cookie alone must not replace it, so it must be disabled with a code first.
+// confirmTOTP makes the shown secret the second factor; see prove. One that is there already must be disabled with a code first.
 func confirmTOTP(c *call) (any, error) {
-	code, err := c.decodeCode()
+	code, err := c.proven()
 	if err != nil {
 		return nil, err
 	}
@@ -111,9 +124,9 @@ func newRecoveryCodes(c *call) (any, error) {
 	return signalapi.RecoveryCodes{Codes: codes}, err
 }
 
-// proveCode spends the code in the body against the caller's second factor, as slowly as a sign-in.
+// proveCode takes the password in the body and spends the code there against the caller's second factor, as slowly as a sign-in.
 func (c *call) proveCode() error {
-	code, err := c.decodeCode()
+	code, err := c.proven()
 	if err != nil {
 		return err
 	}
@@ -127,19 +140,17 @@ func (c *call) proveCode() error {
 	return c.checkSecondFactor(u, code)
 }
 
-func (c *call) decodeCode() (string, error) {
+// proven returns the code in the body after the person was proven to be there.
+func (c *call) proven() (code string, err error) {
 	var t signalapi.TOTPCode
 	if err := c.decode(&t); err != nil {
 		return "", err
 	}
 	u := c.in.User
-	if err := c.limitSignIn(u.Name); err != nil {
+	if err := c.limitProof(u); err != nil {
 		return "", err
 	}
-	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
-		return "", tooFast(wait)
-	}
-	return strings.TrimSpace(t.Code), nil
+	return strings.TrimSpace(t.Code), c.prove(u, t.Password)
 }
 
 func listLogins(c *call) (any, error) {

@@ -110,7 +110,7 @@ func showUser(c *call) (any, error) {
 	return userOf(u), err
 }
 
-// changeUser changes role and state of an account. Whoever is disabled loses sockets and sessions at once.
+// changeUser changes role and state of an account. What runs without its right then ends by itself: see keepRights.
 func changeUser(c *call) (any, error) {
 	var change signalapi.UserChange
 	if err := c.decode(&change); err != nil {
@@ -133,30 +133,10 @@ func changeUser(c *call) (any, error) {
 		if err := c.open.store.SetDisabled(c.Context(), u.ID, *d, c.act(what, u.Name, "")); err != nil {
 			return nil, err
 		}
-		if *d {
-			if err := c.endSessionsOf(u, "account disabled"); err != nil {
-				return nil, err
-			}
-		}
 	}
 	c.gw.sockets.recheck(u.ID)
+	c.gw.doubt()
 	return showUser(c)
-}
-
-// endSessionsOf ends what an account has running.
-func (c *call) endSessionsOf(u store.User, why string) error {
-	running, err := c.open.store.RunningSessions(c.Context(), u.ID)
-	if err != nil {
-		return err
-	}
-	for _, s := range running {
-		_, err := c.gw.cfg.Master.Sessions().EndSession(c.Context(), &masterapi.EndSessionRequest{
-			SessionId: s.ID, Reason: masterapi.Reason_REASON_OPERATOR_ENDED, Message: why})
-		if err != nil {
-			return fromMaster(err)
-		}
-	}
-	return nil
 }
 
 func inviteUser(c *call) (any, error) {
@@ -217,7 +197,7 @@ func addBan(c *call) (any, error) {
 	if err := c.decode(&n); err != nil {
 		return nil, err
 	}
-	b, u, err := c.banFrom(n)
+	b, err := c.banFrom(n)
 	if err != nil {
 		return nil, err
 	}
@@ -226,27 +206,23 @@ func addBan(c *call) (any, error) {
 	}
 	c.gw.bans.forget()
 	c.gw.sockets.recheckAll()
+	c.gw.doubt()
 	if err := c.gw.tellBan(c.Context(), b); err != nil {
 		c.gw.log.Warn("the master was not told of a ban yet; it will be when it is back", "cause", err)
-	}
-	if u.ID != "" {
-		if err := c.endSessionsOf(u, "account banned"); err != nil {
-			return nil, err
-		}
 	}
 	return banOf(b), nil
 }
 
-func (c *call) banFrom(n signalapi.NewBan) (b store.Ban, u store.User, err error) {
+func (c *call) banFrom(n signalapi.NewBan) (b store.Ban, err error) {
 	now := c.now()
 	b = store.Ban{ID: credential.NewID("b-"), Reason: strings.TrimSpace(n.Reason), Actor: c.in.User.Name, CreatedAt: now}
 	switch {
 	case (n.User == "") == (n.Address == ""):
-		return b, u, badRequest("Ban either an account or an address.")
+		return b, badRequest("Ban either an account or an address.")
 	case b.Reason == "" || len(b.Reason) > maxReason:
-		return b, u, badRequest("Give a reason of at most %d bytes; the person will read it.", maxReason)
+		return b, badRequest("Give a reason of at most %d bytes; the person will read it.", maxReason)
 	case n.Seconds < 0:
-		return b, u, badRequest("A ban lasts a positive time, or 0 until it is lifted.")
+		return b, badRequest("A ban lasts a positive time, or 0 until it is lifted.")
 	case n.Seconds > 0:
 		b.ExpiresAt = now.Add(time.Duration(n.Seconds) * time.Second)
 	}
@@ -255,17 +231,17 @@ func (c *call) banFrom(n signalapi.NewBan) (b store.Ban, u store.User, err error
 		if p, perr := netip.ParsePrefix(b.Address); err == nil && perr == nil && p.Contains(c.addr) {
 			err = badRequest("This would ban your own address.")
 		}
-		return b, u, err
+		return b, err
 	}
-	u, err = c.open.store.UserByName(c.Context(), n.User)
+	u, err := c.open.store.UserByName(c.Context(), n.User)
 	if errors.Is(err, store.ErrNotFound) {
-		return b, u, notFound("account")
+		return b, notFound("account")
 	}
 	if err == nil && u.ID == c.in.User.ID {
 		err = badRequest("This would ban yourself.")
 	}
 	b.UserID, b.User = u.ID, u.Name
-	return b, u, err
+	return b, err
 }
 
 // canonicalPrefix reads an address or a prefix.

@@ -23,6 +23,7 @@ const maxPixels = 16384
 type admission struct {
 	open    *opened
 	user    store.User
+	login   string // the id of the login that asks
 	addr    netip.Addr
 	request string // the client's id, or the fleet's when made by requestID
 	connect signalapi.Connect
@@ -148,15 +149,22 @@ func noSession() *RefusalError {
 
 // remember notes whose session it is. Should that fail, the client's retry gets the same grant and notes it again.
 func (g *Gateway) remember(ctx context.Context, a admission, grant *masterapi.Grant) error {
-	return a.open.store.AddSession(ctx, store.Session{ID: grant.GetSessionId(), Viewer: grant.GetViewerId(), UserID: a.user.ID,
+	return a.open.store.AddSession(ctx, store.Session{ID: grant.GetSessionId(), Viewer: grant.GetViewerId(), UserID: a.user.ID, Login: a.login,
 		Pool: a.connect.Pool, Role: roleOf(grant.GetRole()), CreatedAt: g.cfg.Now()})
 }
 
-// move gives one viewer another path: the present one is failing.
-func (g *Gateway) move(ctx context.Context, o *opened, u store.User, clientID string, ref signalapi.SessionRef) (signalapi.Grant, error) {
+// move gives one viewer another path: the present one is failing, or the person takes the session to another browser, whose login it
+// hangs on from then on.
+func (g *Gateway) move(ctx context.Context, o *opened, in store.SignedIn, clientID string, ref signalapi.SessionRef) (signalapi.Grant, error) {
+	u := in.User
 	s, err := g.ownSession(ctx, o, u, ref)
 	if err != nil {
 		return signalapi.Grant{}, err
+	}
+	if s.Login != in.Login.ID {
+		if err := o.store.AdoptPart(ctx, s.ID, s.Viewer, u.ID, in.Login.ID); err != nil {
+			return signalapi.Grant{}, err
+		}
 	}
 	moved, err := g.cfg.Master.Sessions().MoveSession(ctx, &masterapi.MoveSessionRequest{
 		RequestId: requestID(u.ID, clientID), SessionId: s.ID, ViewerId: s.Viewer, Reason: masterapi.Reason_REASON_MOVED, Region: g.cfg.Region,

@@ -49,7 +49,9 @@ func (g *Gateway) onEvent(e *masterapi.SessionEvent) {
 	case masterapi.SessionEvent_KIND_ENDED:
 		g.noteEnd(endedEvent(e.GetSessionId(), "", reason, message))
 	case masterapi.SessionEvent_KIND_VIEWER_REMOVED:
-		g.sockets.send(signalapi.Event{Kind: signalapi.EventEnded, Session: e.GetSessionId(), Viewer: e.GetViewerId(), Reason: reason, Message: message})
+		g.noteEnd(signalapi.Event{Kind: signalapi.EventEnded, Session: e.GetSessionId(), Viewer: e.GetViewerId(), Reason: reason, Message: message})
+	case masterapi.SessionEvent_KIND_POOL:
+		g.notePool(poolChange{e.GetSessionId(), e.GetPool()})
 	case masterapi.SessionEvent_KIND_MOVED:
 		grant := g.grantOf(e.GetGrant())
 		g.sockets.send(signalapi.Event{Kind: signalapi.EventMove, Session: e.GetSessionId(), Viewer: grant.Viewer, Reason: reason, Message: message, Grant: &grant})
@@ -82,6 +84,30 @@ func (g *Gateway) noteEnd(e signalapi.Event) {
 	}
 }
 
+// poolChange says that a session's host has another pool now.
+type poolChange struct{ session, pool string }
+
+// notePool hands a change of pool to the store's writer.
+func (g *Gateway) notePool(c poolChange) {
+	select {
+	case g.pools <- c:
+	default:
+		g.metrics.dropped.WithLabelValues("pool").Inc() // reconcile will find it
+	}
+}
+
+// writePool notes a session's pool and looks whether its people may use it.
+func (g *Gateway) writePool(ctx context.Context, o *opened, c poolChange) {
+	if err := o.store.SetSessionPool(ctx, c.session, c.pool); err != nil {
+		if ctx.Err() == nil {
+			g.log.Warn("a session's pool could not be stored; it will be found later", "session_id", c.session, "err", err)
+		}
+		return
+	}
+	g.log.Info("session's host has another pool", "session_id", c.session, "cause", c.pool)
+	g.doubt()
+}
+
 // noteEnds writes ends to the store and tells viewers; an end that cannot be written is told all the same.
 func (g *Gateway) noteEnds(ctx context.Context) error {
 	o := g.open.Load()
@@ -91,12 +117,18 @@ func (g *Gateway) noteEnds(ctx context.Context) error {
 			return nil
 		case end := <-g.ended:
 			g.writeEnd(ctx, o, end)
+		case c := <-g.pools:
+			g.writePool(ctx, o, c)
 		}
 	}
 }
 
 func (g *Gateway) writeEnd(ctx context.Context, o *opened, end endedSession) {
 	e := end.event
+	if e.Viewer != "" {
+		g.writeEndOfPart(ctx, o, end)
+		return
+	}
 	if owner, err := o.store.SessionControl(ctx, e.Session); err == nil && e.Pool == "" {
 		e.Pool = owner.Pool // an offer names the pool; without the store it comes without
 	}
@@ -107,6 +139,14 @@ func (g *Gateway) writeEnd(ctx context.Context, o *opened, end endedSession) {
 	if first {
 		g.metrics.ended.WithLabelValues(e.Reason).Inc()
 		g.log.Info("session state", "from", "running", "to", "ended", "session_id", e.Session, "cause", e.Reason)
+	}
+	g.sockets.send(e)
+}
+
+func (g *Gateway) writeEndOfPart(ctx context.Context, o *opened, end endedSession) {
+	e := end.event
+	if err := o.store.EndPart(ctx, e.Session, e.Viewer, e.Reason, e.Message, end.at); err != nil && ctx.Err() == nil {
+		g.log.Warn("the end of a viewer's part could not be stored", "session_id", e.Session, "err", err)
 	}
 	g.sockets.send(e)
 }
@@ -147,7 +187,10 @@ func (g *Gateway) reconcile(ctx context.Context) error {
 		return err
 	}
 	for id, s := range running {
-		if live[id] {
+		if pool, lives := live[id]; lives {
+			if pool != s.Pool {
+				g.notePool(poolChange{id, pool})
+			}
 			continue
 		}
 		if err := g.confirmEnd(ctx, s); err != nil {
@@ -188,16 +231,16 @@ func (g *Gateway) confirmEnd(ctx context.Context, s store.Session) error {
 	return nil
 }
 
-// liveSessions reads all pages of the master's sessions.
-func (g *Gateway) liveSessions(ctx context.Context) (map[string]bool, error) {
-	live := map[string]bool{}
+// liveSessions reads all pages of the master's sessions, each with its pool.
+func (g *Gateway) liveSessions(ctx context.Context) (pools map[string]string, err error) {
+	live := map[string]string{}
 	for after := ""; ; {
 		page, err := g.cfg.Master.Sessions().ListSessions(ctx, &masterapi.ListSessionsRequest{After: after, Limit: masterapi.MaxPage})
 		if err != nil {
 			return nil, fromMaster(err)
 		}
 		for _, s := range page.GetSessions() {
-			live[s.GetSessionId()] = true
+			live[s.GetSessionId()] = s.GetPool()
 		}
 		if after = page.GetNextAfter(); after == "" {
 			return live, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -126,6 +127,19 @@ func (f *fleet) AddViewer(_ context.Context, r *masterapi.AddViewerRequest) (*ma
 	return f.grantLocked(r.GetRequestId(), r.GetSessionId(), r.GetViewerId(), r.GetRole(), r.GetForceRelay()), nil
 }
 
+func (f *fleet) RemoveViewer(_ context.Context, r *masterapi.RemoveViewerRequest) (*masterapi.RemoveViewerResponse, error) {
+	f.mu.Lock()
+	s := f.sessions[r.GetSessionId()]
+	if s == nil {
+		f.mu.Unlock()
+		return nil, masterapi.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_SESSION_UNKNOWN, ""))
+	}
+	s.Leases = slices.DeleteFunc(s.Leases, func(l *masterapi.Lease) bool { return l.GetViewerId() == r.GetViewerId() })
+	f.mu.Unlock()
+	f.tell(&masterapi.SessionEvent{Kind: masterapi.SessionEvent_KIND_VIEWER_REMOVED, SessionId: r.GetSessionId(), ViewerId: r.GetViewerId(), Reason: r.GetReason()})
+	return &masterapi.RemoveViewerResponse{}, nil
+}
+
 func (f *fleet) MoveSession(_ context.Context, r *masterapi.MoveSessionRequest) (*masterapi.MoveSessionResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,10 +148,6 @@ func (f *fleet) MoveSession(_ context.Context, r *masterapi.MoveSessionRequest) 
 		g = f.grantLocked(r.GetRequestId(), r.GetSessionId(), r.GetViewerId(), masterapi.ViewerRole_VIEWER_ROLE_CONTROL, true)
 	}
 	return &masterapi.MoveSessionResponse{Grants: []*masterapi.Grant{g}}, nil
-}
-
-func (f *fleet) RemoveViewer(context.Context, *masterapi.RemoveViewerRequest) (*masterapi.RemoveViewerResponse, error) {
-	return &masterapi.RemoveViewerResponse{}, nil
 }
 
 func (f *fleet) EndSession(_ context.Context, r *masterapi.EndSessionRequest) (*masterapi.EndSessionResponse, error) {

@@ -39,6 +39,8 @@ type Gateway struct {
 	handler  http.Handler
 	ended    chan endedSession
 	resyncs  chan struct{}
+	doubts   chan struct{}
+	pools    chan poolChange
 	ready    chan struct{} // closed when people can sign in
 	started  atomic.Bool
 	draining atomic.Bool
@@ -80,7 +82,7 @@ func New(cfg Config) (*Gateway, error) {
 		byAddr: newLimiter(addressBurst, addressEvery, limitedKeys),
 		byName: newLimiter(nameBurst, nameEvery, limitedKeys),
 		bans:   &banList{}, hosts: &hostList{},
-		ended: make(chan endedSession, endedQueue), resyncs: make(chan struct{}, 1),
+		ended: make(chan endedSession, endedQueue), resyncs: make(chan struct{}, 1), doubts: make(chan struct{}, 1), pools: make(chan poolChange, endedQueue),
 		ready: make(chan struct{}),
 	}
 	g.sockets = newSockets(g.metrics)
@@ -151,7 +153,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	work, ctx := errgroup.WithContext(ctx)
 	servers.serve(ctx, work, g)
 	for _, job := range []func(context.Context) error{
-		g.watchMaster, g.noteEnds, g.reconcileRegularly, g.sweepRegularly, g.probeRegularly, g.backUpRegularly, g.register,
+		g.watchMaster, g.noteEnds, g.keepRights, g.reconcileRegularly, g.sweepRegularly, g.probeRegularly, g.backUpRegularly, g.register,
 	} {
 		work.Go(func() error { return job(ctx) })
 	}

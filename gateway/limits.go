@@ -39,8 +39,14 @@ const (
 	// writeTimeoutSocket ends the socket of a client that takes nothing; closeTimeout bounds the farewell.
 	writeTimeoutSocket = 10 * time.Second
 	closeTimeout       = time.Second
-	// recheckEvery is how soon a socket of a disabled, banned or signed-out person ends when another gateway was told.
+	// recheckEvery is how often each socket looks at its login and all sessions at their rights though nothing is known to have changed:
+	// for what ends by time alone.
 	recheckEvery = 15 * time.Second
+	// rightsEvery is how soon a gateway sees that a right was taken, wherever it was: with the way to the host well below two seconds.
+	// One number is read from the store for it.
+	rightsEvery = 250 * time.Millisecond
+	// rightsAgain is how often it looks after a change: a transaction that began earlier may be committed later.
+	rightsAgain = 8
 	// requestTimeout bounds one signaling request; the master takes up to 10 s and may change its leader meanwhile.
 	requestTimeout = 25 * time.Second
 
@@ -69,6 +75,9 @@ const (
 	nameEvery = 6 * time.Second
 	// limitedKeys bounds the memory of each limiter; when full, keys that have recovered make room, then arbitrary ones.
 	limitedKeys = 50_000
+
+	// freshSignIn is how old a sign-in may be that stands for a password where the account has none.
+	freshSignIn = 5 * time.Minute
 
 	// freeFailures is how many refused sign-ins an account takes before it waits, then 1 s, doubling up to maxLock. Stored with
 	// the account, it holds on every gateway and over restarts. It is short, since anybody can lock anybody out this way.

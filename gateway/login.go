@@ -97,9 +97,17 @@ func (g *Gateway) checkAddress(ctx context.Context, o *opened, addr netip.Addr) 
 	if err != nil {
 		return err
 	}
+	if p := bannedBy(prefixes, addr, now); p != nil {
+		return banned(p.reason)
+	}
+	return nil
+}
+
+// bannedBy is the ban of an address that is in force, nil for none.
+func bannedBy(prefixes []bannedPrefix, addr netip.Addr, now time.Time) *bannedPrefix {
 	for _, p := range prefixes {
 		if p.Contains(addr.Unmap()) && (p.expires.IsZero() || now.Before(p.expires)) {
-			return banned(p.reason)
+			return &p
 		}
 	}
 	return nil

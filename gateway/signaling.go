@@ -171,11 +171,17 @@ func (s *socket) connect(ctx context.Context, in incoming) (any, error) {
 	if err := unpack(in, signalapi.MinRequestID, &c); err != nil {
 		return nil, err
 	}
-	grant, err := s.gw.admit(ctx, admission{open: s.call.open, user: s.in.User, addr: s.call.addr, request: in.ID, connect: c})
-	if err == nil {
-		s.gw.sockets.subscribe(s, grant.Session, grant.Viewer)
+	grant, err := s.gw.admit(ctx, admission{open: s.call.open, user: s.in.User, login: s.in.Login.ID, addr: s.call.addr, request: in.ID, connect: c})
+	if err != nil {
+		return nil, err
 	}
-	return grant, err
+	s.gw.sockets.subscribe(s, grant.Session, grant.Viewer)
+	// The master may have taken seconds. A right that was taken meanwhile was looked for before the session was known.
+	if err := s.checkLogin(ctx); err != nil {
+		s.gw.doubt()
+		return nil, err
+	}
+	return grant, nil
 }
 
 func (s *socket) move(ctx context.Context, in incoming) (any, error) {
@@ -183,7 +189,7 @@ func (s *socket) move(ctx context.Context, in incoming) (any, error) {
 	if err := unpack(in, signalapi.MinRequestID, &ref); err != nil {
 		return nil, err
 	}
-	grant, err := s.gw.move(ctx, s.call.open, s.in.User, in.ID, ref)
+	grant, err := s.gw.move(ctx, s.call.open, s.in, in.ID, ref)
 	if err == nil {
 		s.gw.sockets.subscribe(s, grant.Session, grant.Viewer)
 	}

@@ -216,6 +216,9 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 	if err := checkName(name); err != nil {
 		return store.User{}, err
 	}
+	if err := c.secondFactorOfLink(s); err != nil {
+		return store.User{}, err
+	}
 	encoded := ""
 	if s.Password != "" {
 		if err := credential.CheckPassword(name, s.Password); err != nil {
@@ -238,17 +241,48 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 	return u, c.welcomeBack(login, token)
 }
 
+// secondFactorOfLink asks the account of a link for its second factor: whoever got hold of the link, or of the power to make one, is not
+// its owner yet. Somebody who has lost theirs needs an admin to take it away first.
+func (c *call) secondFactorOfLink(s signalapi.SignIn) error {
+	u, err := c.open.store.LinkAccount(c.Context(), credential.HashToken(cut(s.Link, maxAgent)), c.now())
+	if err != nil {
+		return err
+	}
+	if u.TOTPSecret == "" {
+		return nil // nothing to guess: whoever locks an account out does not keep its owner from using a link
+	}
+	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
+		return tooFast(wait)
+	}
+	return c.checkSecondFactor(u, s.TOTP)
+}
+
 // signOut ends the login of the cookie, if there is one.
 func signOut(c *call) (any, error) {
 	if cookie, err := c.Cookie(c.gw.cookieName()); err == nil {
 		hash := credential.HashToken(cookie.Value)
-		if err := c.open.store.EndLogin(c.Context(), hash); err != nil {
+		if err := c.endLogin(hash); err != nil {
 			return nil, err
 		}
 		c.gw.sockets.closeLogin(hash)
+		c.gw.doubt()
 	}
 	c.clearCookie()
 	return nil, nil
+}
+
+// endLogin ends a login with an entry in the audit log, by which other gateways learn of it. One that holds no more, or is banned, is
+// ended without.
+func (c *call) endLogin(hash string) error {
+	in, err := c.gw.findLogin(c.Context(), c.open, hash, c.addr)
+	if err != nil {
+		return c.open.store.EndLogin(c.Context(), hash)
+	}
+	act := c.gw.actOf(in.User.Name, addressText(c), "account.sign_out", in.User.Name, "")
+	if err := c.open.store.EndLoginByID(c.Context(), in.User.ID, in.Login.ID, act); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return nil // it has just ended
 }
 
 // checkName accepts names that people can tell apart on a screen.

@@ -106,14 +106,14 @@ func TestTOTP(t *testing.T) {
 		}
 		return text
 	}
-	ada.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: "000000"})
-	codes := ok[signalapi.RecoveryCodes](ada, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code()}).Codes
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: "000000", Password: goodPassword})
+	codes := ok[signalapi.RecoveryCodes](ada, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code(), Password: goodPassword}).Codes
 	if len(codes) != 10 {
 		t.Fatalf("%d recovery codes", len(codes))
 	}
 	// A stolen cookie must not replace the second factor: it has to be proven away first.
 	ok[signalapi.TOTPSetup](ada, "POST", signalapi.PathTOTPBegin, nil)
-	ada.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code()})
+	ada.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code(), Password: goodPassword})
 	try := func(code string) signalapi.SignIn {
 		c.add(time.Minute) // past the rate limits and into the next step
 		return signalapi.SignIn{Name: "ada", Password: goodPassword, TOTP: code}
@@ -127,16 +127,16 @@ func TestTOTP(t *testing.T) {
 	b.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword, TOTP: good})
 	ok[signalapi.Me](b, "POST", signalapi.PathSignIn, try(strings.ToUpper(codes[0])))
 	b.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, try(codes[0]))
-	b.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathTOTPDisable, signalapi.TOTPCode{})
+	b.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathTOTPDisable, signalapi.TOTPCode{Password: goodPassword})
 	c.add(time.Minute)
-	fresh := ok[signalapi.RecoveryCodes](b, "POST", signalapi.PathRecoveryCodes, signalapi.TOTPCode{Code: code()}).Codes
+	fresh := ok[signalapi.RecoveryCodes](b, "POST", signalapi.PathRecoveryCodes, signalapi.TOTPCode{Code: code(), Password: goodPassword}).Codes
 	b.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, try(codes[1]))
 	c.add(time.Minute)
-	ok[none](b, "POST", signalapi.PathTOTPDisable, signalapi.TOTPCode{Code: fresh[3]})
+	ok[none](b, "POST", signalapi.PathTOTPDisable, signalapi.TOTPCode{Code: fresh[3], Password: goodPassword})
 	ok[signalapi.Me](b, "POST", signalapi.PathSignIn, try(""))
 
 	setup = ok[signalapi.TOTPSetup](ada, "POST", signalapi.PathTOTPBegin, nil)
-	ok[signalapi.RecoveryCodes](ada, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code()})
+	ok[signalapi.RecoveryCodes](ada, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code(), Password: goodPassword})
 	ok[none](admin, "DELETE", signalapi.PathAdminUser+user.ID+"/totp", nil)
 	if got := ok[signalapi.User](admin, "GET", signalapi.PathAdminUser+user.ID, nil); got.TOTP {
 		t.Fatal("the second factor was not reset")

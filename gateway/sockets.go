@@ -109,6 +109,13 @@ func (t *sockets) send(e signalapi.Event) {
 	}
 }
 
+// empty reports whether nobody is connected.
+func (t *sockets) empty() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.all) == 0
+}
+
 // closeLogin ends the sockets of one login.
 func (t *sockets) closeLogin(hash string) {
 	t.each(func(s *socket) bool { return s.in.Login.Hash == hash }, func(s *socket) { s.stop(errSignedOut) })

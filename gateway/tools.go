@@ -76,7 +76,7 @@ func (t *Tools) Invite(ctx context.Context, name string, role store.Role) (signa
 	return signalapi.Invite{User: userOf(u), URL: t.origin + "/" + signalapi.LinkFragment + string(token), ExpiresAt: link.ExpiresAt}, err
 }
 
-// SetDisabled disables or enables an account; running gateways end its WebSockets within seconds.
+// SetDisabled disables or enables an account; running gateways end its WebSockets and sessions within two seconds.
 func (t *Tools) SetDisabled(ctx context.Context, name string, disabled bool) error {
 	u, err := t.store.UserByName(ctx, name)
 	if err != nil {

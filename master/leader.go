@@ -110,6 +110,7 @@ func (l *leader) noteLocked(lease *state.Lease) {
 
 // follow reacts to what was applied.
 func (l *leader) follow(ctx context.Context) error {
+	l.endBanned() // of bans that a predecessor did not get round to
 	for {
 		select {
 		case <-ctx.Done():
@@ -154,6 +155,8 @@ func (l *leader) react(events []state.Event) {
 			keys = true
 		case state.EventBans:
 			bans = true
+		case state.EventSessionPool:
+			l.hub.publish(&masterapi.SessionEvent{Kind: masterapi.SessionEvent_KIND_POOL, SessionId: e.Session.ID, Pool: e.Session.Pool})
 		}
 	}
 	if keys {
@@ -164,6 +167,7 @@ func (l *leader) react(events []state.Event) {
 	}
 	if bans {
 		l.publishBans()
+		l.endBanned()
 	}
 }
 
@@ -294,6 +298,35 @@ func (l *leader) publishBans() {
 	for _, r := range l.relayLinks() {
 		r.send(&masterapi.RelayCommand{Command: &masterapi.RelayCommand_Bans{Bans: list}})
 	}
+}
+
+// endBanned ends what the banned have: the session of one who controls it, the lease of one who watches.
+func (l *leader) endBanned() {
+	var commands []state.Command
+	l.m.read(func(s *state.State) {
+		now := state.At(l.m.cfg.Now())
+		if len(s.Bans(now)) == 0 {
+			return
+		}
+		for lease := range s.Leases() {
+			if !lease.Live() {
+				continue
+			}
+			if b := s.Banned(lease.Login, lease.Address, now); b != nil {
+				commands = append(commands, endOfBanned(lease, b))
+			}
+		}
+	})
+	for _, c := range commands {
+		l.later(c)
+	}
+}
+
+func endOfBanned(lease *state.Lease, b *state.Ban) state.Command {
+	if lease.Role == masterapi.ViewerRole_VIEWER_ROLE_CONTROL {
+		return &state.EndSession{ID: lease.Session, Reason: masterapi.Reason_REASON_BANNED, Message: short("banned: " + b.Reason)}
+	}
+	return &state.EndLease{ID: lease.ID, State: masterapi.LeaseState_LEASE_STATE_REVOKED, Reason: masterapi.Reason_REASON_BANNED}
 }
 
 func (l *leader) banList() *masterapi.BanList {

@@ -36,7 +36,7 @@ type Info struct {
 	OIDC string `json:"oidc,omitempty"`
 }
 
-// PasswordChange sets the password. Old may be empty only for an account that has none yet.
+// PasswordChange sets the password. Old may be empty only for an account that has none yet, within five minutes of a sign-in.
 type PasswordChange struct {
 	Old string `json:"old,omitempty"`
 	New string `json:"new"`
@@ -49,9 +49,11 @@ type TOTPSetup struct {
 	QR     []byte `json:"qr"`     // PNG (base64 in JSON)
 }
 
-// TOTPCode proves possession of the second factor.
+// TOTPCode proves possession of the second factor. Password is the present one; empty only for an account that has none, within five
+// minutes of a sign-in.
 type TOTPCode struct {
-	Code string `json:"code"`
+	Code     string `json:"code"`
+	Password string `json:"password,omitempty"`
 }
 
 // RecoveryCodes are shown once; only their hashes are kept. Each signs in once in place of a TOTP code.

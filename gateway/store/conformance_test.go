@@ -67,7 +67,7 @@ func conform(t *testing.T, open func(t *testing.T) *Store) {
 		{"users", testUsers}, {"last admin", testLastAdmin}, {"logins", testLogins}, {"login ends", testLoginEnds},
 		{"failures", testFailures}, {"links", testLinks}, {"first admin", testFirstAdmin}, {"first admin race", testFirstAdminRace},
 		{"totp", testTOTP}, {"recovery codes", testRecovery}, {"bans", testBans}, {"rules and titles", testRules},
-		{"audit", testAudit}, {"sessions", testSessions}, {"sweep", testSweep}, {"oidc", testOIDC}, {"migrate again", testMigrateAgain},
+		{"audit", testAudit}, {"sessions", testSessions}, {"rights", testRights}, {"sweep", testSweep}, {"oidc", testOIDC}, {"migrate again", testMigrateAgain},
 		{"tries", testTries},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -195,6 +195,10 @@ func testLinks(t *testing.T, s *Store) {
 	late := use("k2", "t1", "l1")
 	_, err = s.UseLink(t.Context(), late, start.Add(time.Hour))
 	want(t, err, ErrLinkUsed) // expired
+	addLogin(t, s, u, "older")
+	if got, err := s.LinkAccount(t.Context(), "k2", start); err != nil || got.ID != u.ID {
+		t.Fatalf("link of %+v, %v", got, err)
+	}
 	good := use("k2", "t2", "l2")
 	good.Password = "chosen"
 	for range 2 {
@@ -208,6 +212,12 @@ func testLinks(t *testing.T, s *Store) {
 	want(t, err, ErrLinkUsed)
 	_, err = s.FindLogin(t.Context(), "l2", start, start.Add(-time.Hour))
 	must(t, err)
+	_, err = s.FindLogin(t.Context(), "older", start, start.Add(-time.Hour))
+	want(t, err, ErrNotFound)
+	for _, hash := range []string{"k1", "k2", "k9"} {
+		_, err = s.LinkAccount(t.Context(), hash, start)
+		want(t, err, ErrLinkUsed)
+	}
 
 	link("k4", LinkSignIn)
 	signIn := use("k4", "t4", "l4")
@@ -433,6 +443,63 @@ func testSessions(t *testing.T, s *Store) {
 	}
 }
 
+// A part is listed with what its right hangs on, ends alone, and goes over to another login and pool.
+func testRights(t *testing.T, s *Store) {
+	u, v := addUser(t, s, "u", RoleViewer), addUser(t, s, "v", RoleOperator)
+	addLogin(t, s, u, "h1")
+	addLogin(t, s, v, "h2")
+	must(t, s.AddSession(t.Context(), Session{ID: "s1", Viewer: "v1", UserID: u.ID, Login: "id-h1", Pool: "gnome", Role: "control", CreatedAt: start}))
+	must(t, s.AddSession(t.Context(), Session{ID: "s1", Viewer: "v2", UserID: v.ID, Login: "id-h2", Pool: "gnome", Role: "watch", CreatedAt: start}))
+	must(t, s.AddSession(t.Context(), Session{ID: "s2", Viewer: "v3", UserID: u.ID, Login: "id-h2", Pool: "gnome", Role: "control", CreatedAt: start})) // another's login
+	parts := func(now time.Time) map[string]Part {
+		t.Helper()
+		list, err := s.Parts(t.Context(), now, "", 10)
+		must(t, err)
+		m := map[string]Part{}
+		for _, p := range list {
+			m[p.Viewer] = p
+		}
+		return m
+	}
+	m := parts(start)
+	if len(m) != 3 || !m["v1"].SignedIn || m["v1"].Owner != u.ID || !m["v2"].SignedIn || m["v2"].Owner != u.ID || m["v2"].User.Role != RoleOperator || m["v3"].SignedIn {
+		t.Fatalf("parts %+v", m)
+	}
+	if page, err := s.Parts(t.Context(), start, "s1", 10); err != nil || len(page) != 1 || page[0].ID != "s2" {
+		t.Fatalf("second page %+v, %v", page, err)
+	}
+	if late := parts(start.Add(time.Hour)); late["v1"].SignedIn {
+		t.Fatal("a login that is over holds a part")
+	}
+	if roles, err := s.LoginRoles(t.Context(), start); err != nil || len(roles) != 2 || roles["h2"] != RoleOperator {
+		t.Fatalf("logins %v, %v", roles, err)
+	}
+	before, err := s.LastAct(t.Context())
+	must(t, err)
+	must(t, s.AddBan(t.Context(), Ban{ID: "b", UserID: v.ID, Reason: "noise", CreatedAt: start}, act("ban.add")))
+	if after, err := s.LastAct(t.Context()); err != nil || after <= before {
+		t.Fatalf("acts %d after %d, %v", after, before, err)
+	}
+	addLogin(t, s, v, "h3")
+	if roles, err := s.LoginRoles(t.Context(), start); err != nil || len(roles) != 1 {
+		t.Fatalf("logins %v, %v", roles, err)
+	}
+	must(t, s.SetDisabled(t.Context(), u.ID, true, act("user.disable")))
+	if m = parts(start); m["v1"].SignedIn || !m["v1"].User.Disabled || m["v2"].Banned != "noise" {
+		t.Fatalf("parts %+v", m)
+	}
+	must(t, s.AdoptPart(t.Context(), "s1", "v2", v.ID, "id-h3"))
+	want(t, s.AdoptPart(t.Context(), "s1", "v2", u.ID, "id-h1"), ErrNotFound)
+	must(t, s.SetSessionPool(t.Context(), "s1", "kde"))
+	if m = parts(start); !m["v2"].SignedIn || m["v2"].Pool != "kde" {
+		t.Fatalf("parts %+v", m)
+	}
+	must(t, s.EndPart(t.Context(), "s1", "v2", "operator_ended", "m", start))
+	if m = parts(start); len(m) != 2 || m["v2"].Viewer != "" || m["v1"].Viewer != "v1" {
+		t.Fatalf("parts %+v", m)
+	}
+}
+
 // Sweep removes what has had its time and nothing else.
 func testSweep(t *testing.T, s *Store) {
 	u := addUser(t, s, "u", RoleViewer)
@@ -535,6 +602,13 @@ func migrateFrom(t *testing.T, bare func(t *testing.T) *Store) {
 				fill(t, s, fmt.Sprintf("testdata/%04d.sql", i+1))
 			}
 			must(t, s.migrate(t.Context(), migrations))
+			if from > 1 {
+				part, err := s.SessionPart(t.Context(), "s-1", "u-1", "")
+				must(t, err)
+				if part.Login != "l-1" {
+					t.Errorf("a session from before hangs on login %q", part.Login)
+				}
+			}
 			if from > 0 {
 				in, err := s.FindLogin(t.Context(), "aa", start, time.Time{})
 				must(t, err)

@@ -85,6 +85,22 @@ type LinkUse struct {
 	Act Act
 }
 
+// LinkAccount returns whose link this is, before it is used: the zero User for LinkFirstAdmin. ErrLinkUsed when it is not good (any more).
+func (s *Store) LinkAccount(ctx context.Context, hash string, now time.Time) (u User, err error) {
+	err = s.read(ctx, "find one-time link", func(c conn) error {
+		var userID string
+		err := c.row(`SELECT COALESCE(user_id, '') FROM links WHERE hash = ? AND used_at = 0 AND expires_at > ?`, hash, stamp(now)).Scan(&userID)
+		if err == nil && userID != "" {
+			u, err = scanUser(c.row(`SELECT `+userColumns+` FROM users u WHERE u.id = ? AND u.disabled = 0`, userID))
+		}
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrLinkUsed
+		}
+		return err
+	})
+	return u, err
+}
+
 // UseLink consumes a link and signs its person in, all or nothing. ErrLinkUsed when the link is not good (any more).
 func (s *Store) UseLink(ctx context.Context, use LinkUse, now time.Time) (u User, err error) {
 	err = s.write(ctx, "use one-time link", func(c conn) error {
@@ -98,7 +114,11 @@ func (s *Store) UseLink(ctx context.Context, use LinkUse, now time.Time) (u User
 			}
 		}
 		if use.Password != "" && kind != LinkSignIn {
-			if _, err := c.exec(`UPDATE users SET password = ? WHERE id = ?`, use.Password, userID); err != nil {
+			if _, err := c.exec(`UPDATE users SET password = ?, failed = 0 WHERE id = ?`, use.Password, userID); err != nil {
+				return err
+			}
+			// A new password ends what an old one, or whoever had it, has opened.
+			if _, err := c.exec(`DELETE FROM logins WHERE user_id = ? AND hash <> ?`, userID, use.Login.Hash); err != nil {
 				return err
 			}
 		}

@@ -10,6 +10,7 @@ type Session struct {
 	ID        string
 	Viewer    string
 	UserID    string
+	Login     string // the id of the login that it came with
 	Pool      string
 	Role      string // control or watch
 	CreatedAt time.Time
@@ -18,11 +19,11 @@ type Session struct {
 	Message   string    // why it ended, for people
 }
 
-const sessionColumns = `id, viewer, user_id, pool, role, created_at, ended_at, reason, message`
+const sessionColumns = `id, viewer, user_id, login, pool, role, created_at, ended_at, reason, message`
 
 func scanSession(r scanner) (x Session, err error) {
 	var created, ended int64
-	err = r.Scan(&x.ID, &x.Viewer, &x.UserID, &x.Pool, &x.Role, &created, &ended, &x.Reason, &x.Message)
+	err = r.Scan(&x.ID, &x.Viewer, &x.UserID, &x.Login, &x.Pool, &x.Role, &created, &ended, &x.Reason, &x.Message)
 	x.CreatedAt, x.EndedAt = instant(created), instant(ended)
 	return x, err
 }
@@ -30,8 +31,8 @@ func scanSession(r scanner) (x Session, err error) {
 // AddSession notes whose session this is; a repeated admission writes the same row.
 func (s *Store) AddSession(ctx context.Context, x Session) error {
 	return s.write(ctx, "store session", func(c conn) error {
-		_, err := c.exec(`INSERT INTO sessions (id, viewer, user_id, pool, role, created_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			x.ID, x.Viewer, x.UserID, x.Pool, x.Role, stamp(x.CreatedAt))
+		_, err := c.exec(`INSERT INTO sessions (id, viewer, user_id, login, pool, role, created_at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			x.ID, x.Viewer, x.UserID, x.Login, x.Pool, x.Role, stamp(x.CreatedAt))
 		return err
 	})
 }

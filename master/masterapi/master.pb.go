@@ -612,6 +612,7 @@ const (
 	SessionEvent_KIND_RENEWED        SessionEvent_Kind = 4 // lease_id, viewer_token, expiry: for the viewer's next connection attempt
 	SessionEvent_KIND_VIEWER_REMOVED SessionEvent_Kind = 5 // viewer_id, reason
 	SessionEvent_KIND_PATH           SessionEvent_Kind = 6 // viewer_id, path: which candidate the viewer uses, as the host sees it
+	SessionEvent_KIND_POOL           SessionEvent_Kind = 7 // pool: the session's host belongs to it now; whoever may not use it loses the session
 )
 
 // Enum value maps for SessionEvent_Kind.
@@ -624,6 +625,7 @@ var (
 		4: "KIND_RENEWED",
 		5: "KIND_VIEWER_REMOVED",
 		6: "KIND_PATH",
+		7: "KIND_POOL",
 	}
 	SessionEvent_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
@@ -633,6 +635,7 @@ var (
 		"KIND_RENEWED":        4,
 		"KIND_VIEWER_REMOVED": 5,
 		"KIND_PATH":           6,
+		"KIND_POOL":           7,
 	}
 )
 
@@ -920,6 +923,7 @@ type AdmitRequest struct {
 	// viewer_key is the RFC 7638 thumbprint (SHA-256, base64url, 43 characters) of the P-256 key that the viewer's page holds; required. It goes
 	// into the viewer's token, and the host lets in only who proves to hold that key.
 	ViewerKey     string `protobuf:"bytes,12,opt,name=viewer_key,json=viewerKey,proto3" json:"viewer_key,omitempty"`
+	DisplayName   string `protobuf:"bytes,20,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"` // of the person, for those who share the session; at most 64 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1038,6 +1042,13 @@ func (x *AdmitRequest) GetViewerKey() string {
 	return ""
 }
 
+func (x *AdmitRequest) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
 type AddViewerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -1052,7 +1063,8 @@ type AddViewerRequest struct {
 	RateLimitBps  uint64                 `protobuf:"varint,10,opt,name=rate_limit_bps,json=rateLimitBps,proto3" json:"rate_limit_bps,omitempty"`
 	// replace_controller releases the present controller's leases first (the person opened the session in another tab).
 	ReplaceController bool   `protobuf:"varint,11,opt,name=replace_controller,json=replaceController,proto3" json:"replace_controller,omitempty"`
-	ViewerKey         string `protobuf:"bytes,12,opt,name=viewer_key,json=viewerKey,proto3" json:"viewer_key,omitempty"` // see AdmitRequest; required
+	ViewerKey         string `protobuf:"bytes,12,opt,name=viewer_key,json=viewerKey,proto3" json:"viewer_key,omitempty"`       // see AdmitRequest; required
+	DisplayName       string `protobuf:"bytes,20,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"` // as in AdmitRequest
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1167,6 +1179,13 @@ func (x *AddViewerRequest) GetReplaceController() bool {
 func (x *AddViewerRequest) GetViewerKey() string {
 	if x != nil {
 		return x.ViewerKey
+	}
+	return ""
+}
+
+func (x *AddViewerRequest) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
 	}
 	return ""
 }
@@ -2113,6 +2132,7 @@ type SessionEvent struct {
 	ViewerToken   string                 `protobuf:"bytes,8,opt,name=viewer_token,json=viewerToken,proto3" json:"viewer_token,omitempty"`
 	Expiry        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expiry,proto3" json:"expiry,omitempty"`
 	Path          *Candidate             `protobuf:"bytes,10,opt,name=path,proto3" json:"path,omitempty"`
+	Pool          string                 `protobuf:"bytes,11,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2215,6 +2235,13 @@ func (x *SessionEvent) GetPath() *Candidate {
 		return x.Path
 	}
 	return nil
+}
+
+func (x *SessionEvent) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
 }
 
 type CapacityRequest struct {
@@ -4425,6 +4452,7 @@ type Prepare struct {
 	ReplacesLease string                 `protobuf:"bytes,12,opt,name=replaces_lease,json=replacesLease,proto3" json:"replaces_lease,omitempty"` // hand-over: the lease whose viewer switches to this one
 	RateLimitBps  uint64                 `protobuf:"varint,13,opt,name=rate_limit_bps,json=rateLimitBps,proto3" json:"rate_limit_bps,omitempty"`
 	CircuitToken  string                 `protobuf:"bytes,14,opt,name=circuit_token,json=circuitToken,proto3" json:"circuit_token,omitempty"` // PASETO v4.public with use circuit: for the host and, in its BIND, the relay; empty when direct only
+	DisplayName   string                 `protobuf:"bytes,20,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`    // of the viewer; empty: as said before, or not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4553,6 +4581,13 @@ func (x *Prepare) GetRateLimitBps() uint64 {
 func (x *Prepare) GetCircuitToken() string {
 	if x != nil {
 		return x.CircuitToken
+	}
+	return ""
+}
+
+func (x *Prepare) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
 	}
 	return ""
 }
@@ -8304,7 +8339,7 @@ const file_master_proto_rawDesc = "" +
 	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\rR\x06height\x12#\n" +
 	"\rscale_percent\x18\x03 \x01(\rR\fscalePercent\x12*\n" +
-	"\x11frames_per_second\x18\x04 \x01(\rR\x0fframesPerSecond\"\x9d\x03\n" +
+	"\x11frames_per_second\x18\x04 \x01(\rR\x0fframesPerSecond\"\xc0\x03\n" +
 	"\fAdmitRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -8322,7 +8357,8 @@ const file_master_proto_rawDesc = "" +
 	" \x01(\v2\x1c.wavry.master.v1.DisplaySizeR\x04size\x12$\n" +
 	"\x0erate_limit_bps\x18\v \x01(\x04R\frateLimitBps\x12\x1d\n" +
 	"\n" +
-	"viewer_key\x18\f \x01(\tR\tviewerKey\"\xa9\x03\n" +
+	"viewer_key\x18\f \x01(\tR\tviewerKey\x12!\n" +
+	"\fdisplay_name\x18\x14 \x01(\tR\vdisplayName\"\xcc\x03\n" +
 	"\x10AddViewerRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1d\n" +
@@ -8341,7 +8377,8 @@ const file_master_proto_rawDesc = "" +
 	" \x01(\x04R\frateLimitBps\x12-\n" +
 	"\x12replace_controller\x18\v \x01(\bR\x11replaceController\x12\x1d\n" +
 	"\n" +
-	"viewer_key\x18\f \x01(\tR\tviewerKey\"\x8c\x01\n" +
+	"viewer_key\x18\f \x01(\tR\tviewerKey\x12!\n" +
+	"\fdisplay_name\x18\x14 \x01(\tR\vdisplayName\"\x8c\x01\n" +
 	"\tCandidate\x122\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1e.wavry.master.v1.CandidateKindR\x04kind\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x19\n" +
@@ -8428,7 +8465,7 @@ const file_master_proto_rawDesc = "" +
 	"next_after\x18\x02 \x01(\tR\tnextAfter\"5\n" +
 	"\x14WatchSessionsRequest\x12\x1d\n" +
 	"\n" +
-	"gateway_id\x18\x01 \x01(\tR\tgatewayId\"\xa5\x04\n" +
+	"gateway_id\x18\x01 \x01(\tR\tgatewayId\"\xc8\x04\n" +
 	"\fSessionEvent\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".wavry.master.v1.SessionEvent.KindR\x04kind\x12\x1d\n" +
 	"\n" +
@@ -8441,7 +8478,8 @@ const file_master_proto_rawDesc = "" +
 	"\fviewer_token\x18\b \x01(\tR\vviewerToken\x122\n" +
 	"\x06expiry\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12.\n" +
 	"\x04path\x18\n" +
-	" \x01(\v2\x1a.wavry.master.v1.CandidateR\x04path\"\x85\x01\n" +
+	" \x01(\v2\x1a.wavry.master.v1.CandidateR\x04path\x12\x12\n" +
+	"\x04pool\x18\v \x01(\tR\x04pool\"\x94\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_SYNC\x10\x01\x12\x0e\n" +
@@ -8451,7 +8489,8 @@ const file_master_proto_rawDesc = "" +
 	"KIND_MOVED\x10\x03\x12\x10\n" +
 	"\fKIND_RENEWED\x10\x04\x12\x17\n" +
 	"\x13KIND_VIEWER_REMOVED\x10\x05\x12\r\n" +
-	"\tKIND_PATH\x10\x06\"=\n" +
+	"\tKIND_PATH\x10\x06\x12\r\n" +
+	"\tKIND_POOL\x10\a\"=\n" +
 	"\x0fCapacityRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\"\xad\x01\n" +
@@ -8629,7 +8668,7 @@ const file_master_proto_rawDesc = "" +
 	"\akey_set\x18\x04 \x01(\v2\x17.wavry.master.v1.KeySetR\x06keySet\x12>\n" +
 	"\vrevocations\x18\x05 \x01(\v2\x1c.wavry.master.v1.RevocationsR\vrevocations\x12\x14\n" +
 	"\x05state\x18\x06 \x01(\tR\x05state\x12,\n" +
-	"\x03now\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\x93\x04\n" +
+	"\x03now\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xb6\x04\n" +
 	"\aPrepare\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x1d\n" +
 	"\n" +
@@ -8647,7 +8686,8 @@ const file_master_proto_rawDesc = "" +
 	"\x05login\x18\v \x01(\tR\x05login\x12%\n" +
 	"\x0ereplaces_lease\x18\f \x01(\tR\rreplacesLease\x12$\n" +
 	"\x0erate_limit_bps\x18\r \x01(\x04R\frateLimitBps\x12#\n" +
-	"\rcircuit_token\x18\x0e \x01(\tR\fcircuitToken\"\xaf\x01\n" +
+	"\rcircuit_token\x18\x0e \x01(\tR\fcircuitToken\x12!\n" +
+	"\fdisplay_name\x18\x14 \x01(\tR\vdisplayName\"\xaf\x01\n" +
 	"\rRelayEndpoint\x12\x19\n" +
 	"\brelay_id\x18\x01 \x01(\tR\arelayId\x12'\n" +
 	"\x0fcontrol_address\x18\x02 \x01(\tR\x0econtrolAddress\x12\x1d\n" +

@@ -143,12 +143,25 @@ func (p *PutHost) apply(s *State) Result {
 	if old == nil {
 		return s.storeHost(n.moved(hostActive, "joined", SelfActor, s.now))
 	}
+	if n.Pool != old.Pool {
+		s.movePool(&n)
+	}
 	n.State, n.Reason, n.Actor, n.Since, n.History = old.State, old.Reason, old.Actor, old.Since, old.History
 	selfDrained := old.Actor == SelfActor && (old.State == hostDraining || old.State == hostDrained)
 	if n.Boot == old.Boot || !selfDrained {
 		return s.storeHost(&n)
 	}
 	return s.storeHost(n.moved(hostActive, "restarted", SelfActor, s.now))
+}
+
+// movePool takes the sessions of a host along to its pool. Whether their people may use it is the gateways' to decide.
+func (s *State) movePool(h *Host) {
+	for _, id := range s.onHost[h.ID] {
+		n := *s.sessions[id]
+		n.Pool = h.Pool
+		s.sessions[id] = &n
+		s.emit(Event{Kind: EventSessionPool, Session: &n})
+	}
 }
 
 func (s *State) storeHost(n *Host) Result {

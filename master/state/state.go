@@ -53,6 +53,7 @@ const (
 	EventHost                              // Host was added or changed
 	EventKeys                              // the key set or a key's state changed
 	EventBans
+	EventSessionPool // Session's host, and it with it, has another pool
 )
 
 // Event says what an entry changed, for the leader's timers and links. Records in it are immutable.

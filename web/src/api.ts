@@ -2,6 +2,8 @@
 
 export interface SignIn { link?: string; name?: string; password?: string; totp?: string }
 export interface Info { version: string; accounts: boolean; oidc?: string }
+/** What a change of the second factor asks for; the password where the account has one. */
+export interface Proof { code: string; password?: string }
 export interface Me { name: string; role: string; admin: boolean; accounts: boolean; totp: boolean; password: boolean }
 export interface Desktop {
   pool: string; title: string; compositor: string; encoder: string; free: number; slots: number; reason?: string;
@@ -94,9 +96,9 @@ export const api = {
   desktops: () => call<Desktop[] | null>("GET", "/v1/desktops").then((d) => d ?? []),
   password: (change: { old?: string; new: string }) => call<void>("POST", "/v1/account/password", change),
   totpBegin: () => call<TOTPSetup>("POST", "/v1/account/totp"),
-  totpConfirm: (code: string) => call<RecoveryCodes>("POST", "/v1/account/totp/confirm", { code }),
-  totpDisable: (code: string) => call<void>("POST", "/v1/account/totp/disable", { code }),
-  recoveryCodes: (code: string) => call<RecoveryCodes>("POST", "/v1/account/recovery", { code }),
+  totpConfirm: (p: Proof) => call<RecoveryCodes>("POST", "/v1/account/totp/confirm", p),
+  totpDisable: (p: Proof) => call<void>("POST", "/v1/account/totp/disable", p),
+  recoveryCodes: (p: Proof) => call<RecoveryCodes>("POST", "/v1/account/recovery", p),
   logins: () => call<Login[] | null>("GET", "/v1/account/logins").then((l) => l ?? []),
   endLogin: (id: string) => call<void>("DELETE", `/v1/account/logins/${encodeURIComponent(id)}`),
   /** An admin list: users, invites, bans, rules, pools, sessions, hosts, relays, keys. */

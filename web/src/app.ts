@@ -71,7 +71,7 @@ class App {
       else if (me.accounts && !me.password) history.replaceState(null, "", "#/account");
       await this.signedIn(me);
     } catch (e) {
-      if (e instanceof Refused && e.reason === "bad_request") return this.showSignIn("", link);
+      if (e instanceof Refused && (e.reason === "bad_request" || e.reason === "totp_required")) return this.showSignIn("", link, e.reason === "totp_required");
       await this.showSignIn((e as Error).message);
     }
   }
@@ -89,12 +89,12 @@ class App {
     this.route();
   }
 
-  private async showSignIn(message: string, link = ""): Promise<void> {
+  private async showSignIn(message: string, link = "", code = false): Promise<void> {
     this.me = null;
     this.signal?.stop();
     this.signal = null;
     this.info = await api.info().catch(() => this.info);
-    this.page(signInPage(this.info, message, link, (me) => void this.signedIn(me)));
+    this.page(signInPage(this.info, message, link, code, (me) => void this.signedIn(me)));
   }
 
   async signOut(): Promise<void> {

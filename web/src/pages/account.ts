@@ -1,7 +1,10 @@
 // The account page: password, second factor, recovery codes, and where one is signed in.
 
-import { Refused, api, type Login, type Me } from "../api.js";
+import { Refused, api, type Login, type Me, type Proof } from "../api.js";
 import { ask, copy, field, h, show, toast, values, when } from "../dom.js";
+
+const CODE = { name: "code", label: "Code", required: true, autocomplete: "one-time-code" } as const;
+const PRESENT = { name: "password", label: "Present password", type: "password", required: true, autocomplete: "current-password" } as const;
 
 type Problem = (e: unknown) => void;
 
@@ -37,28 +40,28 @@ function passwordSection(me: Me, problem: Problem, changed: () => void): HTMLEle
 
 function totpSection(me: Me, problem: Problem, changed: () => void): HTMLElement {
   const tell = (e: unknown) => (e instanceof Refused && e.reason !== "not_signed_in" ? toast(e.message, "bad") : problem(e));
-  const code = (title: string, text: string, confirm: string) =>
-    ask(title, text, [{ name: "code", label: "Code", required: true, autocomplete: "one-time-code" }], confirm).then((v) => v?.["code"] ?? null);
+  const proof = (title: string, text: string, confirm: string) =>
+    ask(title, text, me.password ? [CODE, PRESENT] : [CODE], confirm).then((v) => v as Proof | null);
   const enrol = async () => {
     try {
       const s = await api.totpBegin();
-      const c = await enrolDialog(s.qr, s.secret);
-      if (c === null) return;
-      await showCodes((await api.totpConfirm(c)).codes);
+      const p = await enrolDialog(s.qr, s.secret, me.password);
+      if (p === null) return;
+      await showCodes((await api.totpConfirm(p)).codes);
       changed();
     } catch (e) {
       tell(e);
     }
   };
   const renew = async () => {
-    const c = await code("New recovery codes", "The old ones end.", "Make new codes");
-    if (c === null) return;
-    await api.recoveryCodes(c).then((r) => showCodes(r.codes), tell);
+    const p = await proof("New recovery codes", "The old ones end.", "Make new codes");
+    if (p === null) return;
+    await api.recoveryCodes(p).then((r) => showCodes(r.codes), tell);
   };
   const disable = async () => {
-    const c = await code("Turn off two-step sign-in", "Your password alone will sign you in.", "Turn off");
-    if (c === null) return;
-    await api.totpDisable(c).then(changed, tell);
+    const p = await proof("Turn off two-step sign-in", "Your password alone will sign you in.", "Turn off");
+    if (p === null) return;
+    await api.totpDisable(p).then(changed, tell);
   };
   return h("section", { class: "card" }, h("h2", {}, "Two-step sign-in"),
     h("p", {}, me.totp ? "On. Signing in asks for a code of your authenticator." : "Off. With it, a stolen password alone is worth nothing."),
@@ -67,18 +70,18 @@ function totpSection(me: Me, problem: Problem, changed: () => void): HTMLElement
       : [h("button", { class: "primary", onclick: () => void enrol() }, "Set up")])));
 }
 
-function enrolDialog(qr: string, secret: string): Promise<string | null> {
+function enrolDialog(qr: string, secret: string, password: boolean): Promise<Proof | null> {
   return new Promise((resolve) => {
     const form: HTMLFormElement = h("form", { method: "dialog" }, h("h2", {}, "Set up two-step sign-in"),
       h("p", {}, "Scan this with your authenticator, then enter the code it shows."),
       h("img", { class: "qr", src: `data:image/png;base64,${qr}`, alt: "QR code of the secret below", width: 200, height: 200 }),
       h("details", {}, h("summary", {}, "Cannot scan?"), h("p", { class: "mono wrap" }, secret.replace(/(.{4})/g, "$1 ").trim())),
-      field({ name: "code", label: "Code", required: true, autocomplete: "one-time-code" }),
+      field(CODE), password ? field(PRESENT) : null,
       h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), h("button", { class: "primary", value: "ok" }, "Turn on")));
     const dialog = h("dialog", { "aria-label": "Set up two-step sign-in" }, form);
     dialog.addEventListener("close", () => {
       dialog.remove();
-      resolve(dialog.returnValue === "ok" ? values(form)["code"]! : null);
+      resolve(dialog.returnValue === "ok" ? (values(form) as unknown as Proof) : null);
     });
     document.body.append(dialog);
     dialog.showModal();

@@ -1,11 +1,11 @@
 // Sign-in: name and password, the second factor when the account has one, the identity provider's button, and the first
-// visit with a one-time link that still needs a name or a password.
+// visit with a one-time link that still needs a name, a password or a code.
 
 import { Refused, api, type Info, type Me, type SignIn } from "../api.js";
 import { field, h, logo, values } from "../dom.js";
 import { sentence } from "../texts.js";
 
-export function signInPage(info: Info, message: string, link: string, done: (me: Me) => void): HTMLElement {
+export function signInPage(info: Info, message: string, link: string, code: boolean, done: (me: Me) => void): HTMLElement {
   const problem = h("p", { class: "problem", role: "alert" }, message);
   const body = h("div", {});
   const card = h("div", { class: "card signin" }, logo(44), h("h1", {}, "Wavry"), problem, body);
@@ -44,7 +44,9 @@ export function signInPage(info: Info, message: string, link: string, done: (me:
     if (info.oidc) body.append(h("div", { class: "or" }, "or"), h("a", { class: "button wide", href: "/v1/oidc/start" }, info.oidc));
   };
 
-  if (link) {
+  if (link && code) {
+    askCode({ link });
+  } else if (link) {
     card.querySelector("h1")!.textContent = "Welcome to Wavry";
     form("Set up account", { link },
       field({ name: "name", label: "Name", required: true, autocomplete: "username" }),
