@@ -9,6 +9,6 @@ var (
 	ErrNoSession = errors.New("session does not run on this host")
 	// ErrDraining is returned while the host takes no new sessions; ask for another host.
 	ErrDraining = errors.New("host is draining")
-	// ErrFull is returned when every slot is taken; ask for another host.
+	// ErrFull is returned when every slot is taken, also by a desktop that is not ready (NotReadyError); ask for another host.
 	ErrFull = errors.New("host has no free slot")
 )

@@ -42,6 +42,8 @@ type Config struct {
 	Slots int
 	// Verify checks a viewer's token at a time; its errors wrap the sentinels of package lease. It is called per connection.
 	Verify func(token string, now time.Time) (lease.ViewerClaims, error)
+	// Desktop is what every session shows; nil: each has something of its own, as the test picture.
+	Desktop Desktop
 	// NewSource creates the picture source of a session, without starting it.
 	NewSource func(sessionID string) (session.Source, error)
 	// Grace, MaxBitrate and MaxFPS are session.Config's.
@@ -119,8 +121,8 @@ func (c Config) validate() error {
 	if len(c.Identity) != ed25519.PrivateKeySize {
 		add("host identity: must be an Ed25519 private key")
 	}
-	if c.Slots < 1 || c.Slots > MaxSlots {
-		add("slots = %d: must be 1 to %d", c.Slots, MaxSlots)
+	if err := CheckSlots(c.Slots, c.Desktop != nil); err != nil {
+		problems = append(problems, err)
 	}
 	if !c.Bind.IsValid() {
 		add("bind address: must be an IP address and port such as 0.0.0.0:4433")
@@ -189,7 +191,7 @@ func (h *Host) Identity() ed25519.PublicKey { return h.cfg.Identity.Public().(ed
 func (h *Host) FreeSlots() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.draining {
+	if h.draining || h.unready() != nil {
 		return 0
 	}
 	return h.cfg.Slots - len(h.sessions)
@@ -333,6 +335,9 @@ func (h *Host) ensureSession(claims lease.ViewerClaims) error {
 	case len(h.sessions) >= h.cfg.Slots:
 		return ErrFull
 	}
+	if err := h.unready(); err != nil {
+		return err
+	}
 	source, err := h.cfg.NewSource(claims.Session)
 	if err != nil {
 		return fmt.Errorf("prepare session %s: %w", claims.Session, err)
@@ -357,19 +362,6 @@ func (h *Host) runSession(s *session.Session) error {
 		return nil
 	}
 	return err
-}
-
-// observer frees the slot before anybody hears that a session is over.
-type observer struct {
-	session.Observer
-	host *Host
-}
-
-func (o observer) SessionEnded(id string, why *session.EndedError) {
-	o.host.mu.Lock()
-	delete(o.host.sessions, id)
-	o.host.mu.Unlock()
-	o.Observer.SessionEnded(id, why)
 }
 
 // admission is what admit hands to handle. A viewer whose lease is genuine but useless is told why on its control stream:

@@ -65,8 +65,8 @@ variable "app" {
 
 variable "user" {
   type        = string
-  description = "UID:GID of desktop and plugins, when the task runs as root"
-  default     = "65534:65534"
+  description = "UID:GID of desktop and plugins, and of nothing else on the nodes, when the task runs as root; empty: one that nobody has"
+  default     = ""
 }
 
 variable "run_dir" {
@@ -87,9 +87,10 @@ variable "encode" {
   default     = ""
 }
 
-variable "slots" {
-  type    = number
-  default = 1 # one desktop, one person; others join as viewers
+variable "keep_desktop" {
+  type        = bool
+  description = "leave home and programs as they are between sessions, for nodes that are one person's; else the desktop is emptied after each"
+  default     = false
 }
 
 variable "drain_timeout" {
@@ -186,7 +187,7 @@ job "host" {
           image        = var.image
           args         = local.desktop
           network_mode = "host"
-          volumes      = ["${var.run_dir}:${var.run_dir}"]
+          volumes      = ["${var.run_dir}:${var.run_dir}", "/run/wavry-desktops:/run/wavry-desktops"] # homes; whose uid is taken
         }
       }
 
@@ -196,7 +197,7 @@ job "host" {
         WAVRY_DESKTOP_SIZE      = var.size
         WAVRY_DESKTOP_USER      = var.user
         WAVRY_DESKTOP_STATE_DIR = "${var.run_dir}/${NOMAD_SHORT_ALLOC_ID}" # XDG runtime directory and home
-        WAVRY_DESKTOP_ENV_FILE  = "${NOMAD_ALLOC_DIR}/desktop.env"
+        WAVRY_DESKTOP_ENV_FILE  = local.environ
         WAVRY_DESKTOP_APPS      = var.app
       }
 
@@ -251,15 +252,14 @@ job "host" {
         WAVRY_HOST_ID                = "${NOMAD_JOB_NAME}-${node.unique.name}"
         WAVRY_HOST_POOL              = var.pool
         WAVRY_HOST_REGION            = var.region
-        WAVRY_HOST_SLOTS             = "${var.slots}"
         WAVRY_HOST_STATE_DIR         = "${meta.wavry_data}/${NOMAD_JOB_NAME}" # its identity, which viewers check
-        WAVRY_HOST_DESKTOP_ENV_FILE  = "${NOMAD_ALLOC_DIR}/desktop.env"
+        WAVRY_HOST_DESKTOP_ENV_FILE  = local.environ
+        WAVRY_HOST_KEEP_DESKTOP      = "${var.keep_desktop}"
         WAVRY_HOST_BIND_ADDR         = "${NOMAD_ADDR_quic}"
         WAVRY_HOST_HTTP_ADDR         = "${NOMAD_ADDR_http}"
         WAVRY_HOST_CAPTURE           = var.capture # the node's wavry_capture and wavry_encode go over these,
         WAVRY_HOST_ENCODE            = var.encode  # and may change while sessions run
         WAVRY_HOST_PLUGIN_DIRS       = var.bin_dir
-        WAVRY_HOST_PLUGIN_USER       = var.user
         WAVRY_HOST_DRAIN_TIMEOUT     = var.drain_timeout
         WAVRY_HOST_MASTER_CA_FILE    = "${NOMAD_SECRETS_DIR}/ca.pem"
         WAVRY_HOST_MASTER_TOKEN_FILE = "${NOMAD_SECRETS_DIR}/nomad_wavry.jwt"
@@ -318,4 +318,5 @@ locals {
   name    = "wavry-host-${var.name}"
   desktop = ["desktop", "run", "kde"]
   clean   = ["-rf", "${var.run_dir}/${NOMAD_SHORT_ALLOC_ID}"]
+  environ = "${var.run_dir}/${NOMAD_SHORT_ALLOC_ID}/desktop.env" # where root alone can write
 }

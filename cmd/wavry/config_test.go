@@ -165,7 +165,7 @@ func wavryRun(args ...string) (code int, stdout, stderr string) {
 
 // A host's configuration is checked as a whole: addresses nobody reaches, numbers out of range, wrong durations, unknown keys.
 func TestHostCheckConfig(t *testing.T) {
-	good := writeFile(t, "host.hcl", "pool = \"games\"\nslots = 2\nconsul_token_secret = \"hunter2\"\n")
+	good := writeFile(t, "host.hcl", "pool = \"games\"\nslots = 2\ncapture = [\"capture-test\"]\nconsul_token_secret = \"hunter2\"\n")
 	code, out, errs := wavryRun("host", "-check-config", "-config", good, "-max-fps", "30")
 	if code != 0 || strings.Contains(out+errs, "hunter2") {
 		t.Fatalf("exit %d: %s%s", code, out, errs)
@@ -179,6 +179,12 @@ func TestHostCheckConfig(t *testing.T) {
 	for _, want := range []string{"advertise_addrs", "slots = 0", `grace = "soon"`, "max_kbps = 1", "max_fps = 0", "http_addr", "plugin_user", `plugin_options = "capture-wayland"`} {
 		if code != 1 || !strings.Contains(errs, want) {
 			t.Errorf("exit %d without %s: %s", code, want, errs)
+		}
+	}
+	for _, capture := range []string{"", "capture-wayland", "capture-test,capture-wayland"} {
+		code, _, errs = wavryRun("host", "-check-config", "-slots", "2", "-capture", capture)
+		if code != 1 || !strings.Contains(errs, "slots = 2") || !strings.Contains(errs, "use slots = 1 and run a host with a desktop of its own for each") {
+			t.Errorf("two people on one desktop with %q: exit %d, %s", capture, code, errs)
 		}
 	}
 	code, _, errs = wavryRun("host", "-check-config", "-advertise-addrs", "0.0.0.0,here", "-config", writeFile(t, "bad.hcl", "colour = \"red\"\n"))

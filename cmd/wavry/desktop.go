@@ -6,11 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strconv"
+	"path/filepath"
 	"strings"
 
 	"github.com/hashicorp/cli"
 
+	"github.com/wavry/fleet/hostruntime/asroot"
 	"github.com/wavry/fleet/hostruntime/desktop"
 )
 
@@ -25,8 +26,8 @@ func desktopCommands(env *environment) map[string]cli.CommandFactory {
 // desktopConfig is `wavry desktop run`'s configuration file.
 type desktopConfig struct {
 	Size     string   `hcl:"size,optional" help:"size of the output, WIDTHxHEIGHT"`
-	StateDir string   `hcl:"state_dir,optional" help:"directory of the desktop's home and sockets; empty: a temporary one"`
-	User     string   `hcl:"user,optional" help:"UID or UID:GID that runs the desktop; empty: this user, or 65534 when that is root"`
+	StateDir string   `hcl:"state_dir,optional" help:"directory of the desktop's home and sockets, ours as all above it; empty: a temporary one"`
+	User     string   `hcl:"user,optional" help:"UID or UID:GID that runs the desktop, and nothing else on this machine; empty: this user, or when that is root one that nobody has"`
 	Apps     []string `hcl:"apps,optional" help:"commands started inside, words separated by spaces; none: a terminal"`
 	EnvFile  string   `hcl:"env_file,optional" help:"file that gets the environment for clients, KEY=VALUE lines, while the desktop is ready"`
 }
@@ -40,7 +41,8 @@ func (c *desktopRun) Help() string {
 Usage: wavry desktop run gnome|kde|sway [options]
 
   Starts a headless desktop with its own buses and PipeWire, restarts what dies, and ends with SIGTERM or SIGINT, leaving nothing
-  behind. As root it runs as an unprivileged user.
+  behind. As root it runs as an unprivileged user of its own, and a host may claim it for one person after the other: it is then
+  emptied and started anew between them.
 `) + "\n\n" + optionHelp("desktop", &desktopConfig{Size: desktop.DefaultSize.String()},
 		[2]string{"app", "a command started inside, words separated by spaces; may be repeated"}, checkConfigHelp)
 }
@@ -110,16 +112,8 @@ func parseDesktopUser(s string) (*desktop.User, error) {
 	if s == "" {
 		return nil, nil
 	}
-	uid, gid, both := strings.Cut(s, ":")
-	if !both {
-		gid = uid
-	}
-	u, errU := strconv.ParseUint(uid, 10, 32)
-	g, errG := strconv.ParseUint(gid, 10, 32)
-	if errU != nil || errG != nil {
-		return nil, fmt.Errorf("user %q: must be UID or UID:GID, as numbers", s)
-	}
-	return &desktop.User{UID: uint32(u), GID: uint32(g)}, nil
+	u, err := desktop.ParseUser(s)
+	return &u, err
 }
 
 // serve runs the desktop; the environment file exists while it is ready.
@@ -160,11 +154,30 @@ func (c *desktopRun) announce(d *desktop.Desktop, envFile string) error {
 		_, err := fmt.Fprint(c.env.stdout, text)
 		return err
 	}
-	temporary := envFile + ".new"
-	if err := os.WriteFile(temporary, []byte(text), 0o644); err != nil {
-		return fmt.Errorf("write environment file: %w", err)
+	if err := replaceFile(envFile, text); err != nil {
+		return fmt.Errorf("env_file: %w", err)
 	}
-	return os.Rename(temporary, envFile)
+	return nil
+}
+
+// replaceFile writes a file that everybody may read, at once and, as root, only where nobody else decides what is written to.
+func replaceFile(path, text string) error {
+	if err := asroot.CheckPath(path); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, removeIfThere(f.Name()))
+	}
+	return nil
 }
 
 func removeIfThere(path string) error {
@@ -180,13 +193,13 @@ type desktopGuard struct{ env *environment }
 func (c *desktopGuard) Synopsis() string {
 	return "Clean up after a killed desktop (started by desktop run)"
 }
-func (c *desktopGuard) Help() string { return "Usage: wavry desktop guard ID DIRECTORY < pipe" }
+func (c *desktopGuard) Help() string { return "Usage: wavry desktop guard ID DIRECTORY UID:GID < pipe" }
 
 func (c *desktopGuard) Run(args []string) int {
-	if len(args) != 2 {
+	if len(args) != 3 {
 		return cli.RunResultHelp
 	}
-	if err := desktop.Guard(os.Stdin, args[0], args[1]); err != nil {
+	if err := desktop.Guard(os.Stdin, args[0], args[1], args[2]); err != nil {
 		fmt.Fprintln(c.env.stderr, "wavry desktop guard:", err)
 		return 1
 	}

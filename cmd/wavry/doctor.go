@@ -126,11 +126,11 @@ func (c *doctorCommand) fingerprint(ctx context.Context, cfg hostConfig, o docto
 			return nil, err
 		}
 	}
-	owner, err := parsePluginUser(cfg.PluginUser)
+	environ, err := readEnvFile(o.envFile)
 	if err != nil {
 		return nil, err
 	}
-	environ, err := readEnvFile(o.envFile)
+	owner, err := pluginOwner(cfg, environ)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func readEnvFile(path string) ([]string, error) {
 	if path == "" {
 		return nil, nil
 	}
-	b, err := os.ReadFile(path)
+	b, err := readDesktopFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the desktop's environment: %w", err)
 	}

@@ -36,13 +36,14 @@ type hostConfig struct {
 	StateDir       string   `hcl:"state_dir,optional" help:"directory of keys and restore tokens"`
 	BindAddr       string   `hcl:"bind_addr,optional" help:"UDP address for viewers"`
 	AdvertiseAddrs []string `hcl:"advertise_addrs,optional" help:"addresses at which viewers reach this host, ADDRESS or ADDRESS:PORT; required when bind_addr is 0.0.0.0"`
-	Slots          int      `hcl:"slots,optional" help:"sessions at once"`
+	Slots          int      `hcl:"slots,optional" help:"sessions at once; a desktop has one, the test picture (capture-test) as many as you like"`
 	Capture        []string `hcl:"capture,optional" help:"capture plugins in order of preference, PLUGIN or PLUGIN/METHOD; empty: every one that is installed"`
 	Encode         []string `hcl:"encode,optional" help:"encoder plugins in order of preference, PLUGIN or PLUGIN/METHOD; empty: every one that is installed, hardware first"`
 	PluginOptions  []string `hcl:"plugin_options,optional" help:"options of plugins as docs/plugins-*.md list them, PLUGIN/KEY=VALUE"`
 	PluginDirs     []string `hcl:"plugin_dirs,optional" help:"directories searched for plugins before the one of this binary"`
-	PluginUser     string   `hcl:"plugin_user,optional" help:"UID or UID:GID that runs the plugins; empty: this user"`
+	PluginUser     string   `hcl:"plugin_user,optional" help:"UID or UID:GID that runs the plugins; empty: this user, or when that is root the desktop's"`
 	DesktopEnvFile string   `hcl:"desktop_env_file,optional" help:"file with the environment of the desktop, as wavry desktop run writes it; waited for; empty: our own environment"`
+	KeepDesktop    bool     `hcl:"keep_desktop,optional" help:"leave home and programs as they are after a session, for a node that is one person's, instead of emptying the desktop before the next"`
 	MaxKbps        int      `hcl:"max_kbps,optional" help:"highest bitrate per session in kbit/s"`
 	MaxFPS         int      `hcl:"max_fps,optional" help:"highest frame rate"`
 	EmbedCursor    bool     `hcl:"embed_cursor,optional" help:"draw the pointer into the picture even where it could travel beside it"`
@@ -139,8 +140,8 @@ func (c *hostConfig) settings() (hostSettings, error) {
 		problems = append(problems, fmt.Errorf("keepalive_fps = %g: must be above 0 and at most max_fps", c.KeepaliveFPS))
 	}
 	problems = append(problems, c.addressProblems(s)...)
-	if c.Slots < 1 || c.Slots > hostruntime.MaxSlots {
-		problems = append(problems, fmt.Errorf("slots = %d: must be 1 to %d", c.Slots, hostruntime.MaxSlots))
+	if err := hostruntime.CheckSlots(c.Slots, c.oneDesktop()); err != nil {
+		problems = append(problems, err)
 	}
 	if s.grace < 0 || s.drain < 0 {
 		problems = append(problems, fmt.Errorf("grace = %q, drain_timeout = %q: must not be negative", c.Grace, c.DrainTimeout))
@@ -231,14 +232,14 @@ func (c *hostCommand) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	owner, err := parsePluginUser(cfg.PluginUser)
-	if err != nil {
-		return err
-	}
 	ctx, stop := signalContext()
 	defer stop()
 	environ, err := desktopEnviron(ctx, cfg.DesktopEnvFile)
 	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	owner, err := pluginOwner(cfg, environ)
+	if err != nil {
 		return err
 	}
 	if mode.alone {
@@ -314,7 +315,7 @@ func desktopEnviron(ctx context.Context, path string) ([]string, error) {
 	tick := time.NewTicker(desktopPoll)
 	defer tick.Stop()
 	for {
-		text, err := os.ReadFile(path)
+		text, err := readDesktopFile(path)
 		if err == nil {
 			return parseEnviron(path, string(text))
 		}

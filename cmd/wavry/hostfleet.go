@@ -42,6 +42,7 @@ type fleetHost struct {
 	registry *prometheus.Registry
 	keeper   *fingerprint.Keeper
 	node     *nomadmeta.Node // nil: nothing is published in Nomad
+	desktop  *hostDesktop    // nil: each session has a picture of its own
 
 	tried    chan struct{} // closed when the node is fingerprinted
 	usable   chan struct{} // closed when a session could run for the first time
@@ -83,7 +84,8 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		cfg: cfg, settings: settings, log: log, catalog: cat, registry: prometheus.NewRegistry(), tried: make(chan struct{}), usable: make(chan struct{}),
 	}
 	f.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	hostCfg, err := hostRuntimeConfig(cfg, settings, log, f.registry)
+	f.desktop = newHostDesktop(cfg, environ, log)
+	hostCfg, err := hostRuntimeConfig(cfg, settings, log, f.registry, f.desktop)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +110,9 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		if why := r.Unusable(); why != "" {
 			return nil, errors.New(why)
 		}
+		if captures := r.CaptureCandidates(); f.desktop == nil && showsDesktop(captures[0].Name) {
+			return nil, errors.New("the node's order of plugins asks for a desktop, and this host was started for the test picture only: restart it")
+		}
 		f.keeper.Yield()
 		return newSource(sessionID, plugins{captures: r.CaptureCandidates(), encoders: r.EncoderCandidates()})
 	}
@@ -122,7 +127,7 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 	}
 	f.keeper = fingerprint.NewKeeper(fingerprint.Config{
 		Dirs: cfg.pluginDirs(), Order: cfg.order(), Frames: probeFrames, FPS: float64(cfg.MaxFPS), Env: environ, Owner: owner, Version: version, Logger: log,
-	}, func() bool { return len(f.host.Sessions()) > 0 }, f.found)
+	}, func() bool { return len(f.host.Sessions()) > 0 || f.desktop.Why() != nil }, f.found)
 	return f, nil
 }
 
@@ -134,19 +139,22 @@ const (
 )
 
 // Run serves until ctx ends, then drains: no new sessions, the running ones may go on for drain_timeout. The order of the end: out
-// of the catalog first, so that nobody is sent here; the host, which says goodbye to viewers; the link to the master last, since it
-// reports how the sessions ended.
+// of the catalog first, so that nobody is sent here; the host, which says goodbye to viewers; the desktop is given back; the link to
+// the master last, since it reports how the sessions ended.
 func (f *fleetHost) Run(ctx context.Context) error {
 	background := context.WithoutCancel(ctx)
 	hostCtx, stopHost := context.WithCancel(background)
 	defer stopHost()
 	linkCtx, stopLink := context.WithCancel(background)
 	defer stopLink()
+	desktopCtx, stopDesktop := context.WithCancel(background)
+	defer stopDesktop()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g := new(errgroup.Group)
 	g.Go(func() error { defer stop(); return f.serveOps(hostCtx) })
-	g.Go(func() error { defer stop(); defer stopLink(); return f.host.Run(hostCtx) })
+	g.Go(func() error { defer stop(); defer stopLink(); defer stopDesktop(); return f.host.Run(hostCtx) })
+	g.Go(func() error { f.desktop.run(desktopCtx); return nil })
 	g.Go(func() error { f.node.Run(ctx); return nil })
 	g.Go(func() error { f.keepFingerprint(ctx); return nil })
 	g.Go(func() error { return f.keepRegistered(ctx) })
@@ -191,7 +199,9 @@ func (f *fleetHost) keepFingerprint(ctx context.Context) {
 		opened(wait, first)
 		stop()
 	}
-	f.keeper.Run(ctx)
+	if f.desktop.claimed(ctx) { // what is tried while it is emptied would fail
+		f.keeper.Run(ctx)
+	}
 }
 
 // found tells Nomad what works on the node now; Consul and the master ask.
@@ -252,17 +262,32 @@ func (f *fleetHost) capabilities() *masterapi.HostCapabilities {
 	if r == nil {
 		return nil
 	}
-	meta := r.Meta()
+	meta := f.meta(r)
+	if why := f.desktop.overdue(); why != nil && meta[masterapi.AttributeUnusable] == "" {
+		meta[masterapi.AttributeUnusable] = masterapi.AttributeText(why.Error())
+	}
 	return &masterapi.HostCapabilities{
 		Compositor: meta["compositor"], CapturePlugin: meta["capture"], EncoderPlugin: meta["encoder"], Codecs: splitList(meta["codecs"]), Attributes: meta,
 	}
 }
 
+// meta is what the fingerprint found, and what becomes of the desktop between people.
+func (f *fleetHost) meta(r *fingerprint.Result) map[string]string {
+	meta := r.Meta()
+	if word := f.desktop.word(); word != "" {
+		meta[masterapi.AttributeDesktop] = word
+	}
+	return meta
+}
+
 func (f *fleetHost) ready() error {
 	r := f.keeper.Result()
+	overdue := f.desktop.overdue()
 	switch {
 	case f.draining.Load():
 		return hostruntime.ErrDraining
+	case overdue != nil:
+		return overdue
 	case r == nil:
 		return errors.New("the node is still being fingerprinted")
 	case !r.Usable():
@@ -306,7 +331,7 @@ func (f *fleetHost) keepRegistered(ctx context.Context) error {
 
 // serviceMeta is what Consul tells of this host.
 func (f *fleetHost) serviceMeta() map[string]string {
-	meta := f.keeper.Result().Meta()
+	meta := f.meta(f.keeper.Result())
 	meta[catalog.MetaID], meta["pool"], meta["region"], meta["version"] = f.cfg.ID, f.cfg.Pool, f.cfg.Region, version
 	meta["slots"] = fmt.Sprint(f.cfg.Slots)
 	return meta

@@ -41,10 +41,10 @@ func listHosts(c *toolCall) error {
 	for _, m := range r.GetHosts() {
 		rows = append(rows, []string{
 			m.GetHostId(), m.GetPool(), dash(m.GetRegion()), state.HostWord(m.GetState()), healthText(m.GetHealth()), fmt.Sprintf("%d/%d", m.GetSlotsUsed(), m.GetSlots()),
-			dash(m.GetCapabilities().GetCompositor()), dash(m.GetCapabilities().GetEncoderPlugin()), ago(m.GetSince()), dash(m.Why()),
+			dash(m.GetCapabilities().GetCompositor()), dash(m.GetCapabilities().GetAttributes()[masterapi.AttributeDesktop]), dash(m.GetCapabilities().GetEncoderPlugin()), ago(m.GetSince()), dash(m.Why()),
 		})
 	}
-	if err := c.show(r, "HOST\tPOOL\tREGION\tSTATE\tHEALTH\tSLOTS\tCOMPOSITOR\tENCODER\tSINCE\tREASON", rows); err != nil || c.json || !c.isSet("why") {
+	if err := c.show(r, "HOST\tPOOL\tREGION\tSTATE\tHEALTH\tSLOTS\tCOMPOSITOR\tDESKTOP\tENCODER\tSINCE\tREASON", rows); err != nil || c.json || !c.isSet("why") {
 		return err
 	}
 	return showTroubles(c)
@@ -89,6 +89,9 @@ func showHost(c *toolCall) error {
 		{"Health", healthText(m.GetHealth())}, {"Slots", fmt.Sprintf("%d of %d used", m.GetSlotsUsed(), m.GetSlots())},
 		{"Direct addresses", dash(strings.Join(m.GetDirectAddresses(), " "))}, {"Compositor", dash(caps.GetCompositor())},
 		{"Capture", dash(caps.GetCapturePlugin())}, {"Encoder", dash(caps.GetEncoderPlugin())}, {"Codecs", dash(strings.Join(caps.GetCodecs(), " "))}, {"GPU", dash(caps.GetGpu())},
+	}
+	if word := said[masterapi.AttributeDesktop]; word != "" {
+		rows = append(rows, []string{"Desktop", word + " between people"})
 	}
 	if why := said[masterapi.AttributeUnusable]; why != "" {
 		rows = append(rows, []string{"Takes nobody", why})

@@ -94,9 +94,9 @@ func TestHangup(t *testing.T) {
 		}
 	}
 	until("the first order", encoder("encode-fake"))
-	hangup("encode = [\"encode-other\"]\nslots = 2")
+	hangup("encode = [\"encode-other\"]\nmax_fps = 30")
 	until("the second order", encoder("encode-other"))
-	if text := log.String(); !strings.Contains(text, "restart the host") || !strings.Contains(text, "key=slots") || strings.Contains(text, "key=encode") {
+	if text := log.String(); !strings.Contains(text, "restart the host") || !strings.Contains(text, "key=max_fps") || strings.Contains(text, "key=encode") {
 		t.Error(text)
 	}
 	hangup(`encode = [`)

@@ -25,8 +25,9 @@ import (
 
 // standaloneHost is a host with its own page, wired but not started.
 type standaloneHost struct {
-	host *hostruntime.Host
-	page *standalone.Server
+	host    *hostruntime.Host
+	page    *standalone.Server
+	desktop *hostDesktop // nil: each session has a picture of its own
 }
 
 // Run serves until ctx ends or one of the two fails. The page ends first, so that nobody is granted a session that is about to end.
@@ -36,7 +37,10 @@ func (r *standaloneHost) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g := new(errgroup.Group)
-	g.Go(func() error { defer stop(); return r.host.Run(hostCtx) })
+	desktopCtx, stopDesktop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopDesktop()
+	g.Go(func() error { defer stop(); defer stopDesktop(); return r.host.Run(hostCtx) })
+	g.Go(func() error { r.desktop.run(desktopCtx); return nil })
 	g.Go(func() error {
 		defer stopHost()
 		select {
@@ -73,10 +77,10 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 	if err != nil {
 		return nil, err
 	}
-	role := &standaloneHost{}
+	role := &standaloneHost{desktop: newHostDesktop(cfg, environ, log)}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	hostCfg, err := hostRuntimeConfig(cfg, settings, log, registry)
+	hostCfg, err := hostRuntimeConfig(cfg, settings, log, registry, role.desktop)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +93,13 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 	role.page, err = standalone.New(standalone.Config{
 		Bind: settings.http, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, Host: role.host, HostID: cfg.ID,
 		HostIdentity: role.host.Identity(), Signer: signer, Slots: cfg.Slots, Grace: settings.grace, Web: withOps(web.Handler(), registry), Logger: log,
-		Desktop: func() signalapi.Desktop { return signalapi.Desktop{Pool: cfg.Pool, Title: cfg.ID} },
+		Desktop: func() signalapi.Desktop {
+			d := signalapi.Desktop{Pool: cfg.Pool, Title: cfg.ID}
+			if why := role.desktop.overdue(); why != nil {
+				d.Reason = why.Error()
+			}
+			return d
+		},
 	})
 	return role, err
 }
@@ -106,15 +116,19 @@ func withOps(page http.Handler, registry *prometheus.Registry) http.Handler {
 }
 
 // hostRuntimeConfig is what every host has, without Verify, Observer and NewSource.
-func hostRuntimeConfig(cfg hostConfig, s hostSettings, log *slog.Logger, registry *prometheus.Registry) (hostruntime.Config, error) {
+func hostRuntimeConfig(cfg hostConfig, s hostSettings, log *slog.Logger, registry *prometheus.Registry, desktop *hostDesktop) (hostruntime.Config, error) {
 	key, err := identity.Load(filepath.Join(cfg.StateDir, "host-identity.pem"))
 	if err != nil {
 		return hostruntime.Config{}, err
 	}
-	return hostruntime.Config{
+	runtime := hostruntime.Config{
 		ID: cfg.ID, Identity: key, Bind: s.bind, Advertise: s.advertise, Slots: cfg.Slots,
 		Grace: s.grace, MaxBitrate: cfg.MaxKbps * 1000, MaxFPS: float64(cfg.MaxFPS), Logger: log, Registry: registry,
-	}, nil
+	}
+	if desktop != nil {
+		runtime.Desktop = desktop
+	}
+	return runtime, nil
 }
 
 // sources returns what makes the picture source of a session from the plugins to try.

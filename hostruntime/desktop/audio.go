@@ -1,8 +1,7 @@
 package desktop
 
-import "path/filepath"
-
-// audioSink gives applications a sound card: a sink whose monitor a host runtime can record. PipeWire reads it as a drop-in.
+// audioSink gives applications a sound card: a sink whose monitor a host runtime can record. PipeWire reads it as a drop-in
+// (audioDropIn, below the home).
 const audioSink = `context.objects = [
   { factory = adapter
     args = {
@@ -19,6 +18,4 @@ const audioSink = `context.objects = [
 ]
 `
 
-func (d *Desktop) writeAudio() error {
-	return d.write(filepath.Join(d.places.home, ".config/pipewire/pipewire.conf.d/50-wavry-desktop.conf"), audioSink, 0o600)
-}
+const audioDropIn = ".config/pipewire/pipewire.conf.d/50-wavry-desktop.conf"

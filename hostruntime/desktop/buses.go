@@ -9,8 +9,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// busConfig is a dbus-daemon configuration. Access is by the socket's directory, which only the user (and root) can enter; root is
-// allowed by name because a bus takes only its own user otherwise.
+// busConfig is a dbus-daemon configuration. It takes only its own user: whoever else wants to talk on it acts as that one.
 const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
 <type>%s</type>
@@ -18,7 +17,6 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 <auth>EXTERNAL</auth>
 %s
 <policy context="default">
-<allow user="*"/>
 <allow own="*"/>
 <allow send_type="method_call"/><allow send_type="signal"/><allow send_requested_reply="true"/>
 <allow receive_type="method_call"/><allow receive_type="signal"/>
@@ -34,8 +32,8 @@ func (d *Desktop) writeBusConfig(kind, socket string) ([]string, error) {
 	if kind == "session" {
 		services = "<standard_session_servicedirs/>"
 	}
-	path := filepath.Join(d.places.conf, kind+"-bus.conf")
-	if err := d.write(path, fmt.Sprintf(busConfig, kind, socket, services), 0o600); err != nil {
+	path, err := d.write(kind+"-bus.conf", fmt.Sprintf(busConfig, kind, socket, services))
+	if err != nil {
 		return nil, err
 	}
 	return []string{"dbus-daemon", "--config-file=" + path, "--nofork", "--nopidfile"}, nil
@@ -93,12 +91,15 @@ func (d *Desktop) writePortals() error {
 		if text == "" {
 			continue // not installed: the desktop works, its portal does not, and the capture probe says so
 		}
-		if err := d.write(filepath.Join(d.places.conf, "portals", name+".portal"), text, 0o600); err != nil {
+		if _, err := d.write(filepath.Join("portals", name+".portal"), text); err != nil {
 			return err
 		}
 	}
-	// Read by xdg-desktop-portal 1.17 and later; earlier ones go by UseIn.
-	conf := "[preferred]\ndefault=" + strings.Join(d.recipe.portals, ";") + "\n"
-	path := filepath.Join(d.places.home, ".config/xdg-desktop-portal", strings.ToLower(d.recipe.currentDesktop)+"-portals.conf")
-	return d.writeOnce(path, conf)
+	return nil
+}
+
+// portalsConf names the preferred backend. It is read by xdg-desktop-portal 1.17 and later; earlier ones go by UseIn.
+func (d *Desktop) portalsConf() (path, text string) {
+	path = ".config/xdg-desktop-portal/" + strings.ToLower(d.recipe.currentDesktop) + "-portals.conf"
+	return path, "[preferred]\ndefault=" + strings.Join(d.recipe.portals, ";") + "\n"
 }

@@ -90,7 +90,6 @@ func TestEffectiveUser(t *testing.T) {
 		user      User
 		wantError bool
 	}{
-		{"root defaults to nobody", nil, 0, Nobody, false},
 		{"others to themselves", nil, 1000, User{1000, 1001}, false},
 		{"root may be anyone", &User{5, 6}, 0, User{5, 6}, false},
 		{"but not root", &User{0, 6}, 0, User{0, 6}, true},
@@ -104,6 +103,13 @@ func TestEffectiveUser(t *testing.T) {
 				t.Errorf("%v, %v; want %v, error %v", *got, err, test.user, test.wantError)
 			}
 		})
+	}
+}
+
+// TestRootsUserIsChosenLater proves that root's desktop has no user before it can be locked.
+func TestRootsUserIsChosenLater(t *testing.T) {
+	if got, err := effectiveUser(nil, 0, 0); got != nil || err != nil {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
@@ -133,17 +139,17 @@ func TestEnvironmentLeaksNothing(t *testing.T) {
 // TestStateDirIsExclusive proves that a second desktop is refused and that the directory is free again after the first.
 func TestStateDirIsExclusive(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	first, err := lockFile(path)
+	first, err := lockFile(path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockFile(path); !errors.Is(err, ErrBusy) {
+	if _, err := lockFile(path, 0); !errors.Is(err, ErrBusy) {
 		t.Errorf("second lock: %v, want ErrBusy", err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := lockFile(path)
+	again, err := lockFile(path, 0)
 	if err != nil {
 		t.Fatalf("lock after the first was released: %v", err)
 	}

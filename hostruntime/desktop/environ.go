@@ -16,6 +16,9 @@ const markerVar = "WAVRY_DESKTOP"
 // the client may authorise itself.
 const HintVar = "WAVRY_DESKTOP_KIND"
 
+// UserVar tells a host who the desktop's processes run as, UID:GID, and with that who its plugins must run as.
+const UserVar = "WAVRY_DESKTOP_USER"
+
 // display is the Wayland socket's name. It is the first name that sway takes by itself in an empty runtime directory.
 const display = "wayland-1"
 

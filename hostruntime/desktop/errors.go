@@ -12,6 +12,9 @@ var ErrRoot = errors.New("a desktop does not run as root; name an unprivileged u
 // ErrBusy is returned when another desktop holds the state directory.
 var ErrBusy = errors.New("another desktop uses this state directory")
 
+// ErrUserBusy is returned when another desktop of this machine runs as the same user: the two could read each other's memory.
+var ErrUserBusy = errors.New("another desktop of this machine runs as this user; name none, or another for each with -user")
+
 // MissingBinaryError says which program is not installed and which Debian package has it.
 type MissingBinaryError struct{ Binary, Package string }
 

@@ -2,7 +2,6 @@ package desktop
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -21,6 +20,11 @@ var gnomeRecipe = recipe{
 		return env
 	},
 	prepare: prepareGNOME,
+	seeds: map[string]string{
+		".config/glib-2.0/settings/keyfile": gnomeSettings,
+		// gnome-shell warns once that it has no lock screen, and remembers by this file that it has.
+		".local/share/gnome-shell/lock-warning-shown": "",
+	},
 	settled: func(ctx context.Context, d *Desktop) error {
 		return busHasName(ctx, d.sessionBus(), "org.gnome.Mutter.ScreenCast")
 	},
@@ -64,14 +68,6 @@ sleep-inactive-ac-type='nothing'
 `
 
 func prepareGNOME(d *Desktop) (argv, env []string, err error) {
-	path := filepath.Join(d.places.home, ".config/glib-2.0/settings/keyfile")
-	if err := d.writeOnce(path, gnomeSettings); err != nil {
-		return nil, nil, err
-	}
-	// gnome-shell warns once that it has no lock screen, and remembers by this file that it has.
-	if err := d.writeOnce(filepath.Join(d.places.home, ".local/share/gnome-shell/lock-warning-shown"), ""); err != nil {
-		return nil, nil, err
-	}
 	return []string{"gnome-shell", "--headless", "--wayland", "--no-x11", "--virtual-monitor", d.cfg.Size.String(), "--wayland-display", display}, nil, nil
 }
 

@@ -104,11 +104,17 @@ func (r *running) answers() error {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second)
 	defer cancel()
 	run := r.env["XDG_RUNTIME_DIR"]
-	return errors.Join(
-		waylandRoundtrip(ctx, filepath.Join(run, r.env["WAYLAND_DISPLAY"])),
-		busAnswers(ctx, strings.TrimPrefix(r.env["DBUS_SESSION_BUS_ADDRESS"], "unix:path=")),
-		accepts(ctx, filepath.Join(run, "pipewire-0")),
-	)
+	info, err := os.Stat(run)
+	if err != nil {
+		return err
+	}
+	return User{owner(info), owner(info)}.does(func() error {
+		return errors.Join(
+			waylandRoundtrip(ctx, filepath.Join(run, r.env["WAYLAND_DISPLAY"])),
+			busAnswers(ctx, strings.TrimPrefix(r.env["DBUS_SESSION_BUS_ADDRESS"], "unix:path=")),
+			accepts(ctx, filepath.Join(run, "pipewire-0")),
+		)
+	})
 }
 
 func (r *running) members() []int { return members(r.env[markerVar], nil) }

@@ -19,6 +19,7 @@ var kdeRecipe = recipe{
 		return []string{"KDE_FULL_SESSION=true", "KDE_SESSION_VERSION=5", "QT_QPA_PLATFORM=wayland"}
 	},
 	prepare:  prepareKDE,
+	seeds:    map[string]string{".config/kwinrc": kwinSettings, ".config/kwinrulesrc": kwinRules, ".config/kdeglobals": kdeSettings},
 	settled:  nothing,
 	arranged: nothing,
 	// Not foot, which divides by the width of an output in inches: KWin's virtual output is -1 mm wide (KWin 5.27, foot 1.13).
@@ -64,11 +65,6 @@ AnimationDurationFactor=0
 `
 
 func prepareKDE(d *Desktop) (argv, env []string, err error) {
-	for name, text := range map[string]string{"kwinrc": kwinSettings, "kwinrulesrc": kwinRules, "kdeglobals": kdeSettings} {
-		if err := d.writeOnce(filepath.Join(d.places.home, ".config", name), text); err != nil {
-			return nil, nil, err
-		}
-	}
 	kwin, err := d.withoutCapability("kwin_wayland")
 	if err != nil {
 		return nil, nil, err
@@ -94,7 +90,7 @@ func (d *Desktop) withoutCapability(name string) (string, error) {
 	if err := copyProgram(path, to); err != nil {
 		return "", fmt.Errorf("copy %s: %w", name, err)
 	}
-	return to, d.cfg.User.own(to)
+	return to, os.Chmod(to, 0o755)
 }
 
 func copyProgram(from, to string) error {

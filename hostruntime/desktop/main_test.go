@@ -8,12 +8,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain lets this test binary also be the process that a test starts: "guard ID DIR", and in integration tests "desktop ...".
+// TestMain lets this test binary also be the process that a test starts: "guard ID DIR USER", and in integration tests "desktop ...".
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "guard":
-			exitWith(Guard(os.Stdin, os.Args[2], os.Args[3]))
+			exitWith(Guard(os.Stdin, os.Args[2], os.Args[3], os.Args[4]))
 		case "desktop":
 			exitWith(runDesktop(os.Args[2:]))
 		}

@@ -119,6 +119,13 @@ func (s *spawner) start(c command, log *slog.Logger) (*process, error) {
 	return p, nil
 }
 
+// do runs f on the thread that starts processes.
+func (s *spawner) do(f func() error) error {
+	result := make(chan error)
+	s.jobs <- func() { result <- f() }
+	return <-result
+}
+
 func (s *spawner) fork(cmd *exec.Cmd) error {
 	result := make(chan error)
 	s.jobs <- func() {

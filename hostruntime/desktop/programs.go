@@ -14,7 +14,7 @@ type program struct {
 }
 
 func commonBinaries() []program {
-	return []program{{"dbus-daemon", "dbus-daemon"}, {"pipewire", "pipewire"}, {"wireplumber", "wireplumber"}}
+	return []program{{"dbus-daemon", "dbus-daemon"}, {"pipewire", "pipewire"}, {"wireplumber", "wireplumber"}, {"tar", "tar"}, {"getent", "libc-bin"}}
 }
 
 func checkBinaries(list []program) error {

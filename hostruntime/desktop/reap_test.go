@@ -80,13 +80,13 @@ func TestGuardCleansUpAfterAViolentEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantMembers(t, id, 3)
-	if err := Guard(strings.NewReader(orderly), id, run); err != nil {
+	if err := Guard(strings.NewReader(orderly), id, run, "0:0"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(run); err != nil || len(members(id, nil)) == 0 {
 		t.Fatalf("a dismissed guard did something: %v", err)
 	}
-	if err := Guard(bytes.NewReader(nil), id, run); err != nil {
+	if err := Guard(bytes.NewReader(nil), id, run, "0:0"); err != nil {
 		t.Fatal(err)
 	}
 	<-ended
@@ -101,7 +101,7 @@ func TestGuardCleansUpAfterAViolentEnd(t *testing.T) {
 // TestGuardRefusesStrangeArguments proves that the guard removes nothing but what a desktop made.
 func TestGuardRefusesStrangeArguments(t *testing.T) {
 	for _, args := range [][2]string{{"", "/x/run"}, {"xyz", "/x/run"}, {strings.Repeat("g", 16), "/x/run"}, {newID(), "/home"}, {newID(), "/"}} {
-		if err := Guard(strings.NewReader(""), args[0], args[1]); err == nil {
+		if err := Guard(strings.NewReader(""), args[0], args[1], "0:0"); err == nil {
 			t.Errorf("Guard(%q) accepted", args)
 		}
 	}

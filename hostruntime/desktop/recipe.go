@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 )
 
@@ -15,7 +16,9 @@ type recipe struct {
 	systemBus      bool     // needs a system bus that answers
 	// env is added to the environment of all processes.
 	env func(*Desktop) []string
-	// prepare writes configuration into an empty run directory and returns the compositor's argument vector and further
+	// seeds are files of the home, by path below it, which are the user's once written.
+	seeds map[string]string
+	// prepare writes configuration below conf and returns the compositor's argument vector and further
 	// environment for it alone.
 	prepare func(*Desktop) (argv, env []string, err error)
 	// settled asks whether the compositor is up beyond its Wayland socket.
@@ -45,6 +48,14 @@ func (d *Desktop) apps() [][]string {
 		}
 	}
 	return list
+}
+
+// seeds are all files that a home starts with.
+func (d *Desktop) seeds() map[string]string {
+	files := maps.Clone(d.recipe.seeds)
+	path, text := d.portalsConf()
+	files[path], files[audioDropIn] = text, audioSink
+	return files
 }
 
 func nothing(context.Context, *Desktop) error { return nil }

@@ -17,6 +17,7 @@ type stack struct {
 	started  time.Time
 	wasReady bool
 	group    *errgroup.Group // its first error ends the generation
+	names    []string        // environment in which the user has a name
 }
 
 func newStack(d *Desktop) *stack { return &stack{d: d, started: time.Now()} }
@@ -44,7 +45,11 @@ func (s *stack) run(ctx context.Context) error {
 
 func (s *stack) bringUp(ctx context.Context) error {
 	d := s.d
-	if err := errors.Join(d.writePortals(), d.writeAudio()); err != nil {
+	var err error
+	if s.names, err = d.names(); err != nil {
+		return err
+	}
+	if err := errors.Join(d.writePortals(), s.seed(ctx, d.seeds())); err != nil {
 		return err
 	}
 	if err := s.startBus(ctx, "session", d.sessionBus()); err != nil {
@@ -143,6 +148,7 @@ func (s *stack) once(ctx context.Context, c command) error {
 
 func (s *stack) spawn(c command) (*process, error) {
 	env := s.d.environment()
+	env.add(s.names...)
 	env.add(c.env...)
 	c.env, c.user = env.list(), s.d.cfg.User.credential()
 	return s.d.spawn.start(c, s.d.log)
@@ -150,14 +156,15 @@ func (s *stack) spawn(c command) (*process, error) {
 
 // await polls until ask succeeds, ctx ends (for example because a process died) or socketTimeout is over.
 func (s *stack) await(ctx context.Context, what string, ask func(context.Context) error) error {
-	return poll(ctx, socketTimeout, what, ask)
+	return s.poll(ctx, socketTimeout, what, ask)
 }
 
-func poll(ctx context.Context, within time.Duration, what string, ask func(context.Context) error) error {
+// poll asks with the user's rights: what it asks is at a path that the user decides about.
+func (s *stack) poll(ctx context.Context, within time.Duration, what string, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
-		err := ask(ctx)
+		err := s.d.cfg.User.does(func() error { return ask(ctx) })
 		if err == nil {
 			return nil
 		}
@@ -181,7 +188,7 @@ func isMissing(err error) bool {
 
 // blemish waits for something that a desktop is poorer without.
 func (s *stack) blemish(ctx context.Context, what string, ask func(context.Context) error) {
-	err := poll(ctx, portalTimeout, what, ask)
+	err := s.poll(ctx, portalTimeout, what, ask)
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case isMissing(err):
@@ -209,7 +216,7 @@ func (s *stack) ping(ctx context.Context) error {
 func (s *stack) pingOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	return waylandRoundtrip(ctx, s.d.wayland())
+	return s.d.cfg.User.does(func() error { return waylandRoundtrip(ctx, s.d.wayland()) })
 }
 
 func accepts(ctx context.Context, socket string) error {

@@ -13,6 +13,7 @@ var swayRecipe = recipe{
 		return []string{"SWAYSOCK=" + filepath.Join(d.places.run, "sway-ipc.sock")}
 	},
 	prepare:  prepareSway,
+	seeds:    map[string]string{".config/xdg-desktop-portal-wlr/config": wlrPortalConfig},
 	settled:  nothing,
 	arranged: nothing,
 	apps:     terminal(),
@@ -56,11 +57,8 @@ max_fps=60
 `
 
 func prepareSway(d *Desktop) (argv, env []string, err error) {
-	path := filepath.Join(d.places.conf, "sway.conf")
-	if err := d.write(path, fmt.Sprintf(swayConfig, d.cfg.Size), 0o600); err != nil {
-		return nil, nil, err
-	}
-	if err := d.writeOnce(filepath.Join(d.places.home, ".config/xdg-desktop-portal-wlr/config"), wlrPortalConfig); err != nil {
+	path, err := d.write("sway.conf", fmt.Sprintf(swayConfig, d.cfg.Size))
+	if err != nil {
 		return nil, nil, err
 	}
 	env = []string{"WLR_BACKENDS=headless", "WLR_HEADLESS_OUTPUTS=1", "WLR_LIBINPUT_NO_DEVICES=1", "LIBSEAT_BACKEND=noop"}

@@ -77,7 +77,11 @@ func (n *node) connectBus(ctx context.Context) (*dbus.Conn, error) {
 		return nil, errors.New("DBUS_SESSION_BUS_ADDRESS is not set")
 	}
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
-	conn, err := dbus.Connect(address, dbus.WithContext(ctx))
+	var conn *dbus.Conn
+	err := n.as(func() (err error) {
+		conn, err = dbus.Connect(address, dbus.WithContext(ctx))
+		return err
+	})
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("connect to the session bus: %w", err)

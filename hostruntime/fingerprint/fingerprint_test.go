@@ -201,7 +201,7 @@ func TestLock(t *testing.T) {
 // bench is a node whose file system is a temporary directory and whose tools are a table.
 func bench(t *testing.T, env map[string]string, tools map[string]string) *node {
 	t.Helper()
-	return &node{env: env, uid: os.Geteuid(), root: t.TempDir(),
+	return &node{env: env, uid: os.Geteuid(), root: t.TempDir(), as: func(f func() error) error { return f() },
 		output: func(_ context.Context, name string, args ...string) (string, error) {
 			out, found := tools[strings.Join(append([]string{name}, args...), " ")]
 			if !found {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/wavry/fleet/hostruntime/asroot"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
 
@@ -31,10 +32,16 @@ type node struct {
 	// output runs a tool and returns what it printed.
 	output func(ctx context.Context, name string, args ...string) (string, error)
 	dial   func(network, address string) (net.Conn, error)
+	// as runs f with the rights of the session's user, who decides what the paths of its sockets lead to.
+	as func(f func() error) error
 }
 
 func newNode(environ []string, owner *pluginhost.Credential) *node {
-	n := &node{env: map[string]string{}, uid: os.Geteuid(), root: "/", dial: net.Dial}
+	n := &node{env: map[string]string{}, uid: os.Geteuid(), root: "/", as: func(f func() error) error { return f() }}
+	n.dial = func(network, address string) (c net.Conn, err error) {
+		err = n.as(func() (err error) { c, err = net.Dial(network, address); return err })
+		return c, err
+	}
 	for _, kv := range environ {
 		key, value, _ := strings.Cut(kv, "=")
 		n.env[key] = value
@@ -42,8 +49,15 @@ func newNode(environ []string, owner *pluginhost.Credential) *node {
 	n.output = func(ctx context.Context, name string, args ...string) (string, error) {
 		return n.run(ctx, owner, name, args...)
 	}
-	if owner != nil {
+	if owner != nil && owner.UID == 0 {
+		n.uid = 0
+	} else if owner != nil {
 		n.uid = int(owner.UID)
+		n.as = func(f func() error) error { return asroot.AsUser(owner.UID, owner.GID, f) }
+	} else if info, err := os.Lstat(n.env["XDG_RUNTIME_DIR"]); err == nil && os.Geteuid() == 0 {
+		if st := info.Sys().(*syscall.Stat_t); st.Uid != 0 { // root looks at somebody's session
+			n.as = func(f func() error) error { return asroot.AsUser(st.Uid, st.Gid, f) }
+		}
 	}
 	return n
 }

@@ -208,7 +208,7 @@ func (r *Result) Meta() map[string]string {
 	}
 	for key, text := range map[string]string{masterapi.AttributeUnusable: r.Unusable(), masterapi.AttributeRefused: r.Refused} {
 		if text != "" {
-			m[key] = strings.ToValidUTF8(text[:min(len(text), masterapi.MaxAttributeLen)], "")
+			m[key] = masterapi.AttributeText(text)
 		}
 	}
 	return m

@@ -7,8 +7,9 @@ const (
 	loadInterval = time.Second
 	// renewRetry after a failed renewal: half a lease is 150 s, so a leader change costs a few tries at most.
 	renewRetry = 5 * time.Second
-	// slotTimeout is how long a new session waits for the slot of one that is ending: stopping plugins takes a fraction of it.
-	slotTimeout = 2 * time.Second
+	// slotTimeout is how long a new session waits for the slot of one that is ending: stopping plugins takes a fraction of it, emptying
+	// the desktop and starting it anew a second for sway and three for GNOME. The master gives a host 6 s to prepare.
+	slotTimeout = 5 * time.Second
 	// slotPoll is how often it looks.
 	slotPoll = 20 * time.Millisecond
 	// bindTimeout for a relay to answer: a viewer waits for it. Three tries of the client fit.

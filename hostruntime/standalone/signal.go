@@ -166,7 +166,10 @@ func (s *Server) grant(token string, claims lease.ViewerClaims, p hostruntime.Pr
 }
 
 func (s *Server) refusal(err error) *signalapi.Refusal {
+	var notReady *hostruntime.NotReadyError
 	switch {
+	case errors.As(err, &notReady):
+		return &signalapi.Refusal{Reason: signalapi.ReasonNoHost, Message: "The desktop is not ready: " + notReady.Why.Error() + ".", RetrySeconds: 2}
 	case errors.Is(err, hostruntime.ErrFull):
 		return &signalapi.Refusal{Reason: signalapi.ReasonNoHost, Message: "Somebody else is using this desktop. Try again later.", RetrySeconds: 10}
 	case errors.Is(err, hostruntime.ErrDraining):

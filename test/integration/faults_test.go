@@ -45,6 +45,9 @@ func tempDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil { // plugins may be another user's
+		t.Fatal(err)
+	}
 	return dir
 }
 
@@ -315,7 +318,7 @@ func TestCompositorDies(t *testing.T) {
 	}
 	environ := filepath.Join(temp, "desktop.env")
 	desktop := rig.Start(t, nil, "desktop", "run", "sway", "-env-file", environ)
-	host := standalone(t, tempDir(t), nil, "-desktop-env-file", environ, "-capture", "capture-wayland")
+	host := standalone(t, tempDir(t), nil, "-desktop-env-file", environ, "-plugin-dirs", visiblePlugins(t), "-capture", "capture-wayland")
 	v := signIn(t, host.SignIn()).connect()
 	v.pictures(1)
 	if err := syscall.Kill(rig.Child(t, desktop.PID(), "sway"), syscall.SIGKILL); err != nil {
