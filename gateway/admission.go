@@ -69,7 +69,7 @@ func (g *Gateway) tryAdmit(ctx context.Context, a admission) (*masterapi.Grant, 
 		return nil, err
 	}
 	grant, err := g.cfg.Master.Sessions().Admit(ctx, &masterapi.AdmitRequest{
-		RequestId: a.request, Login: a.user.ID, ViewerId: viewerID(a.request), ViewerAddress: viewerAddress(a.addr),
+		RequestId: a.request, Login: a.user.ID, DisplayName: a.user.Name, ViewerId: viewerID(a.request), ViewerAddress: viewerAddress(a.addr),
 		Pool: a.connect.Pool, Region: g.cfg.Region, Role: masterapi.ViewerRole_VIEWER_ROLE_CONTROL, ForceRelay: a.connect.ForceRelay || g.cfg.ForceRelay,
 		Size: &masterapi.DisplaySize{Width: uint32(a.connect.Width), Height: uint32(a.connect.Height)},
 	})
@@ -133,7 +133,7 @@ func (g *Gateway) join(ctx context.Context, a admission) (*masterapi.Grant, erro
 		}
 	}
 	grant, err := g.cfg.Master.Sessions().AddViewer(ctx, &masterapi.AddViewerRequest{
-		RequestId: a.request, SessionId: owner.ID, Login: a.user.ID, ViewerId: viewerID(a.request), ViewerAddress: viewerAddress(a.addr),
+		RequestId: a.request, SessionId: owner.ID, Login: a.user.ID, DisplayName: a.user.Name, ViewerId: viewerID(a.request), ViewerAddress: viewerAddress(a.addr),
 		Region: g.cfg.Region, Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH, ForceRelay: a.connect.ForceRelay || g.cfg.ForceRelay,
 	})
 	if err != nil {

@@ -203,14 +203,14 @@ type Prepared struct {
 	Certificate signalapi.Certificate
 }
 
-// Prepare makes sure that the session of a lease runs here, starting it for a controller's lease, lets the lease's viewer in, and
-// signs the present certificate for it. It is idempotent. Errors are the sentinels of package lease and of errors.go.
-func (h *Host) Prepare(token string) (Prepared, error) {
+// Prepare makes sure that the session of a lease runs here, starting it for a controller's lease, lets the lease's viewer in, whom
+// the others of the session know by name (empty: not known, or as told before), and signs the present certificate for it. It is idempotent. Errors are the sentinels of package lease and of errors.go.
+func (h *Host) Prepare(token, name string) (Prepared, error) {
 	claims, err := h.verify(token)
 	if err != nil {
 		return Prepared{}, err
 	}
-	if err := h.ensureSession(claims); err != nil {
+	if err := h.ensureSession(claims, name); err != nil {
 		return Prepared{}, err
 	}
 	hashes, expiry, err := h.certs.Hashes()
@@ -320,13 +320,13 @@ func (h *Host) verify(token string) (lease.ViewerClaims, error) {
 	return claims, nil
 }
 
-func (h *Host) ensureSession(claims lease.ViewerClaims) error {
+func (h *Host) ensureSession(claims lease.ViewerClaims, name string) error {
 	<-h.ready
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.sessions[claims.Session] != nil:
-		h.sessions[claims.Session].Grant(claims)
+		h.sessions[claims.Session].Grant(claims, name)
 		return nil
 	case claims.Role != lease.RoleControl:
 		return ErrNoSession
@@ -343,7 +343,7 @@ func (h *Host) ensureSession(claims lease.ViewerClaims) error {
 		return fmt.Errorf("prepare session %s: %w", claims.Session, err)
 	}
 	s, err := session.New(session.Config{
-		ID: claims.Session, Lease: claims, Source: source, Grace: h.cfg.Grace, MaxBitrate: h.cfg.MaxBitrate, MaxFPS: h.cfg.MaxFPS,
+		ID: claims.Session, Lease: claims, Name: name, Source: source, Grace: h.cfg.Grace, MaxBitrate: h.cfg.MaxBitrate, MaxFPS: h.cfg.MaxFPS,
 		Logger: h.cfg.Logger, Metrics: h.sm, Observer: observer{h.cfg.Observer, h}, Now: h.cfg.Now,
 	})
 	if err != nil {

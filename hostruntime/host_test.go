@@ -110,7 +110,7 @@ type viewer struct {
 
 func (r *rig) prepare(token string) hostruntime.Prepared {
 	r.t.Helper()
-	p, err := r.host.Prepare(token)
+	p, err := r.host.Prepare(token, "Ada")
 	if err != nil {
 		r.t.Fatal("prepare:", err)
 	}
@@ -518,18 +518,18 @@ func TestSlotsAndDrain(t *testing.T) {
 	r := newRig(t, nil)
 	v := r.connect(r.token(nil))
 	expect[*streamwire.Welcome](v)
-	if _, err := r.host.Prepare(r.token(func(c *lease.ViewerClaims) { c.Session = "s2" })); !errors.Is(err, hostruntime.ErrFull) {
+	if _, err := r.host.Prepare(r.token(func(c *lease.ViewerClaims) { c.Session = "s2" }), "Bob"); !errors.Is(err, hostruntime.ErrFull) {
 		t.Errorf("second session: %v", err)
 	}
 	r.host.Drain("This host is being maintained.")
 	for s := expect[*streamwire.StateChange](v); s.State != streamwire.StateDraining; s = expect[*streamwire.StateChange](v) {
 	}
-	if _, err := r.host.Prepare(r.token(nil)); err != nil {
+	if _, err := r.host.Prepare(r.token(nil), "Ada"); err != nil {
 		t.Errorf("running session while draining: %v", err)
 	}
 	r.host.End("s1", streamwire.CodeOperator, "done")
 	<-r.ended
-	if _, err := r.host.Prepare(r.token(nil)); !errors.Is(err, hostruntime.ErrDraining) {
+	if _, err := r.host.Prepare(r.token(nil), "Ada"); !errors.Is(err, hostruntime.ErrDraining) {
 		t.Errorf("new session while draining: %v", err)
 	}
 }

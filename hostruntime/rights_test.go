@@ -2,6 +2,7 @@ package hostruntime_test
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -42,6 +43,16 @@ func (r *rig) stays(v *viewer, what string) {
 			return
 		}
 	}
+}
+
+// connectAgain connects with a token whose lease is prepared already.
+func (r *rig) connectAgain(token string) *viewer {
+	r.t.Helper()
+	p, err := r.host.Prepare(token, "")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return r.connectAs(token, p, streamwire.Hello{Version: streamwire.Version, Codecs: []media.Codec{media.CodecH264}})
 }
 
 // refused connects once more with a token that was good before.
@@ -187,4 +198,43 @@ func TestMovedLease(t *testing.T) {
 	}
 	old.gone("the old path")
 	r.stays(fresh, "over the new path")
+}
+
+// Whoever watches, also an operator, is announced to the others by name before the first picture goes to them, and whoever leaves is
+// taken off the list; a person with two connections is named once.
+func TestWatcherIsAnnounced(t *testing.T) {
+	r := newRig(t, nil)
+	prepare := func(name, token string) string {
+		t.Helper()
+		if _, err := r.host.Prepare(token, name); err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	others := func(v *viewer, want ...streamwire.Person) {
+		t.Helper()
+		if got := expect[*streamwire.People](v).Others; !slices.Equal(got, want) {
+			t.Fatalf("others %v, want %v", got, want)
+		}
+	}
+	ada := streamwire.Person{Role: streamwire.RoleControl, Name: "Ada"}
+	oz := streamwire.Person{Role: streamwire.RoleWatch, Name: "Oz, operator"}
+	controller := r.connectAgain(prepare("Ada", r.token(by("l1", "v1", lease.RoleControl))))
+	others(controller)
+	token := prepare("Oz, operator", r.token(by("l2", "v2", lease.RoleWatch)))
+	first := r.connectAgain(token)
+	others(controller, oz)
+	others(first, ada)
+	second := r.connectAgain(token) // a second connection of the same viewer, as in a hand-over
+	others(second, ada)
+	moved := r.connectAgain(prepare("", r.token(by("l3", "v2", lease.RoleWatch)))) // a new lease comes without a name
+	others(moved, ada)
+	anna := r.connectAgain(prepare("Anna", r.token(by("l4", "v3", lease.RoleWatch))))
+	others(controller, oz, streamwire.Person{Name: "Anna"}) // nothing was told between
+	others(anna, ada, oz)
+	r.host.EndLease("s1", "l2", streamwire.CodeLease, "removed")
+	r.host.EndLease("s1", "l3", streamwire.CodeLease, "removed")
+	others(controller, streamwire.Person{Name: "Anna"})
+	anna.Close()
+	others(controller)
 }

@@ -44,7 +44,7 @@ func TestDesktopIsReadyBeforeItsSlotIsFree(t *testing.T) {
 	r := newRig(t, func(c *hostruntime.Config) { c.Desktop = d; c.Grace = 200 * time.Millisecond })
 	refused := func(session, why string) {
 		t.Helper()
-		_, err := r.host.Prepare(r.token(func(c *lease.ViewerClaims) { c.Session = session }))
+		_, err := r.host.Prepare(r.token(func(c *lease.ViewerClaims) { c.Session = session }), "Bob")
 		if notReady := (*hostruntime.NotReadyError)(nil); !errors.As(err, &notReady) || !errors.Is(err, hostruntime.ErrFull) || !strings.Contains(err.Error(), why) {
 			t.Errorf("session %s: %v", session, err)
 		}
@@ -57,7 +57,7 @@ func TestDesktopIsReadyBeforeItsSlotIsFree(t *testing.T) {
 	v := r.connect(r.token(nil))
 	expect[*streamwire.Welcome](v)
 	d.set(errors.New("its supervisor went away")) // the session goes on
-	if _, err := r.host.Prepare(r.token(nil)); err != nil {
+	if _, err := r.host.Prepare(r.token(nil), "Bob"); err != nil {
 		t.Error("the running session:", err)
 	}
 	v.Close()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -23,6 +24,7 @@ type wish struct {
 	// session is set for a further viewer; empty for a new session, which then needs pool.
 	session, pool string
 	login, viewer string
+	name          string // of the person, for those who share the session
 	address       string
 	region        string
 	role          masterapi.ViewerRole
@@ -42,7 +44,7 @@ type wish struct {
 func wishOf(r *masterapi.AdmitRequest) (*wish, error) {
 	w := &wish{
 		request: r.GetRequestId(), pool: r.GetPool(), login: r.GetLogin(), viewer: r.GetViewerId(), address: r.GetViewerAddress(), region: r.GetRegion(),
-		role: r.GetRole(), forceRelay: r.GetForceRelay(), directOnly: r.GetDirectOnly(), rate: r.GetRateLimitBps(), size: r.GetSize(),
+		role: r.GetRole(), forceRelay: r.GetForceRelay(), directOnly: r.GetDirectOnly(), rate: r.GetRateLimitBps(), size: r.GetSize(), name: r.GetDisplayName(),
 	}
 	if w.pool == "" {
 		w.pool = "default"
@@ -54,7 +56,7 @@ func wishOfViewer(r *masterapi.AddViewerRequest) (*wish, error) {
 	w := &wish{
 		request: r.GetRequestId(), session: r.GetSessionId(), login: r.GetLogin(), viewer: r.GetViewerId(), address: r.GetViewerAddress(),
 		region: r.GetRegion(), role: r.GetRole(), forceRelay: r.GetForceRelay(), directOnly: r.GetDirectOnly(), rate: r.GetRateLimitBps(),
-		replace: r.GetReplaceController(),
+		replace: r.GetReplaceController(), name: r.GetDisplayName(),
 	}
 	if err := masterapi.CheckID("session_id", w.session); err != nil {
 		return nil, err
@@ -82,6 +84,9 @@ func (w *wish) check() error {
 		if err := masterapi.CheckID(f[0], f[1]); err != nil {
 			return err
 		}
+	}
+	if len(w.name) > masterapi.MaxIDLen || !utf8.ValidString(w.name) {
+		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "display_name of %d bytes: at most %d of UTF-8", len(w.name), masterapi.MaxIDLen)
 	}
 	if w.role != masterapi.ViewerRole_VIEWER_ROLE_CONTROL && w.role != masterapi.ViewerRole_VIEWER_ROLE_WATCH {
 		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "role %d", w.role)
@@ -524,7 +529,7 @@ func prepareMessage(w *wish, i *issued) *masterapi.Prepare {
 	p := &masterapi.Prepare{
 		LeaseId: i.lease.ID, SessionId: i.lease.Session, ViewerId: i.lease.Viewer, ViewerToken: i.token, Expiry: stamp(i.lease.Expiry),
 		Role: i.lease.Role, Size: w.size, ForceRelay: i.lease.ForceRelay, Circuit: i.lease.Circuit, Login: i.lease.Login, ReplacesLease: w.replaces,
-		RateLimitBps: i.lease.Rate, CircuitToken: i.circuitToken,
+		RateLimitBps: i.lease.Rate, DisplayName: w.name, CircuitToken: i.circuitToken,
 	}
 	if i.relay != nil {
 		p.Relay = &masterapi.RelayEndpoint{

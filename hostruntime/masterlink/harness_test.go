@@ -104,7 +104,7 @@ func (h *fakeHost) is(f func() bool) func() bool {
 
 func (h *fakeHost) Ready() <-chan struct{} { return h.ready }
 
-func (h *fakeHost) Prepare(token string) (hostruntime.Prepared, error) {
+func (h *fakeHost) Prepare(token, name string) (hostruntime.Prepared, error) {
 	if h.prepare != nil {
 		h.prepare()
 	}

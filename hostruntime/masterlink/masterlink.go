@@ -29,7 +29,7 @@ import (
 // Host is what the link drives.
 type Host interface {
 	Ready() <-chan struct{}
-	Prepare(token string) (hostruntime.Prepared, error)
+	Prepare(token, name string) (hostruntime.Prepared, error)
 	Renew(token string) error
 	End(sessionID string, code streamwire.Code, text string)
 	EndLease(sessionID, leaseID string, code streamwire.Code, text string)
@@ -346,7 +346,7 @@ func (l *Link) prepare(ctx context.Context, p *masterapi.Prepare, fresh bool) {
 var errLeaseOver = errors.New("the lease ended meanwhile")
 
 func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.HostReport, error) {
-	ready, err := l.prepareHost(ctx, p.GetViewerToken())
+	ready, err := l.prepareHost(ctx, p.GetViewerToken(), p.GetDisplayName())
 	if err != nil {
 		return nil, err
 	}
@@ -359,13 +359,13 @@ func (l *Link) prepared(ctx context.Context, p *masterapi.Prepare) (*masterapi.H
 
 // prepareHost waits for a slot whose session is about to end: the master gives it away as soon as it has said so, and the session
 // still says goodbye and stops its plugins.
-func (l *Link) prepareHost(ctx context.Context, token string) (hostruntime.Prepared, error) {
+func (l *Link) prepareHost(ctx context.Context, token, name string) (hostruntime.Prepared, error) {
 	deadline := time.NewTimer(slotTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(slotPoll)
 	defer tick.Stop()
 	for {
-		ready, err := l.host.Prepare(token)
+		ready, err := l.host.Prepare(token, name)
 		if !errors.Is(err, hostruntime.ErrFull) {
 			return ready, err
 		}

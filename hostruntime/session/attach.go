@@ -138,7 +138,11 @@ func (s *Session) join(v *viewer) {
 		s.in.begin()
 	}
 	v.setSize(s.started.Width, s.started.Height)
+	v.name = s.rights[v.lease].name
 	s.welcome(v)
+	v.told = s.othersOf(v)
+	v.send(&streamwire.People{Others: v.told})
+	s.tellPeople()
 	state := s.state
 	v.send(&state)
 	if s.cursor != nil {
@@ -162,6 +166,7 @@ func (s *Session) leave(v *viewer) {
 		v.cut.Stop()
 	}
 	s.cfg.Observer.ViewerLeft(v.claims)
+	s.tellPeople()
 	if !v.controls() {
 		return
 	}

@@ -14,15 +14,16 @@ type right struct {
 	viewer string
 	role   lease.Role
 	expiry time.Time
+	name   string // of the person, for the others
 }
 
-func rightOf(c lease.ViewerClaims) right {
-	return right{viewer: c.Viewer, role: c.Role, expiry: c.Expiry}
+func rightOf(c lease.ViewerClaims, name string) right {
+	return right{viewer: c.Viewer, role: c.Role, expiry: c.Expiry, name: name}
 }
 
-// Grant lets the viewer of a lease in, until the lease expires or is ended.
-func (s *Session) Grant(c lease.ViewerClaims) {
-	s.loop.do(func() { s.grant(c.Lease, rightOf(c)) })
+// Grant lets the viewer of a lease in, until the lease expires or is ended. The name is the person's; empty: as told before.
+func (s *Session) Grant(c lease.ViewerClaims, name string) {
+	s.loop.do(func() { s.grant(c.Lease, rightOf(c, name)) })
 }
 
 // Renew prolongs the right of a lease; its role may have become a lesser or a greater one. ErrNoLease when the lease has ended here.
@@ -30,7 +31,7 @@ func (s *Session) Renew(c lease.ViewerClaims) error {
 	known := false
 	err := s.loop.call(func() {
 		if _, known = s.rights[c.Lease]; known {
-			s.grant(c.Lease, rightOf(c))
+			s.grant(c.Lease, rightOf(c, ""))
 		}
 	})
 	if err == nil && !known {
@@ -52,6 +53,9 @@ func (s *Session) grant(id string, r right) {
 	old, known := s.rights[id]
 	if known && r.expiry.Before(old.expiry) {
 		r.expiry = old.expiry // an older token came late
+	}
+	if r.name == "" {
+		r.name = s.nameOf(r.viewer)
 	}
 	s.rights[id] = r
 	for v := range s.viewers {
@@ -107,6 +111,7 @@ func (s *Session) dismiss(v *viewer, code streamwire.Code, text string) {
 		s.in.releaseAll()
 	}
 	v.bye(code, text)
+	s.tellPeople()
 }
 
 // setRole makes a connection's right another one while it runs.
@@ -118,6 +123,7 @@ func (s *Session) setRole(v *viewer, role lease.Role) {
 	v.setRole(role)
 	s.countControllers()
 	s.welcome(v)
+	s.tellPeople()
 }
 
 // countControllers begins or ends the time that the session waits for somebody in control.

@@ -71,6 +71,7 @@ type Observer interface {
 type Config struct {
 	ID         string
 	Lease      lease.ViewerClaims // of the first viewer, who controls; Grant lets others in
+	Name       string             // of the first viewer's person
 	Source     Source
 	Grace      time.Duration // how long the session waits for its controller to come back
 	MaxBitrate int           // bits per second
@@ -111,7 +112,7 @@ func New(cfg Config) (*Session, error) {
 	cfg.setDefaults()
 	s := &Session{
 		cfg: cfg, log: cfg.Logger.With("session_id", cfg.ID), loop: newLoop(), over: make(chan struct{}),
-		rights:    map[string]right{cfg.Lease.Lease: rightOf(cfg.Lease)},
+		rights:    map[string]right{cfg.Lease.Lease: rightOf(cfg.Lease, cfg.Name)},
 		viewers:   map[*viewer]struct{}{},
 		state:     streamwire.StateChange{State: streamwire.StateStarting, Text: "Starting the desktop"},
 		aloneFrom: media.Now(),

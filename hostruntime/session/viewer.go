@@ -32,7 +32,9 @@ type viewer struct {
 	steered atomic.Bool // whether it ever did: what is still on its way then is no fault of the viewer's
 
 	role     lease.Role
-	cut      *time.Timer // closes the connection of a viewer that takes no goodbye; nil before the goodbye
+	name     string              // of the person
+	told     []streamwire.Person // of whom it was told last
+	cut      *time.Timer         // closes the connection of a viewer that takes no goodbye; nil before the goodbye
 	queue    sendqueue.Queue
 	rate     *ratecontrol.Controller
 	limits   viewerLimits

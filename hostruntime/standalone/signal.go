@@ -108,7 +108,7 @@ func (s *Server) connect(login string) (any, *signalapi.Refusal) {
 	if err != nil {
 		return nil, s.internal("sign a lease", err)
 	}
-	prepared, err := s.cfg.Host.Prepare(token)
+	prepared, err := s.cfg.Host.Prepare(token, "")
 	if err != nil {
 		return nil, s.refusal(err)
 	}

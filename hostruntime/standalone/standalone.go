@@ -25,7 +25,7 @@ import (
 
 // Host is what standalone needs of the host.
 type Host interface {
-	Prepare(token string) (hostruntime.Prepared, error)
+	Prepare(token, name string) (hostruntime.Prepared, error)
 	Renew(token string) error
 	End(session string, code streamwire.Code, text string)
 	Ending(session string) bool

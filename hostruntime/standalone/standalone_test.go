@@ -40,7 +40,7 @@ type host struct {
 	ending atomic.Bool
 }
 
-func (h *host) Prepare(token string) (hostruntime.Prepared, error) {
+func (h *host) Prepare(token, _ string) (hostruntime.Prepared, error) {
 	claims, err := h.keys.VerifyViewer(token, time.Now())
 	if err != nil {
 		return hostruntime.Prepared{}, err

@@ -263,6 +263,36 @@ func (m *Move) parseBody(r *reader) error {
 	return nil
 }
 
+// People says who else is connected to the session, so that nobody is watched without knowing it.
+type People struct{ Others []Person }
+
+// Person is one viewer. Name is for people; empty when it is not known.
+type Person struct {
+	Role Role
+	Name string
+}
+
+func (*People) messageType() byte { return typePeople }
+
+func (m *People) appendBody(b []byte) []byte {
+	b = append(b, byte(len(m.Others)))
+	for _, p := range m.Others {
+		b = appendText(append(b, byte(p.Role)), p.Name)
+	}
+	return b
+}
+
+func (m *People) parseBody(r *reader) error {
+	n := int(r.u8())
+	if n > MaxPeople {
+		return &WireError{Type: typePeople, Problem: fmt.Sprintf("%d people, at most %d", n, MaxPeople)}
+	}
+	for range n {
+		m.Others = append(m.Others, Person{Role: Role(r.u8()), Name: r.text()})
+	}
+	return nil
+}
+
 func appendSize(b []byte, w, h uint16) []byte {
 	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, w), h)
 }

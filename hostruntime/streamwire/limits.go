@@ -16,6 +16,8 @@ const (
 	MaxCodecs = 16
 	// MaxHashes in one Move: present and next certificate, and room for one more rotation.
 	MaxHashes = 4
+	// MaxPeople in one People: as many as a session has viewers.
+	MaxPeople = 16
 	// MaxCursor is the largest side of a cursor picture in pixels.
 	MaxCursor = 256
 )

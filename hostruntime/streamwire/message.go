@@ -65,6 +65,8 @@ func newMessage(kind byte) Message {
 		return &Stats{}
 	case typeMove:
 		return &Move{}
+	case typePeople:
+		return &People{}
 	case typeKey:
 		return &Key{}
 	case typeButton:

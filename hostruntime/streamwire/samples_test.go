@@ -40,6 +40,8 @@ func messageSamples() []sample {
 		{"stats", &Stats{RTT: 12_345, TargetKbps: 8000, FPS: 60, Window: 1 << 20, Skipped: 7, Path: PathRelay, Encoder: "vaapi h264", Capture: "wayland portal"}},
 		{"move", &Move{URL: "https://192.0.2.7:4443/session/v4.public.abc", Hashes: [][]byte{pattern(32), bytes.Repeat([]byte{0xff}, 32)}}},
 		{"move bare", &Move{URL: "https://[2001:db8::1]:4443/session/x"}},
+		{"people", &People{Others: []Person{{Role: RoleControl, Name: "Ada"}, {Name: "Zoë ☕"}, {}}}},
+		{"people none", &People{}},
 		{"key down", &Key{ID: 1, Code: 30, Down: true}},
 		{"key up", &Key{ID: 0xffffffff, Code: 0x2ff}},
 		{"button placed", &Button{ID: 2, Code: 0x110, Down: true, Placed: true, X: 32768, Y: 65535}},

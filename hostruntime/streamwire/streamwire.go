@@ -23,6 +23,7 @@
 //	Cursor     0x84 h->v  flags u8 (1 visible, 2 picture follows), x u16, y u16, hotspot x u16, y u16, [width u16, height u16, RGBA]
 //	Stats      0x85 h->v  rtt u32, target bitrate u32 (kbit/s), fps u8, window u32 (bytes), skipped u32, path u8, encoder text, capture text
 //	Move       0x86 h->v  URL text, n u8, n x certificate hash (32 bytes)
+//	People     0x87 h->v  n u8, n x (role u8, name text): who else is connected; sent before they get a picture, and at each change
 //
 //	Key        0x21 v->h  id u32, evdev code u16, down u8
 //	Button     0x22 v->h  id u32, evdev code u16, down u8, placed u8, x u16, y u16
@@ -76,6 +77,7 @@ const (
 	typeCursor  = 0x84
 	typeStats   = 0x85
 	typeMove    = 0x86
+	typePeople  = 0x87
 
 	typeKey        = 0x21
 	typeButton     = 0x22

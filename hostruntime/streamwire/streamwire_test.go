@@ -104,6 +104,8 @@ func TestLimits(t *testing.T) {
 		{"codecs above", codecs(MaxCodecs + 1), false},
 		{"hashes", hashes(MaxHashes), true},
 		{"hashes above", hashes(MaxHashes + 1), false},
+		{"people", &People{Others: make([]Person, MaxPeople)}, true},
+		{"people above", &People{Others: make([]Person, MaxPeople+1)}, false},
 		{"cursor", cursor(MaxCursor, MaxCursor), true},
 		{"cursor too wide", cursor(MaxCursor+1, 1), false},
 		{"cursor too high", cursor(1, MaxCursor+1), false},

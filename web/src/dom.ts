@@ -32,6 +32,7 @@ const ICONS = {
   keyboard: "M2.5 5.5h15v9h-15zM5.5 8.5h.1M8.5 8.5h.1M11.5 8.5h.1M14.5 8.5h.1M6.5 11.5h7",
   more: "M5 10h.1M10 10h.1M15 10h.1",
   screen: "M2.5 3.5h15v10h-15zM7 17h6M10 13.5V17",
+  eye: "M2 10s3-5.5 8-5.5 8 5.5 8 5.5-3 5.5-8 5.5-8-5.5-8-5.5zM10 7.5a2.5 2.5 0 1 0 .1 0",
   back: "M12 4 6 10l6 6",
 } as const;
 export type Icon = keyof typeof ICONS;

@@ -15,7 +15,7 @@ import type { Signal } from "./signal.js";
 import { Measurements } from "./stats.js";
 import { UNREACHABLE, ending, offerEnding, refusalEnding, sentence, type Ending } from "./texts.js";
 import {
-  Code, Path, Role, StreamState, VERSION, encodeLimits, encodeResize, type Cursor, type HostMessage, type Move, type Welcome, type WireError,
+  Code, Path, Role, StreamState, VERSION, encodeLimits, encodeResize, type Cursor, type HostMessage, type Move, type Person, type Welcome, type WireError,
 } from "./wire.js";
 
 export type State = "connecting" | "live" | "reconnecting" | "moved" | "ended";
@@ -39,6 +39,8 @@ export interface SessionConfig {
   onStatus(s: Status): void;
   onWelcome(w: Welcome): void;
   onCursor(c: Cursor): void;
+  /** Who else is connected, whenever that changes. */
+  onPeople(others: Person[]): void;
   /** A sentence about something that passes by itself; empty clears it. */
   onNotice(text: string): void;
   onNote(text: string): void;
@@ -274,6 +276,7 @@ export class Session {
   private message(feed: Feed, m: HostMessage): void {
     if (m.kind === "welcome") return this.welcomed(feed, m);
     if (m.kind === "bye") return this.bye(feed, m.code, m.text);
+    if (m.kind === "people") return this.cfg.onPeople(m.others); // over a path that is about to take over as well
     if (feed !== this.feed) return;
     switch (m.kind) {
       case "state": return this.streamState(m.state, m.text);

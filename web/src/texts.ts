@@ -78,6 +78,20 @@ export const ACTIONS: Record<Action, string> = {
   none: "",
 };
 
+/** Who watches, for the one who is watched. A person without a name is told of all the same. */
+export function watchedBy(names: string[]): string {
+  return `Watched by ${list(names.map((n) => n || "somebody"))}`;
+}
+
+/** What somebody who watches sees of whose desktop it is. */
+export function watching(owner: string): string {
+  return owner ? `Watching ${owner}` : "Watching";
+}
+
+function list(words: string[]): string {
+  return words.length < 2 ? (words[0] ?? "") : `${words.slice(0, -1).join(", ")} and ${words[words.length - 1]}`;
+}
+
 /** Starts with a capital and ends with a full stop. */
 export function sentence(text: string): string {
   const t = text.trim();

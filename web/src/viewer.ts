@@ -8,11 +8,11 @@ import { EVDEV } from "./keys.js";
 import { note } from "./notes.js";
 import { Overlay } from "./overlay.js";
 import { Presenter } from "./present.js";
-import { Session, type Status } from "./session.js";
+import { Session, type State, type Status } from "./session.js";
 import type { Signal } from "./signal.js";
 import { publish } from "./surface.js";
-import { ACTIONS, type Action } from "./texts.js";
-import type { Welcome } from "./wire.js";
+import { ACTIONS, watchedBy, watching, type Action } from "./texts.js";
+import { Role, type Person, type Welcome } from "./wire.js";
 
 export interface ViewerConfig {
   signal: Signal;
@@ -42,6 +42,7 @@ export class Viewer {
   private readonly stage: HTMLElement;
   private readonly veil = h("div", { class: "veil", role: "status", "aria-live": "polite" });
   private readonly notice = h("div", { class: "notice", role: "status", hidden: true });
+  private readonly watchers = h("div", { class: "watchers", role: "status", "aria-live": "polite", hidden: true });
   private readonly bar: HTMLElement;
   private readonly typing = h("textarea", { class: "typing", "aria-label": "Text for the desktop", autocapitalize: "off", autocomplete: "off", spellcheck: "false" });
   private readonly session: Session;
@@ -54,6 +55,7 @@ export class Viewer {
   private resizeTimer: ReturnType<typeof setTimeout> | undefined;
   private sentSize = "";
   private control = false;
+  private owner = "";
 
   constructor(private readonly cfg: ViewerConfig) {
     this.stage = h("div", { class: "stage", tabindex: 0, role: "application", "aria-label": `${cfg.title}, remote desktop` }, this.canvas, this.cursorElement);
@@ -62,7 +64,7 @@ export class Viewer {
     this.cursor = new CursorView(this.stage, this.cursorElement, this.canvas);
     this.session = this.newSession();
     this.overlay = new Overlay(this.session, () => this.presenter);
-    this.element = h("main", { class: "viewer" }, this.stage, this.overlay.element, this.notice, this.veil, this.bar, this.typing);
+    this.element = h("main", { class: "viewer" }, this.stage, this.overlay.element, this.watchers, this.notice, this.veil, this.bar, this.typing);
   }
 
   /** Connects. The element must be in the page. */
@@ -109,6 +111,7 @@ export class Viewer {
       onStatus: (s) => this.status(s),
       onWelcome: (w) => this.welcome(w),
       onCursor: (c) => this.cursor.update(c),
+      onPeople: (others) => this.people(others),
       onNotice: (t) => this.setNotice(t),
       onNote: note,
     });
@@ -160,9 +163,23 @@ export class Viewer {
     this.stage.focus({ preventScroll: true });
   }
 
+  /** Nobody is watched without seeing it: the names stay on the screen for as long as anybody watches. */
+  private people(others: Person[]): void {
+    const watchers = others.filter((p) => p.role !== Role.control).map((p) => p.name);
+    this.owner = others.find((p) => p.role === Role.control)?.name ?? "";
+    this.watchers.replaceChildren(icon("eye"), watchedBy(watchers));
+    this.watchers.hidden = watchers.length === 0;
+    this.tellState(this.session.state);
+  }
+
+  private tellState(state: State): void {
+    this.bar.querySelector(".status")!.textContent = state === "live" ? (this.control ? "Live" : watching(this.owner)) : state === "reconnecting" ? "Reconnecting" : state === "connecting" ? "Connecting" : "Ended";
+  }
+
   private status(s: Status): void {
     this.element.dataset["state"] = s.state;
-    this.bar.querySelector(".status")!.textContent = s.state === "live" ? (this.control ? "Live" : "Watching") : s.state === "reconnecting" ? "Reconnecting" : s.state === "connecting" ? "Connecting" : "Ended";
+    this.tellState(s.state);
+    if (s.ending) this.watchers.hidden = true;
     if (s.state === "live") {
       this.veil.hidden = true;
       this.setNotice("");

@@ -19,6 +19,7 @@ export const MAX_REPORTS = 40;
 /** Input reports in one feedback datagram. */
 export const MAX_INPUT_REPORTS = 32;
 const MAX_HASHES = 4;
+const MAX_PEOPLE = 16;
 const MAX_CURSOR = 256;
 
 /** A delay that is not known yet. */
@@ -36,6 +37,7 @@ export const Type = {
   cursor: 0x84,
   stats: 0x85,
   move: 0x86,
+  people: 0x87,
   key: 0x21,
   button: 0x22,
   scroll: 0x23,
@@ -95,7 +97,10 @@ export interface Stats {
   encoder: string; capture: string;
 }
 export interface Move { kind: "move"; url: string; hashes: Uint8Array[] }
-export type HostMessage = Bye | Welcome | StateChange | Resized | Cursor | Stats | Move;
+export interface Person { role: number; name: string }
+/** Who else is connected. */
+export interface People { kind: "people"; others: Person[] }
+export type HostMessage = Bye | Welcome | StateChange | Resized | Cursor | Stats | Move | People;
 
 export interface VideoHeader {
   track: number; codec: number; keyframe: boolean; repeat: boolean; sequence: number; width: number; height: number;
@@ -259,6 +264,7 @@ export function parseMessage(type: number, body: Uint8Array): HostMessage | null
         encoder: r.text(), capture: r.text(),
       };
     case Type.move: return parseMove(r);
+    case Type.people: return parsePeople(r);
   }
   if (type > 0x60 && type < 0x80 && (type & 1) === 1) return null;
   throw new WireError(type, "unknown type");
@@ -292,6 +298,12 @@ function parseMove(r: Reader): Move {
   const url = r.text(), n = r.u8();
   if (n > MAX_HASHES) throw new WireError(Type.move, `${n} hashes, at most ${MAX_HASHES}`);
   return { kind: "move", url, hashes: Array.from({ length: n }, () => r.bytes(32)) };
+}
+
+function parsePeople(r: Reader): People {
+  const n = r.u8();
+  if (n > MAX_PEOPLE) throw new WireError(Type.people, `${n} people, at most ${MAX_PEOPLE}`);
+  return { kind: "people", others: Array.from({ length: n }, () => ({ role: r.u8(), name: r.text() })) };
 }
 
 /** MessageReader cuts the bytes of a control stream into messages. */

@@ -52,7 +52,7 @@ function parse(v: Vector, b: Uint8Array): unknown {
   return wire.parseMessage(b[0]!, b.subarray(4));
 }
 
-const fromHost = new Set<number>([...[wire.Type.bye, wire.Type.welcome, wire.Type.state, wire.Type.resized, wire.Type.cursor, wire.Type.stats, wire.Type.move], wire.STREAM_VIDEO, wire.Type.pong]);
+const fromHost = new Set<number>([...[wire.Type.bye, wire.Type.welcome, wire.Type.state, wire.Type.resized, wire.Type.cursor, wire.Type.stats, wire.Type.move, wire.Type.people], wire.STREAM_VIDEO, wire.Type.pong]);
 
 test("every vector is known to one side at least", () => {
   assert.ok(vectors.length > 30);
