@@ -8,6 +8,18 @@ const (
 	idleTimeout = 10 * time.Second
 	// keepAlive keeps NATs open while nothing is shown; the shortest UDP timeouts seen in the field are 30 s.
 	keepAlive = 5 * time.Second
+	// packetSize is that of the first packets: what every QUIC path carries (RFC 9000, section 14.1). Discovery finds more.
+	packetSize = 1200
+	// unprovenBurst and unprovenRate (per second) are how many handshakes may begin without proof of the address, which costs a round
+	// trip: all viewers of a host that come back together, then one and its retries each quarter of a second. maxUnproven of them may
+	// be open at once. Beyond either, the address is proved first.
+	unprovenBurst = 32
+	unprovenRate  = 4
+	maxUnproven   = 32
+	// maxProven handshakes with a proven address may be open, maxProvenPerNetwork from one network: some 50 kB each, for the 10 s that
+	// QUIC waits at most. Beyond it they are refused, and browsers try again.
+	maxProven           = 256
+	maxProvenPerNetwork = 32
 	// maxViewerStreams a viewer may have open: control, input, HTTP/3's own, and room for clipboard and files.
 	maxViewerStreams = 16
 	// receiveWindow bounds what a viewer can make us buffer per stream.

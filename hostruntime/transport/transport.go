@@ -98,7 +98,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, tr: &quic.Transport{ConnectionIDGenerator: connectionIDs(cfg.Tag)}}
+	book := newHalfOpen(time.Now)
+	s := &Server{cfg: cfg, tr: &quic.Transport{ConnectionIDGenerator: connectionIDs(cfg.Tag), VerifySourceAddress: book.mustProve, ConnContext: book.handshake}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("CONNECT "+PathSession+"{token}", s.connect)
 	s.wt = &webtransport.Server{
@@ -147,7 +148,8 @@ func (s *Server) accept(ctx context.Context, listener *quic.EarlyListener) error
 			}
 			return fmt.Errorf("accept viewers: %w", err)
 		}
-		go func() { // ends with its connection, at the latest when the transport closes
+		go completed(c) // ends with its handshake
+		go func() {     // ends with its connection, at the latest when the transport closes
 			if err := s.wt.ServeQUICConn(c); err != nil {
 				s.cfg.Logger.Debug("viewer connection ended", "remote", c.RemoteAddr(), "cause", err)
 			}
@@ -207,6 +209,7 @@ func (s *Server) tlsConfig() *tls.Config {
 
 func quicConfig() *quic.Config {
 	return &quic.Config{
+		InitialPacketSize:                packetSize,
 		MaxIdleTimeout:                   idleTimeout,
 		KeepAlivePeriod:                  keepAlive,
 		MaxIncomingStreams:               maxViewerStreams,
