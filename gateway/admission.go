@@ -14,6 +14,7 @@ import (
 	"github.com/wavry/fleet/gateway/store"
 	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 )
 
 // maxPixels bounds what a viewer may ask for in one direction; 8K has 7680.
@@ -274,7 +275,7 @@ func fromMaster(err error) error {
 	if err == nil {
 		return nil
 	}
-	err = masterapi.FromError(err)
+	err = masterapiconnect.FromError(err)
 	if _, refused := masterapi.ReasonOf(err); refused {
 		return err
 	}

@@ -20,15 +20,16 @@ import (
 	"github.com/wavry/fleet/gateway/store"
 	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 )
 
 // Master is what the gateway needs of the master; *masterclient.Client is one. Errors of its services are read with
-// masterapi.FromError.
+// masterapiconnect.FromError.
 type Master interface {
-	Sessions() masterapi.SessionServiceClient
-	Leases() masterapi.LeaseServiceClient
-	Fleet() masterapi.FleetServiceClient
-	Keys() masterapi.KeyServiceClient
+	Sessions() masterapiconnect.SessionServiceClient
+	Leases() masterapiconnect.LeaseServiceClient
+	Fleet() masterapiconnect.FleetServiceClient
+	Keys() masterapiconnect.KeyServiceClient
 	// WatchSessions calls event for each event until ctx ends; each connection begins with a SYNC event.
 	WatchSessions(ctx context.Context, gatewayID string, event func(*masterapi.SessionEvent)) error
 }

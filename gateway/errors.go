@@ -12,6 +12,7 @@ import (
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/gateway/store"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 )
 
 var (
@@ -107,8 +108,8 @@ func masterRefusal(err error) *RefusalError {
 	var refused *masterapi.RefusedError
 	var wire *connect.Error
 	switch {
-	case errors.As(masterapi.FromError(err), &refused):
-		status, ok := masterStatus[connect.CodeOf(masterapi.ToConnect(refused))]
+	case errors.As(masterapiconnect.FromError(err), &refused):
+		status, ok := masterStatus[connect.CodeOf(masterapiconnect.ToConnect(refused))]
 		if !ok {
 			status = http.StatusConflict
 		}

@@ -14,14 +14,15 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 	"github.com/wavry/fleet/master/masterclient"
 )
 
 // fleet is a master with one relay and a few hosts, as small as the gateway's tests need, behind the real protocol.
 type fleet struct {
-	masterapi.UnimplementedSessionServiceHandler
-	masterapi.UnimplementedLeaseServiceHandler
-	masterapi.UnimplementedFleetServiceHandler
+	masterapiconnect.UnimplementedSessionServiceHandler
+	masterapiconnect.UnimplementedLeaseServiceHandler
+	masterapiconnect.UnimplementedFleetServiceHandler
 
 	address string
 	server  *http.Server
@@ -54,10 +55,10 @@ func (f *fleet) serve(t *testing.T, address string) {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(masterapi.NewSessionServiceHandler(f))
-	mux.Handle(masterapi.NewLeaseServiceHandler(f))
-	mux.Handle(masterapi.NewFleetServiceHandler(f))
-	mux.Handle(masterapi.NewKeyServiceHandler(fleetKeys{}))
+	mux.Handle(masterapiconnect.NewSessionServiceHandler(f))
+	mux.Handle(masterapiconnect.NewLeaseServiceHandler(f))
+	mux.Handle(masterapiconnect.NewFleetServiceHandler(f))
+	mux.Handle(masterapiconnect.NewKeyServiceHandler(fleetKeys{}))
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -91,10 +92,10 @@ func (f *fleet) Admit(_ context.Context, r *masterapi.AdmitRequest) (*masterapi.
 		return g, nil
 	}
 	if r.GetPool() != "gnome" {
-		return nil, masterapi.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_POOL_UNKNOWN, "pool %q", r.GetPool()))
+		return nil, masterapiconnect.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_POOL_UNKNOWN, "pool %q", r.GetPool()))
 	}
 	if len(f.sessions) >= f.slots {
-		return nil, masterapi.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_NO_FREE_HOST, "pool %q", r.GetPool()).After(3 * time.Second))
+		return nil, masterapiconnect.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_NO_FREE_HOST, "pool %q", r.GetPool()).After(3 * time.Second))
 	}
 	id := fmt.Sprint("s-", len(f.sessions)+1)
 	f.sessions[id] = &masterapi.Session{SessionId: id, Login: r.GetLogin(), Pool: r.GetPool(), HostId: "host-1",
@@ -181,7 +182,7 @@ func (f *fleet) GetSession(_ context.Context, r *masterapi.GetSessionRequest) (*
 	if s := f.sessions[r.GetSessionId()]; s != nil {
 		return s, nil
 	}
-	return nil, masterapi.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_SESSION_UNKNOWN, ""))
+	return nil, masterapiconnect.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_SESSION_UNKNOWN, ""))
 }
 
 func (f *fleet) ListSessions(context.Context, *masterapi.ListSessionsRequest) (*masterapi.ListSessionsResponse, error) {
@@ -273,7 +274,7 @@ func (f *fleet) RemoveBan(_ context.Context, r *masterapi.RemoveBanRequest) (*ma
 
 // fleetKeys is the fleet's key service; two services have a Revoke.
 type fleetKeys struct {
-	masterapi.UnimplementedKeyServiceHandler
+	masterapiconnect.UnimplementedKeyServiceHandler
 }
 
 func (f fleetKeys) GetKeySet(context.Context, *masterapi.GetKeySetRequest) (*masterapi.KeySet, error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -174,26 +173,23 @@ func (l *leader) abandon(ctx context.Context, w *wish, i *issued) {
 	}
 }
 
-// issue allocates through Raft and signs.
+// issue allocates through Raft and signs. What loses a race is chosen again.
 func (l *leader) issue(ctx context.Context, w *wish, attempt int) (*issued, error) {
-	return l.settle(ctx, w, attempt, l.tryIssue(ctx, attempt, w)[0])
-}
-
-// settle tries again what lost a race.
-func (l *leader) settle(ctx context.Context, w *wish, attempt int, t tried) (*issued, error) {
-	for n := 1; lostRace(t.err); n++ {
+	for n := 1; ; n++ {
+		i, err := l.tryIssue(ctx, w, attempt)
+		if err == nil && i.token == "" {
+			err = l.sign(i)
+		}
+		if !lostRace(err) {
+			return i, err
+		}
 		if n == allocateAttempts {
 			return nil, masterapi.Refuse(masterapi.Reason_REASON_NO_FREE_HOST, "lost %d races for a slot", n).After(retrySoon)
 		}
-		if err := l.waitForChange(ctx, t.err); err != nil {
+		if err := l.waitForChange(ctx, err); err != nil {
 			return nil, err
 		}
-		t = l.tryIssue(ctx, attempt, w)[0]
 	}
-	if t.err == nil && t.issued.token == "" {
-		t.err = l.sign(t.issued)
-	}
-	return t.issued, t.err
 }
 
 // lostRace reports whether choosing again may help.
@@ -233,11 +229,11 @@ func (l *leader) waitForChange(ctx context.Context, err error) error {
 	}
 }
 
-// choice is what tryIssue proposes for one wish.
+// choice is what tryIssue proposes for a wish.
 type choice struct {
 	command *state.IssueLease
 	missing masterapi.Reason
-	record  *state.Lease // that of an earlier attempt, or what came of command
+	record  *state.Lease // that of an earlier attempt; nil: command is to be proposed
 	err     error
 
 	// host and relay have promised a slot and a circuit; nil: none.
@@ -245,98 +241,52 @@ type choice struct {
 	relay *liveRelay
 
 	signer *lease.Signer
-	token  string // the viewer's
 }
 
-// signTogether is how many tokens one goroutine signs: about half of what Raft takes for a commit.
-const signTogether = 16
-
-// signAhead makes tokens while Raft commits, until wait returns. They leave this server only after the commit; where signing fails the token is
-// empty and is made again afterwards, where the error is reported.
-func (l *leader) signAhead(fresh []*choice) (wait func()) {
-	now := l.m.cfg.Now()
-	var signing sync.WaitGroup
-	for some := range slices.Chunk(fresh, signTogether) {
-		signing.Go(func() {
-			for _, c := range some {
-				c.token, _ = c.signer.SignViewer(viewerClaims(&c.command.Lease, now))
-			}
-		})
-	}
-	return signing.Wait
-}
-
-// tried is what came of one wish: issued, perhaps without its token, or err.
-type tried struct {
-	issued *issued
-	err    error
-}
-
-// tryIssue chooses for all wishes, commits the choices together and signs meanwhile.
-func (l *leader) tryIssue(ctx context.Context, attempt int, wishes ...*wish) []tried {
+// tryIssue chooses, and commits the choice. The token of what it issued may be missing.
+func (l *leader) tryIssue(ctx context.Context, w *wish, attempt int) (*issued, error) {
 	changed := l.fleet.wait()
-	choices := make([]choice, len(wishes))
-	l.m.read(func(s *state.State) {
-		for i, w := range wishes {
-			choices[i] = l.choose(s, w, attempt)
-		}
-	})
-	defer l.fleet.release(choices)
-	var fresh []*choice
-	for i := range choices {
-		if c := &choices[i]; c.err != nil {
-			c.err = l.patient(c.err, changed)
-		} else if c.record == nil {
-			fresh = append(fresh, c)
+	var c choice
+	l.m.read(func(s *state.State) { c = l.choose(s, w, attempt) })
+	defer l.fleet.release(c)
+	if c.err != nil {
+		return nil, l.patient(c.err, changed)
+	}
+	i := &issued{lease: c.record, relayMissing: c.missing, lifetime: l.m.cfg.LeaseLifetime}
+	if i.lease == nil {
+		if err := l.commit(ctx, &c, i); err != nil {
+			return nil, err
 		}
 	}
-	if len(fresh) > 0 {
-		l.commit(ctx, fresh)
+	l.m.read(func(s *state.State) { i.host, i.relay = s.Host(i.lease.Host), s.Relay(i.lease.Relay) })
+	if i.host == nil {
+		return nil, masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", i.lease.Host)
 	}
-	return l.outcomes(choices)
+	return i, nil
 }
 
-// commit allocates what was chosen and signs it.
-func (l *leader) commit(ctx context.Context, fresh []*choice) {
-	wait := l.signAhead(fresh)
-	commands := make([]state.Command, len(fresh))
-	for i, c := range fresh {
-		commands[i] = c.command
+// commit allocates what was chosen and signs it meanwhile. The token leaves this server only after the commit; where signing fails it is
+// empty and is made again afterwards, where the error is reported.
+func (l *leader) commit(ctx context.Context, c *choice, i *issued) error {
+	token := make(chan string, 1)
+	now := l.m.cfg.Now()
+	go func() { // ends by itself
+		t, _ := c.signer.SignViewer(viewerClaims(&c.command.Lease, now))
+		token <- t
+	}()
+	result, err := l.m.node.Propose(ctx, c.command)
+	signed := <-token
+	if err != nil {
+		return fmt.Errorf("commit %T: %w", c.command, err)
 	}
-	results, err := l.m.node.ProposeAll(ctx, commands)
-	wait()
-	for i, c := range fresh {
-		if err != nil {
-			c.err = fmt.Errorf("commit %T: %w", c.command, err)
-			continue
-		}
-		if c.err = l.raced(results[i].Err()); c.err != nil {
-			continue
-		}
-		if c.record = results[i].Lease; !results[i].Changed {
-			c.token = "" // it is of a lease that another attempt has made
-		}
+	if err := l.raced(result.Err()); err != nil {
+		return err
 	}
-}
-
-// outcomes looks up what belongs to the leases.
-func (l *leader) outcomes(choices []choice) []tried {
-	list := make([]tried, len(choices))
-	l.m.read(func(s *state.State) {
-		for k := range choices {
-			c := &choices[k]
-			if c.err != nil {
-				list[k].err = c.err
-				continue
-			}
-			i := &issued{lease: c.record, token: c.token, relayMissing: c.missing, lifetime: l.m.cfg.LeaseLifetime}
-			i.host, i.relay = s.Host(c.record.Host), s.Relay(c.record.Relay)
-			if list[k].issued = i; i.host == nil {
-				list[k].err = masterapi.Refuse(masterapi.Reason_REASON_HOST_UNKNOWN, "host %s", c.record.Host)
-			}
-		}
-	})
-	return list
+	i.lease = result.Lease
+	if result.Changed { // else it is a lease that another attempt has made
+		i.token = signed
+	}
+	return nil
 }
 
 // patient turns "no host" into a wait while hosts are still linking to this new leader.

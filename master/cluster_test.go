@@ -191,9 +191,6 @@ func TestMutualTLS(t *testing.T) {
 		if _, err := gw.Sessions().Admit(testContext(t), request("1")); !isReason(err, masterapi.Reason_REASON_POOL_UNKNOWN) {
 			t.Errorf("server %d with a certificate: %v", i, err)
 		}
-		if _, err := gw.Issue(testContext(t), request("1")); !isReason(err, masterapi.Reason_REASON_POOL_UNKNOWN) {
-			t.Errorf("server %d, a lease with a certificate: %v", i, err)
-		}
 		if _, err := gw.Operator().RemovePeer(testContext(t), &masterapi.RemovePeerRequest{}); !isReason(err, masterapi.Reason_REASON_PERMISSION_DENIED) {
 			t.Errorf("server %d, a gateway as operator: %v", i, err)
 		}

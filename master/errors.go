@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 	"github.com/wavry/fleet/master/raftnode"
 )
 
@@ -27,12 +28,12 @@ func apiError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, raftnode.ErrBusy):
-		return masterapi.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_BUSY, "").After(retrySoon))
+		return masterapiconnect.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_BUSY, "").After(retrySoon))
 	case errors.Is(err, raftnode.ErrNotLeader), errors.Is(err, errDeposed):
-		return masterapi.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_NOT_READY, "%v", err).After(retrySoon))
+		return masterapiconnect.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_NOT_READY, "%v", err).After(retrySoon))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return masterapi.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_NOT_READY, "%v", err).After(retrySoon))
+		return masterapiconnect.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_NOT_READY, "%v", err).After(retrySoon))
 	default:
-		return masterapi.ToConnect(err)
+		return masterapiconnect.ToConnect(err)
 	}
 }

@@ -187,18 +187,16 @@ func (f *fleet) promised() bool {
 	return f.promises > 0
 }
 
-// release takes back what was promised to the choices.
-func (f *fleet) release(choices []choice) {
+// release takes back what was promised to a choice.
+func (f *fleet) release(c choice) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, c := range choices {
-		if c.host != nil {
-			c.host.pending--
-			f.promises--
-		}
-		if c.relay != nil {
-			c.relay.pending--
-		}
+	if c.host != nil {
+		c.host.pending--
+		f.promises--
+	}
+	if c.relay != nil {
+		c.relay.pending--
 	}
 }
 

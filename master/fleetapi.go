@@ -14,7 +14,7 @@ import (
 // fleetAPI serves FleetService.
 type fleetAPI struct{ m *Master }
 
-// ListRelays implements masterapi.FleetServiceHandler.
+// ListRelays implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) ListRelays(_ context.Context, r *masterapi.ListRelaysRequest) (*masterapi.ListRelaysResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -32,7 +32,7 @@ func (a *fleetAPI) ListRelays(_ context.Context, r *masterapi.ListRelaysRequest)
 	return response, nil
 }
 
-// GetRelay implements masterapi.FleetServiceHandler.
+// GetRelay implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) GetRelay(_ context.Context, r *masterapi.GetRelayRequest) (*masterapi.Relay, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -69,7 +69,7 @@ func (l *leader) relayMessage(s *state.State, r *state.Relay) *masterapi.Relay {
 	return m
 }
 
-// SetRelayState implements masterapi.FleetServiceHandler.
+// SetRelayState implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) SetRelayState(ctx context.Context, r *masterapi.SetRelayStateRequest) (*masterapi.Relay, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -93,7 +93,7 @@ func (a *fleetAPI) SetRelayState(ctx context.Context, r *masterapi.SetRelayState
 	return a.relay(l, r.GetRelayId())
 }
 
-// ForgetRelay implements masterapi.FleetServiceHandler.
+// ForgetRelay implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) ForgetRelay(ctx context.Context, r *masterapi.ForgetRelayRequest) (*masterapi.ForgetRelayResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -106,7 +106,7 @@ func (a *fleetAPI) ForgetRelay(ctx context.Context, r *masterapi.ForgetRelayRequ
 	return &masterapi.ForgetRelayResponse{}, apiError(err)
 }
 
-// ListHosts implements masterapi.FleetServiceHandler.
+// ListHosts implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) ListHosts(_ context.Context, r *masterapi.ListHostsRequest) (*masterapi.ListHostsResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -124,7 +124,7 @@ func (a *fleetAPI) ListHosts(_ context.Context, r *masterapi.ListHostsRequest) (
 	return response, nil
 }
 
-// GetHost implements masterapi.FleetServiceHandler.
+// GetHost implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) GetHost(_ context.Context, r *masterapi.GetHostRequest) (*masterapi.Host, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -161,7 +161,7 @@ func (l *leader) hostMessage(s *state.State, h *state.Host) *masterapi.Host {
 	return m
 }
 
-// SetHostState implements masterapi.FleetServiceHandler.
+// SetHostState implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) SetHostState(ctx context.Context, r *masterapi.SetHostStateRequest) (*masterapi.Host, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -178,7 +178,7 @@ func (a *fleetAPI) SetHostState(ctx context.Context, r *masterapi.SetHostStateRe
 	return a.host(l, r.GetHostId())
 }
 
-// ForgetHost implements masterapi.FleetServiceHandler.
+// ForgetHost implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) ForgetHost(ctx context.Context, r *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -191,7 +191,7 @@ func (a *fleetAPI) ForgetHost(ctx context.Context, r *masterapi.ForgetHostReques
 	return &masterapi.ForgetHostResponse{}, apiError(err)
 }
 
-// PutBan implements masterapi.FleetServiceHandler.
+// PutBan implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) PutBan(ctx context.Context, r *masterapi.Ban) (*masterapi.PutBanResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -229,7 +229,7 @@ func checkBan(b *state.Ban) error {
 	}
 }
 
-// RemoveBan implements masterapi.FleetServiceHandler.
+// RemoveBan implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) RemoveBan(ctx context.Context, r *masterapi.RemoveBanRequest) (*masterapi.RemoveBanResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -243,7 +243,7 @@ func (a *fleetAPI) RemoveBan(ctx context.Context, r *masterapi.RemoveBanRequest)
 	return &masterapi.RemoveBanResponse{}, apiError(err)
 }
 
-// ListBans implements masterapi.FleetServiceHandler.
+// ListBans implements masterapiconnect.FleetServiceHandler.
 func (a *fleetAPI) ListBans(context.Context, *masterapi.ListBansRequest) (*masterapi.BanList, error) {
 	l, err := a.m.leading()
 	if err != nil {

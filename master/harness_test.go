@@ -3,7 +3,6 @@ package master
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -15,12 +14,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/wavry/fleet/master/choose"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
+	"github.com/wavry/fleet/master/mastertest"
 	"github.com/wavry/fleet/master/seal"
 )
 
@@ -319,16 +318,9 @@ func (h *fakeHost) prepare(p *masterapi.Prepare) {
 		h.send(&masterapi.HostReport{Report: &masterapi.HostReport_PrepareFailed{PrepareFailed: &masterapi.PrepareFailed{LeaseId: p.GetLeaseId(), Reason: h.fail, Message: "no"}}})
 		return
 	}
-	sum := sha256.Sum256([]byte("certificate"))
-	expiry := time.Now().Add(24 * time.Hour)
-	answer := &masterapi.Prepared{
-		LeaseId: p.GetLeaseId(), SessionId: p.GetSessionId(), CertificateSha256: [][]byte{sum[:]}, CertificateExpiry: timestamppb.New(expiry),
-		Signature:   ed25519.Sign(h.private, masterapi.CertificateMessage([][]byte{sum[:]}, p.GetSessionId(), expiry)),
-		Candidates:  []*masterapi.Candidate{{Kind: masterapi.CandidateKind_CANDIDATE_KIND_DIRECT, Address: "192.0.2.1:4433"}},
-		RelayReject: h.reject,
-	}
-	if p.GetRelay() != nil && h.reject == 0 {
-		answer.RelayMediaAddress = p.GetRelay().GetMediaAddress() + ":5001"
+	answer := mastertest.Prepared(h.private, p)
+	if h.reject != 0 {
+		answer.RelayReject, answer.RelayMediaAddress = h.reject, ""
 	}
 	h.send(&masterapi.HostReport{Report: &masterapi.HostReport_Prepared{Prepared: answer}})
 }

@@ -17,7 +17,7 @@ import (
 
 type hostStream = connect.BidiStream[masterapi.HostReport, masterapi.HostCommand]
 
-// HostLink implements masterapi.LinkServiceHandler.
+// HostLink implements masterapiconnect.LinkServiceHandler.
 func (a *linkAPI) HostLink(ctx context.Context, stream *hostStream) error {
 	l, err := a.m.streamLeader()
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 	"github.com/wavry/fleet/master/masterclient"
 )
 
@@ -51,12 +52,12 @@ func (m *Master) Handler() http.Handler {
 	// No compression: messages are small, tokens do not compress, and servers and services are near each other.
 	options := []connect.HandlerOption{connect.WithReadMaxBytes(masterapi.MaxRequestBytes), connect.WithCompression("gzip", nil, nil)}
 	api := http.NewServeMux()
-	api.Handle(masterapi.NewSessionServiceHandler(&sessionAPI{m}, options...))
-	api.Handle(masterapi.NewLeaseServiceHandler(&leaseAPI{m}, options...))
-	api.Handle(masterapi.NewLinkServiceHandler(&linkAPI{m}, options...))
-	api.Handle(masterapi.NewFleetServiceHandler(&fleetAPI{m}, options...))
-	api.Handle(masterapi.NewKeyServiceHandler(&keyAPI{m}, options...))
-	api.Handle(masterapi.NewOperatorServiceHandler(&operatorAPI{m}, options...))
+	api.Handle(masterapiconnect.NewSessionServiceHandler(&sessionAPI{m}, options...))
+	api.Handle(masterapiconnect.NewLeaseServiceHandler(&leaseAPI{m}, options...))
+	api.Handle(masterapiconnect.NewLinkServiceHandler(&linkAPI{m}, options...))
+	api.Handle(masterapiconnect.NewFleetServiceHandler(&fleetAPI{m}, options...))
+	api.Handle(masterapiconnect.NewKeyServiceHandler(&keyAPI{m}, options...))
+	api.Handle(masterapiconnect.NewOperatorServiceHandler(&operatorAPI{m}, options...))
 	mux := http.NewServeMux()
 	mux.Handle("/wavry.master.v1.", m.gate(api))
 	mux.Handle("/", m.gate(api))
@@ -114,7 +115,7 @@ func (m *Master) gate(next http.Handler) http.Handler {
 
 func (m *Master) refuse(w http.ResponseWriter, r *http.Request, refused *masterapi.RefusedError) {
 	m.metrics.calls.WithLabelValues(refused.Reason.Slug()).Inc()
-	err := masterapi.ToConnect(refused)
+	err := masterapiconnect.ToConnect(refused)
 	if errorWriter.IsSupported(r) {
 		_ = errorWriter.Write(w, r, err) // the caller may be gone
 		return
@@ -168,8 +169,8 @@ func (m *Master) newForwarder() http.Handler {
 // streams reports whether the procedure is a stream, which ends at the leader.
 func streams(procedure string) bool {
 	switch procedure {
-	case masterapi.LinkServiceHostLinkProcedure, masterapi.LinkServiceRelayLinkProcedure, masterapi.SessionServiceWatchSessionsProcedure,
-		masterapi.OperatorServiceSaveSnapshotProcedure, masterapi.OperatorServiceRestoreSnapshotProcedure:
+	case masterapiconnect.LinkServiceHostLinkProcedure, masterapiconnect.LinkServiceRelayLinkProcedure, masterapiconnect.SessionServiceWatchSessionsProcedure,
+		masterapiconnect.OperatorServiceSaveSnapshotProcedure, masterapiconnect.OperatorServiceRestoreSnapshotProcedure:
 		return true
 	default:
 		return false
@@ -178,7 +179,7 @@ func streams(procedure string) bool {
 
 // answeredAnywhere reports whether any server answers from its own copy.
 func answeredAnywhere(procedure string) bool {
-	return procedure == masterapi.OperatorServiceServerStatusProcedure || procedure == masterapi.KeyServiceGetKeySetProcedure
+	return procedure == masterapiconnect.OperatorServiceServerStatusProcedure || procedure == masterapiconnect.KeyServiceGetKeySetProcedure
 }
 
 // policies say which roles may call what, by procedure; services listed by prefix hold for the rest of their procedures.
@@ -213,7 +214,7 @@ var policies = map[string][]identity.Role{
 
 // permit returns the refusal for a caller who may not call the procedure. The public key set needs no identity.
 func permit(path string, id identity.Identity, known bool) *masterapi.RefusedError {
-	if path == masterapi.KeyServiceGetKeySetProcedure {
+	if path == masterapiconnect.KeyServiceGetKeySetProcedure {
 		return nil
 	}
 	if !known {

@@ -10,7 +10,7 @@ import (
 // keyAPI serves KeyService.
 type keyAPI struct{ m *Master }
 
-// GetKeySet implements masterapi.KeyServiceHandler. Any server answers from its own copy.
+// GetKeySet implements masterapiconnect.KeyServiceHandler. Any server answers from its own copy.
 func (a *keyAPI) GetKeySet(context.Context, *masterapi.GetKeySetRequest) (set *masterapi.KeySet, err error) {
 	a.m.read(func(s *state.State) { set = keySetMessage(s) })
 	if len(set.GetKeys()) == 0 {
@@ -19,7 +19,7 @@ func (a *keyAPI) GetKeySet(context.Context, *masterapi.GetKeySetRequest) (set *m
 	return set, nil
 }
 
-// ListKeys implements masterapi.KeyServiceHandler.
+// ListKeys implements masterapiconnect.KeyServiceHandler.
 func (a *keyAPI) ListKeys(context.Context, *masterapi.ListKeysRequest) (*masterapi.ListKeysResponse, error) {
 	if _, err := a.m.leading(); err != nil {
 		return nil, apiError(err)
@@ -44,7 +44,7 @@ func (a *keyAPI) list() *masterapi.ListKeysResponse {
 	return r
 }
 
-// Rotate implements masterapi.KeyServiceHandler.
+// Rotate implements masterapiconnect.KeyServiceHandler.
 func (a *keyAPI) Rotate(ctx context.Context, _ *masterapi.RotateKeyRequest) (*masterapi.ListKeysResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -69,7 +69,7 @@ func (a *keyAPI) Rotate(ctx context.Context, _ *masterapi.RotateKeyRequest) (*ma
 	return a.list(), nil
 }
 
-// Revoke implements masterapi.KeyServiceHandler.
+// Revoke implements masterapiconnect.KeyServiceHandler.
 func (a *keyAPI) Revoke(ctx context.Context, r *masterapi.RevokeKeyRequest) (*masterapi.ListKeysResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/state"
@@ -14,88 +12,7 @@ import (
 // leaseAPI serves LeaseService.
 type leaseAPI struct{ m *Master }
 
-// Issue implements masterapi.LeaseServiceHandler.
-func (a *leaseAPI) Issue(ctx context.Context, r *masterapi.AdmitRequest) (*masterapi.IssueResponse, error) {
-	l, err := a.m.leading()
-	if err != nil {
-		return nil, apiError(err)
-	}
-	w, err := wishOf(r)
-	if err != nil {
-		return nil, apiError(err)
-	}
-	i, err := l.issue(ctx, w, 0)
-	if err != nil {
-		return nil, apiError(err)
-	}
-	return issueMessage(i), nil
-}
-
-// IssueBatch implements masterapi.LeaseServiceHandler.
-func (a *leaseAPI) IssueBatch(ctx context.Context, r *masterapi.IssueBatchRequest) (*masterapi.IssueBatchResponse, error) {
-	l, err := a.m.leading()
-	if err != nil {
-		return nil, apiError(err)
-	}
-	n := len(r.GetRequests())
-	if n > masterapi.MaxIssueBatch {
-		return nil, apiError(masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "%d requests, at most %d", n, masterapi.MaxIssueBatch))
-	}
-	outcomes, err := l.issueAll(ctx, r.GetRequests())
-	if err != nil {
-		return nil, apiError(err)
-	}
-	return &masterapi.IssueBatchResponse{Outcomes: outcomes}, nil
-}
-
-// issueAll issues leases together; only those that lost a race go on alone. An error is of all: the caller repeats the whole call, perhaps at the
-// next leader, and what was issued already is found then.
-func (l *leader) issueAll(ctx context.Context, requests []*masterapi.AdmitRequest) ([]*masterapi.IssueOutcome, error) {
-	outcomes := make([]*masterapi.IssueOutcome, len(requests))
-	var wishes []*wish
-	var places []int // of the wishes among the outcomes
-	for i, r := range requests {
-		w, err := wishOf(r)
-		if err != nil {
-			outcomes[i], _ = issueOutcome(nil, err) // a wrong request is always refused
-			continue
-		}
-		wishes, places = append(wishes, w), append(places, i)
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	for k, t := range l.tryIssue(ctx, 0, wishes...) {
-		settle := func() (err error) {
-			outcomes[places[k]], err = issueOutcome(l.settle(ctx, wishes[k], 0, t))
-			return err
-		}
-		if lostRace(t.err) {
-			group.Go(settle)
-		} else if err := settle(); err != nil {
-			group.Go(func() error { return err }) // ends the others
-		}
-	}
-	return outcomes, group.Wait()
-}
-
-// issueOutcome is one lease of a batch, or why not; an error when that is not of this lease alone: the server cannot answer now.
-func issueOutcome(i *issued, err error) (*masterapi.IssueOutcome, error) {
-	if err == nil {
-		return &masterapi.IssueOutcome{Issued: issueMessage(i)}, nil
-	}
-	var refused *masterapi.RefusedError
-	if !errors.As(masterapi.FromError(apiError(err)), &refused) {
-		refused = masterapi.Refuse(masterapi.Reason_REASON_NOT_READY, "%v", err).After(retrySoon)
-	} else if refused.Reason == masterapi.Reason_REASON_NOT_READY {
-		return nil, err
-	}
-	return &masterapi.IssueOutcome{Refusal: refused.Message()}, nil
-}
-
-func issueMessage(i *issued) *masterapi.IssueResponse {
-	return &masterapi.IssueResponse{Lease: leaseMessage(i.lease), ViewerToken: i.token, RenewAfter: renewAfter(i.lease.Expiry, i.lifetime)}
-}
-
-// Renew implements masterapi.LeaseServiceHandler.
+// Renew implements masterapiconnect.LeaseServiceHandler.
 func (a *leaseAPI) Renew(ctx context.Context, r *masterapi.RenewRequest) (*masterapi.RenewResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -168,7 +85,7 @@ func (l *leader) renew(ctx context.Context, id string) (*issued, error) {
 	return nil, errors.New("the signing key changed too often")
 }
 
-// Release implements masterapi.LeaseServiceHandler.
+// Release implements masterapiconnect.LeaseServiceHandler.
 func (a *leaseAPI) Release(ctx context.Context, r *masterapi.ReleaseRequest) (*masterapi.ReleaseResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -188,7 +105,7 @@ func (a *leaseAPI) Release(ctx context.Context, r *masterapi.ReleaseRequest) (*m
 	return &masterapi.ReleaseResponse{SessionEnded: result.SessionEnded}, nil
 }
 
-// Revoke implements masterapi.LeaseServiceHandler.
+// Revoke implements masterapiconnect.LeaseServiceHandler.
 func (a *leaseAPI) Revoke(ctx context.Context, r *masterapi.RevokeRequest) (*masterapi.RevokeResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -212,7 +129,7 @@ func actorOf(ctx context.Context) string {
 	return "unknown"
 }
 
-// Get implements masterapi.LeaseServiceHandler.
+// Get implements masterapiconnect.LeaseServiceHandler.
 func (a *leaseAPI) Get(_ context.Context, r *masterapi.GetLeaseRequest) (*masterapi.Lease, error) {
 	if _, err := a.m.leading(); err != nil {
 		return nil, apiError(err)
@@ -225,7 +142,7 @@ func (a *leaseAPI) Get(_ context.Context, r *masterapi.GetLeaseRequest) (*master
 	return leaseMessage(lease), nil
 }
 
-// List implements masterapi.LeaseServiceHandler.
+// List implements masterapiconnect.LeaseServiceHandler.
 func (a *leaseAPI) List(_ context.Context, r *masterapi.ListLeasesRequest) (*masterapi.ListLeasesResponse, error) {
 	if _, err := a.m.leading(); err != nil {
 		return nil, apiError(err)

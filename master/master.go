@@ -20,6 +20,7 @@ import (
 	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/master/raftnode"
 	"github.com/wavry/fleet/master/socket"
@@ -311,7 +312,7 @@ func (m *Master) streamLeader() (*leader, error) {
 	if address == m.address {
 		address = "" // elected, but not ready yet
 	}
-	return nil, masterapi.ToConnect(&masterapi.NotLeaderError{Address: address})
+	return nil, masterapiconnect.ToConnect(&masterapi.NotLeaderError{Address: address})
 }
 
 // Ready returns nil when this server can do its part, or why not.

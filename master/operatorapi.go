@@ -23,7 +23,7 @@ import (
 // operatorAPI serves OperatorService.
 type operatorAPI struct{ m *Master }
 
-// ServerStatus implements masterapi.OperatorServiceHandler.
+// ServerStatus implements masterapiconnect.OperatorServiceHandler.
 func (a *operatorAPI) ServerStatus(context.Context, *masterapi.ServerStatusRequest) (*masterapi.ServerStatusResponse, error) {
 	return a.m.status()
 }
@@ -75,7 +75,7 @@ func wordOf(s raft.RaftState) string {
 	}
 }
 
-// ListPeers implements masterapi.OperatorServiceHandler.
+// ListPeers implements masterapiconnect.OperatorServiceHandler.
 func (a *operatorAPI) ListPeers(context.Context, *masterapi.ListPeersRequest) (*masterapi.ListPeersResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -98,7 +98,7 @@ func (a *operatorAPI) ListPeers(context.Context, *masterapi.ListPeersRequest) (*
 	return r, nil
 }
 
-// RemovePeer implements masterapi.OperatorServiceHandler.
+// RemovePeer implements masterapiconnect.OperatorServiceHandler.
 func (a *operatorAPI) RemovePeer(ctx context.Context, r *masterapi.RemovePeerRequest) (*masterapi.RemovePeerResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -121,7 +121,7 @@ func (a *operatorAPI) RemovePeer(ctx context.Context, r *masterapi.RemovePeerReq
 	return &masterapi.RemovePeerResponse{}, apiError(err)
 }
 
-// Join implements masterapi.OperatorServiceHandler. Autopilot makes the new server a voter when it is stable.
+// Join implements masterapiconnect.OperatorServiceHandler. Autopilot makes the new server a voter when it is stable.
 func (a *operatorAPI) Join(ctx context.Context, r *masterapi.JoinRequest) (*masterapi.JoinResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -153,7 +153,7 @@ func (a *operatorAPI) Join(ctx context.Context, r *masterapi.JoinRequest) (*mast
 	return &masterapi.JoinResponse{}, apiError(err)
 }
 
-// SaveSnapshot implements masterapi.OperatorServiceHandler.
+// SaveSnapshot implements masterapiconnect.OperatorServiceHandler.
 func (a *operatorAPI) SaveSnapshot(_ context.Context, _ *masterapi.SaveSnapshotRequest, stream *connect.ServerStream[masterapi.SnapshotChunk]) error {
 	if _, err := a.m.streamLeader(); err != nil {
 		return err
@@ -190,7 +190,7 @@ func (a *operatorAPI) SaveSnapshot(_ context.Context, _ *masterapi.SaveSnapshotR
 	}
 }
 
-// RestoreSnapshot implements masterapi.OperatorServiceHandler. The archive is read and verified whole before anything changes.
+// RestoreSnapshot implements masterapiconnect.OperatorServiceHandler. The archive is read and verified whole before anything changes.
 func (a *operatorAPI) RestoreSnapshot(ctx context.Context, stream *connect.ClientStream[masterapi.SnapshotChunk]) (*masterapi.RestoreSnapshotResponse, error) {
 	if _, err := a.m.streamLeader(); err != nil {
 		return nil, err
@@ -274,7 +274,7 @@ func (c *counter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// ListAudit implements masterapi.OperatorServiceHandler.
+// ListAudit implements masterapiconnect.OperatorServiceHandler.
 func (a *operatorAPI) ListAudit(_ context.Context, r *masterapi.ListAuditRequest) (*masterapi.ListAuditResponse, error) {
 	if _, err := a.m.leading(); err != nil {
 		return nil, apiError(err)
@@ -294,7 +294,7 @@ func (a *operatorAPI) ListAudit(_ context.Context, r *masterapi.ListAuditRequest
 	return response, nil
 }
 
-// TransferLeadership implements masterapi.OperatorServiceHandler.
+// TransferLeadership implements masterapiconnect.OperatorServiceHandler.
 func (a *operatorAPI) TransferLeadership(context.Context, *masterapi.TransferLeadershipRequest) (*masterapi.TransferLeadershipResponse, error) {
 	if _, err := a.m.leading(); err != nil {
 		return nil, apiError(err)

@@ -4,15 +4,15 @@ import (
 	"testing"
 
 	"github.com/wavry/fleet/master/identity"
-	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 )
 
 // Gateways may do what their admins' page offers, and nobody else may but operators; the rest stays with operators.
 func TestPermitAdminPage(t *testing.T) {
 	for procedure, gateway := range map[string]bool{
-		masterapi.FleetServiceSetRelayStateProcedure: true, masterapi.FleetServiceSetHostStateProcedure: true,
-		masterapi.KeyServiceRotateProcedure: true, masterapi.KeyServiceRevokeProcedure: true,
-		masterapi.FleetServiceForgetHostProcedure: false, masterapi.OperatorServiceSaveSnapshotProcedure: false,
+		masterapiconnect.FleetServiceSetRelayStateProcedure: true, masterapiconnect.FleetServiceSetHostStateProcedure: true,
+		masterapiconnect.KeyServiceRotateProcedure: true, masterapiconnect.KeyServiceRevokeProcedure: true,
+		masterapiconnect.FleetServiceForgetHostProcedure: false, masterapiconnect.OperatorServiceSaveSnapshotProcedure: false,
 	} {
 		for role, want := range map[identity.Role]bool{
 			identity.RoleGateway: gateway, identity.RoleOperator: true, identity.RoleHost: false, identity.RoleRelay: false,

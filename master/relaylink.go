@@ -18,7 +18,7 @@ type linkAPI struct{ m *Master }
 
 type relayStream = connect.BidiStream[masterapi.RelayReport, masterapi.RelayCommand]
 
-// RelayLink implements masterapi.LinkServiceHandler.
+// RelayLink implements masterapiconnect.LinkServiceHandler.
 func (a *linkAPI) RelayLink(ctx context.Context, stream *relayStream) error {
 	l, err := a.m.streamLeader()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 // sessionAPI serves SessionService.
 type sessionAPI struct{ m *Master }
 
-// Admit implements masterapi.SessionServiceHandler.
+// Admit implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) Admit(ctx context.Context, r *masterapi.AdmitRequest) (*masterapi.Grant, error) {
 	w, err := wishOf(r)
 	if err != nil {
@@ -24,7 +24,7 @@ func (a *sessionAPI) Admit(ctx context.Context, r *masterapi.AdmitRequest) (*mas
 	return a.m.grantTo(ctx, w)
 }
 
-// AddViewer implements masterapi.SessionServiceHandler.
+// AddViewer implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) AddViewer(ctx context.Context, r *masterapi.AddViewerRequest) (*masterapi.Grant, error) {
 	w, err := wishOfViewer(r)
 	if err != nil {
@@ -58,7 +58,7 @@ func (m *Master) grantTo(ctx context.Context, w *wish) (*masterapi.Grant, error)
 	return grant, nil
 }
 
-// RemoveViewer implements masterapi.SessionServiceHandler.
+// RemoveViewer implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) RemoveViewer(ctx context.Context, r *masterapi.RemoveViewerRequest) (*masterapi.RemoveViewerResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -105,7 +105,7 @@ func (a *sessionAPI) live(id string) (session *state.Session, leases []*state.Le
 	return session, leases, nil
 }
 
-// MoveSession implements masterapi.SessionServiceHandler.
+// MoveSession implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) MoveSession(ctx context.Context, r *masterapi.MoveSessionRequest) (*masterapi.MoveSessionResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -138,7 +138,7 @@ func (a *sessionAPI) MoveSession(ctx context.Context, r *masterapi.MoveSessionRe
 	return response, nil
 }
 
-// EndSession implements masterapi.SessionServiceHandler.
+// EndSession implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) EndSession(ctx context.Context, r *masterapi.EndSessionRequest) (*masterapi.EndSessionResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {
@@ -162,7 +162,7 @@ func (a *sessionAPI) EndSession(ctx context.Context, r *masterapi.EndSessionRequ
 	return &masterapi.EndSessionResponse{}, nil
 }
 
-// GetSession implements masterapi.SessionServiceHandler.
+// GetSession implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) GetSession(_ context.Context, r *masterapi.GetSessionRequest) (m *masterapi.Session, err error) {
 	if _, err := a.m.leading(); err != nil {
 		return nil, apiError(err)
@@ -178,7 +178,7 @@ func (a *sessionAPI) GetSession(_ context.Context, r *masterapi.GetSessionReques
 	return m, nil
 }
 
-// ListSessions implements masterapi.SessionServiceHandler.
+// ListSessions implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) ListSessions(_ context.Context, r *masterapi.ListSessionsRequest) (*masterapi.ListSessionsResponse, error) {
 	if _, err := a.m.leading(); err != nil {
 		return nil, apiError(err)
@@ -224,7 +224,7 @@ func page[T any](list []T, limit uint32, id func(T) string) (cut []T, next strin
 	return list[:n], id(list[n-1])
 }
 
-// WatchSessions implements masterapi.SessionServiceHandler.
+// WatchSessions implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) WatchSessions(ctx context.Context, r *masterapi.WatchSessionsRequest, stream *connect.ServerStream[masterapi.SessionEvent]) error {
 	l, err := a.m.streamLeader()
 	if err != nil {
@@ -252,7 +252,7 @@ func (a *sessionAPI) WatchSessions(ctx context.Context, r *masterapi.WatchSessio
 	}
 }
 
-// Capacity implements masterapi.SessionServiceHandler.
+// Capacity implements masterapiconnect.SessionServiceHandler.
 func (a *sessionAPI) Capacity(_ context.Context, r *masterapi.CapacityRequest) (*masterapi.CapacityResponse, error) {
 	l, err := a.m.leading()
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/wavry/fleet/master/archive"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/master/state"
 )
@@ -188,7 +189,7 @@ func (t *masterTool) call(args []string) error {
 	if len(rest) == 1 {
 		call.arg = rest[0]
 	}
-	return masterapi.FromError(t.run(call))
+	return masterapiconnect.FromError(t.run(call))
 }
 
 // AutocompleteFlags completes the names of flags.

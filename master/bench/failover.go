@@ -22,7 +22,7 @@ func failover(ctx context.Context, o options, dir string) error {
 		return err
 	}
 	defer m.stop()
-	issue, stop, err := issuer(m)
+	issue, stop, err := admitter(m)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func rate(ctx context.Context, o options, dir string) error {
 		return err
 	}
 	defer e.stop()
-	issue, closeMaster, err := issuer(m)
+	issue, closeMaster, err := admitter(m)
 	if err != nil {
 		return err
 	}
@@ -139,8 +139,8 @@ func spread(values []float64, digits int) string {
 	return fmt.Sprintf("%.*f (%.*f-%.*f)", digits, values[len(values)/2], digits, values[0], digits, values[len(values)-1])
 }
 
-// issuer returns a call that issues one lease through the API, as a gateway does, over a few connections.
-func issuer(m *masters) (func(context.Context, int) error, func(), error) {
+// admitter returns a call that asks for one desktop through the API, as a gateway does, over a few connections.
+func admitter(m *masters) (func(context.Context, int) error, func(), error) {
 	var clients []*masterclient.Client
 	for range connections {
 		c, err := m.client("gateway")
@@ -151,7 +151,7 @@ func issuer(m *masters) (func(context.Context, int) error, func(), error) {
 	}
 	call := func(ctx context.Context, worker int) error {
 		request := &masterapi.AdmitRequest{RequestId: rand.Text(), Login: "somebody@example.org", ViewerAddress: "203.0.113.7", Pool: "default"}
-		_, err := clients[worker%connections].Issue(ctx, request)
+		_, err := clients[worker%connections].Sessions().Admit(ctx, request)
 		return err
 	}
 	return call, func() {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
+	"github.com/wavry/fleet/master/mastertest"
 	"github.com/wavry/fleet/master/seal"
 )
 
@@ -168,56 +170,38 @@ const (
 	benchSlots = 1 << 20
 )
 
-// linkHosts keeps hosts with many slots linked; they answer nothing, since only leases are issued.
+// linkHosts keeps hosts with many slots linked, which prepare every session at once.
 func (m *masters) linkHosts(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{}, benchHosts)
+	started := 0
 	m.stopHosts = func() {
 		cancel()
-		for range benchHosts {
+		for range started {
 			<-done
 		}
 	}
-	var links []*masterclient.HostLink
+	var hosts []*mastertest.Host
 	for i := range benchHosts {
 		client, err := m.client("host")
 		if err != nil {
 			return err
 		}
-		id := fmt.Sprintf("host%d", i)
-		link := client.NewHostLink(func() *masterapi.HostHello {
-			return &masterapi.HostHello{HostId: id, BootId: "b", Identity: make([]byte, 32), Slots: benchSlots}
-		}, func(*masterapi.HostCommand) {})
-		links = append(links, link)
-		go func() {
+		h, err := mastertest.NewHost(client, &masterapi.HostHello{HostId: fmt.Sprintf("host%d", i), BootId: "b", Slots: benchSlots}, nil)
+		if err != nil {
+			client.Close()
+			return err
+		}
+		hosts, started = append(hosts, h), started+1
+		go func() { // until stopHosts
 			defer func() { done <- struct{}{} }()
 			defer client.Close()
-			go keepAlive(ctx, link)
-			_ = link.Run(ctx)
+			_ = h.Run(ctx)
 		}()
 	}
 	return until(ctx, 30*time.Second, func() bool {
-		for _, l := range links {
-			if !l.Linked() {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(hosts, func(h *mastertest.Host) bool { return !h.Link.Linked() })
 	})
-}
-
-// keepAlive reports as a host does.
-func keepAlive(ctx context.Context, link *masterclient.HostLink) {
-	ticker := time.NewTicker(2 * time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			_ = link.Send(&masterapi.HostReport{Report: &masterapi.HostReport_Load{Load: &masterapi.HostLoad{}}}) // the next one will do
-		}
-	}
 }
 
 func freeAddress() (string, error) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -150,11 +151,11 @@ func TestConsul(t *testing.T) {
 	n := 0
 	throughRelay := func() bool {
 		n++
-		r, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprint("q", n), Login: "ada"})
+		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprint("q", n), Login: "ada"})
 		if err != nil {
 			t.Fatalf("issue: %v", err)
 		}
-		return r.GetLease().GetRelayId() == "r1"
+		return slices.ContainsFunc(r.GetCandidates(), func(c *masterapi.Candidate) bool { return c.GetRelayId() == "r1" })
 	}
 	eventually(t, 20*time.Second, "relay passing by Consul", func() bool {
 		return relay().GetHealth().GetStatus() == "passing" && relay().GetHealth().GetSource() == "consul"

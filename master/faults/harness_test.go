@@ -23,6 +23,7 @@ import (
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
+	"github.com/wavry/fleet/master/mastertest"
 	"github.com/wavry/fleet/master/seal"
 )
 
@@ -275,17 +276,14 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 	}
 }
 
-// link keeps a host linked that verifies leases with what the link brings.
+// link keeps a host linked that prepares every session and verifies leases with what the link brings.
 func (s *servers) link(id string, slots uint32) *masterclient.Verifier {
 	s.t.Helper()
 	keys, err := masterclient.NewVerifier("")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	hello := func() *masterapi.HostHello {
-		return &masterapi.HostHello{HostId: id, BootId: "b", Identity: make([]byte, 32), Slots: slots, Region: "eu"}
-	}
-	link := s.client("host").NewHostLink(hello, func(c *masterapi.HostCommand) {
+	host, err := mastertest.NewHost(s.client("host"), &masterapi.HostHello{HostId: id, BootId: "b", Slots: slots, Region: "eu"}, func(c *masterapi.HostCommand) {
 		if set := c.GetWelcome().GetKeySet(); set != nil {
 			_ = keys.SetKeys(set)
 		}
@@ -293,9 +291,10 @@ func (s *servers) link(id string, slots uint32) *masterclient.Verifier {
 			_ = keys.SetKeys(c.GetKeySet())
 		}
 	})
-	keepLinked(s.t, link.Run, link.Linked, func() {
-		_ = link.Send(&masterapi.HostReport{Report: &masterapi.HostReport_Load{Load: &masterapi.HostLoad{}}})
-	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	keepLinked(s.t, host.Run, host.Link.Linked, func() {})
 	return keys
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 )
 
 // One lease, as a client may see it: it is issued once, lives, and ends once.
@@ -140,8 +141,8 @@ type history struct {
 }
 
 func (h *history) do(gw interface {
-	Issue(context.Context, *masterapi.AdmitRequest) (*masterapi.IssueResponse, error)
-	Leases() masterapi.LeaseServiceClient
+	Sessions() masterapiconnect.SessionServiceClient
+	Leases() masterapiconnect.LeaseServiceClient
 }, client int, op leaseOp) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -156,9 +157,9 @@ func (h *history) do(gw interface {
 	out := sawLive
 	switch op.kind {
 	case "issue":
-		var r *masterapi.IssueResponse
-		if r, err = gw.Issue(ctx, &masterapi.AdmitRequest{RequestId: op.key, Login: "ada"}); err == nil {
-			h.remember(op.key, r.GetLease().GetLeaseId())
+		var r *masterapi.Grant
+		if r, err = gw.Sessions().Admit(ctx, &masterapi.AdmitRequest{RequestId: op.key, Login: "ada"}); err == nil {
+			h.remember(op.key, r.GetLeaseId())
 		}
 	case "get":
 		var l *masterapi.Lease
@@ -247,11 +248,11 @@ func TestMajorityKilled(t *testing.T) {
 	gw := s.client("gateway")
 	var ids []string
 	for i := range 20 {
-		r, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprint("q", i), Login: "ada"})
+		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprint("q", i), Login: "ada"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		ids = append(ids, r.GetLease().GetLeaseId())
+		ids = append(ids, r.GetLeaseId())
 	}
 	s.kill("m1")
 	s.kill("m2")
@@ -274,11 +275,11 @@ func TestLeaderFrozen(t *testing.T) {
 	s.link("h1", 10)
 	gw := s.client("gateway")
 	issue := func(id string) string {
-		r, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: id, Login: "ada"})
+		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: id, Login: "ada"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.GetLease().GetLeaseId()
+		return r.GetLeaseId()
 	}
 	before := issue("before")
 	s.signal(leader, syscall.SIGSTOP)
@@ -292,7 +293,7 @@ func TestLeaderFrozen(t *testing.T) {
 		t.Logf("answered %s after the leader froze", took.Round(time.Millisecond))
 	}
 	eventually(t, 20*time.Second, "the host is linked to the new leader", func() bool {
-		_, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"})
+		_, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"})
 		return err == nil
 	})
 	s.signal(leader, syscall.SIGCONT)
@@ -316,7 +317,7 @@ func TestKeysUnderLoad(t *testing.T) {
 	for w := range 8 {
 		wait.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				r, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprintf("w%d-%d", w, i), Login: "ada"})
+				r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprintf("w%d-%d", w, i), Login: "ada"})
 				if err != nil {
 					t.Errorf("issue: %v", err)
 					return
@@ -358,7 +359,7 @@ func TestKeysUnderLoad(t *testing.T) {
 		_, reason := keys.VerifyViewer(last.Load().(string), time.Now())
 		return reason == masterapi.Reason_REASON_UNKNOWN_KEY
 	})
-	r, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"})
+	r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +406,7 @@ func TestDiskFull(t *testing.T) {
 	for w := range 64 {
 		wait.Go(func() {
 			for i := 0; running.Err() == nil; i++ {
-				_, _ = gw.Issue(running, &masterapi.AdmitRequest{RequestId: fmt.Sprintf("w%d-%d", w, i), Login: strings.Repeat("x", 60)}) // some fail on the way
+				_, _ = gw.Sessions().Admit(running, &masterapi.AdmitRequest{RequestId: fmt.Sprintf("w%d-%d", w, i), Login: strings.Repeat("x", 60)}) // some fail on the way
 			}
 		})
 	}
@@ -434,7 +435,7 @@ func TestDiskFull(t *testing.T) {
 	if strings.Contains(string(log), "goroutine ") {
 		t.Error("it panicked")
 	}
-	if _, err := gw.Issue(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"}); err != nil {
+	if _, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"}); err != nil {
 		t.Errorf("the other servers: %v", err)
 	}
 }

@@ -5,4 +5,4 @@
 // OperatorService. Package masterclient finds the leader and keeps links alive.
 package masterapi
 
-//go:generate protoc -I . --go_out=. --go_opt=paths=source_relative --connect-go_out=. --connect-go_opt=paths=source_relative,package_suffix=,simple master.proto
+//go:generate protoc -I . --go_out=. --go_opt=paths=source_relative --connect-go_out=. --connect-go_opt=paths=source_relative,simple master.proto

@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"connectrpc.com/connect"
 )
 
-// RefusedError is a refusal with its machine reason. Every handler of this API returns it, and FromError finds it again on the client's side.
+// RefusedError is a refusal with its machine reason. Every handler of this API returns it, and masterclient's calls return it again.
 type RefusedError struct {
 	Reason Reason
 	// Detail names what was refused; it may be empty.
@@ -58,80 +56,10 @@ func (r *Refusal) Err() error {
 	return &RefusedError{Reason: r.GetReason(), Detail: r.GetDetail(), RetryAfter: time.Duration(r.GetRetryAfterMs()) * time.Millisecond}
 }
 
-// codes is the one table from reasons to wire codes. What is not listed is failed_precondition.
-var codes = map[Reason]connect.Code{
-	Reason_REASON_INVALID_REQUEST:     connect.CodeInvalidArgument,
-	Reason_REASON_NO_FREE_HOST:        connect.CodeResourceExhausted,
-	Reason_REASON_RELAY_FULL:          connect.CodeResourceExhausted,
-	Reason_REASON_RATE_LIMITED:        connect.CodeResourceExhausted,
-	Reason_REASON_NO_RELAY:            connect.CodeResourceExhausted,
-	Reason_REASON_BUSY:                connect.CodeResourceExhausted,
-	Reason_REASON_BANNED:              connect.CodePermissionDenied,
-	Reason_REASON_PERMISSION_DENIED:   connect.CodePermissionDenied,
-	Reason_REASON_UNAUTHENTICATED:     connect.CodeUnauthenticated,
-	Reason_REASON_POOL_UNKNOWN:        connect.CodeNotFound,
-	Reason_REASON_SESSION_UNKNOWN:     connect.CodeNotFound,
-	Reason_REASON_LEASE_UNKNOWN:       connect.CodeNotFound,
-	Reason_REASON_RELAY_UNKNOWN:       connect.CodeNotFound,
-	Reason_REASON_HOST_UNKNOWN:        connect.CodeNotFound,
-	Reason_REASON_KEY_UNKNOWN:         connect.CodeNotFound,
-	Reason_REASON_HOST_UNREACHABLE:    connect.CodeUnavailable,
-	Reason_REASON_HOST_PREPARE_FAILED: connect.CodeUnavailable,
-	Reason_REASON_NOT_READY:           connect.CodeUnavailable,
-	Reason_REASON_NO_SIGNING_KEY:      connect.CodeUnavailable,
-	Reason_REASON_REQUEST_CONFLICT:    connect.CodeAlreadyExists,
-}
-
-// ToConnect turns an error of the master into the error that goes over the wire: a *RefusedError or *NotLeaderError keeps its detail, anything
-// else becomes internal. nil stays nil.
-func ToConnect(err error) error {
-	if err == nil {
-		return nil
-	}
-	var refused *RefusedError
-	if errors.As(err, &refused) {
-		code, ok := codes[refused.Reason]
-		if !ok {
-			code = connect.CodeFailedPrecondition
-		}
-		return withDetail(code, refused, refused.Message())
-	}
-	var notLeader *NotLeaderError
-	if errors.As(err, &notLeader) {
-		return withDetail(connect.CodeUnavailable, notLeader, &NotLeader{LeaderAddress: notLeader.Address})
-	}
-	var already *connect.Error
-	if errors.As(err, &already) {
-		return err
-	}
-	return connect.NewError(connect.CodeInternal, err)
-}
-
-// FromError returns the typed error that a wire error carries (*RefusedError, *NotLeaderError), wrapped around nothing, or err unchanged.
-func FromError(err error) error {
-	var wire *connect.Error
-	if !errors.As(err, &wire) {
-		return err
-	}
-	for _, d := range wire.Details() {
-		message, decodeErr := d.Value()
-		if decodeErr != nil {
-			continue // a detail of a newer version: the code still says enough
-		}
-		switch m := message.(type) {
-		case *Refusal:
-			return m.Err()
-		case *NotLeader:
-			return &NotLeaderError{Address: m.GetLeaderAddress()}
-		}
-	}
-	return err
-}
-
-// ReasonOf returns the reason of a refusal, on either side of the wire, and whether err is one.
+// ReasonOf returns the reason of a refusal, and whether err is one.
 func ReasonOf(err error) (Reason, bool) {
 	var refused *RefusedError
-	if errors.As(FromError(err), &refused) {
+	if errors.As(err, &refused) {
 		return refused.Reason, true
 	}
 	return Reason_REASON_UNSPECIFIED, false

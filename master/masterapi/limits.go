@@ -16,8 +16,6 @@ const (
 	MaxPage = 10000
 	// DefaultPage is the page of a list when the caller names none.
 	DefaultPage = 1000
-	// MaxIssueBatch is how many leases one call may issue: one log entry.
-	MaxIssueBatch = 256
 	// MaxSnapshotChunk is the largest piece of a snapshot stream, well below the message limit.
 	MaxSnapshotChunk = 1 << 20
 	// MaxRequestBytes bounds any unary request and any message of a link: a host with 1000 sessions says hello in less.

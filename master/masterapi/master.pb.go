@@ -718,7 +718,7 @@ func (x Ban_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ban_Kind.Descriptor instead.
 func (Ban_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{63, 0}
+	return file_master_proto_rawDescGZIP(), []int{59, 0}
 }
 
 // Refusal is the detail of every error of this API.
@@ -2552,206 +2552,6 @@ func (x *Lease) GetRateLimitBps() uint64 {
 	return 0
 }
 
-type IssueResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lease         *Lease                 `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
-	ViewerToken   string                 `protobuf:"bytes,2,opt,name=viewer_token,json=viewerToken,proto3" json:"viewer_token,omitempty"`
-	RenewAfter    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=renew_after,json=renewAfter,proto3" json:"renew_after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *IssueResponse) Reset() {
-	*x = IssueResponse{}
-	mi := &file_master_proto_msgTypes[22]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *IssueResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*IssueResponse) ProtoMessage() {}
-
-func (x *IssueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[22]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use IssueResponse.ProtoReflect.Descriptor instead.
-func (*IssueResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{22}
-}
-
-func (x *IssueResponse) GetLease() *Lease {
-	if x != nil {
-		return x.Lease
-	}
-	return nil
-}
-
-func (x *IssueResponse) GetViewerToken() string {
-	if x != nil {
-		return x.ViewerToken
-	}
-	return ""
-}
-
-func (x *IssueResponse) GetRenewAfter() *timestamppb.Timestamp {
-	if x != nil {
-		return x.RenewAfter
-	}
-	return nil
-}
-
-type IssueBatchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Requests      []*AdmitRequest        `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"` // at most 256
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *IssueBatchRequest) Reset() {
-	*x = IssueBatchRequest{}
-	mi := &file_master_proto_msgTypes[23]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *IssueBatchRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*IssueBatchRequest) ProtoMessage() {}
-
-func (x *IssueBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[23]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use IssueBatchRequest.ProtoReflect.Descriptor instead.
-func (*IssueBatchRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{23}
-}
-
-func (x *IssueBatchRequest) GetRequests() []*AdmitRequest {
-	if x != nil {
-		return x.Requests
-	}
-	return nil
-}
-
-type IssueBatchResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Outcomes      []*IssueOutcome        `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"` // as many as requests, in their order
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *IssueBatchResponse) Reset() {
-	*x = IssueBatchResponse{}
-	mi := &file_master_proto_msgTypes[24]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *IssueBatchResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*IssueBatchResponse) ProtoMessage() {}
-
-func (x *IssueBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[24]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use IssueBatchResponse.ProtoReflect.Descriptor instead.
-func (*IssueBatchResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{24}
-}
-
-func (x *IssueBatchResponse) GetOutcomes() []*IssueOutcome {
-	if x != nil {
-		return x.Outcomes
-	}
-	return nil
-}
-
-type IssueOutcome struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Issued        *IssueResponse         `protobuf:"bytes,1,opt,name=issued,proto3" json:"issued,omitempty"` // unset when refused
-	Refusal       *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *IssueOutcome) Reset() {
-	*x = IssueOutcome{}
-	mi := &file_master_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *IssueOutcome) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*IssueOutcome) ProtoMessage() {}
-
-func (x *IssueOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use IssueOutcome.ProtoReflect.Descriptor instead.
-func (*IssueOutcome) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{25}
-}
-
-func (x *IssueOutcome) GetIssued() *IssueResponse {
-	if x != nil {
-		return x.Issued
-	}
-	return nil
-}
-
-func (x *IssueOutcome) GetRefusal() *Refusal {
-	if x != nil {
-		return x.Refusal
-	}
-	return nil
-}
-
 type RenewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -2761,7 +2561,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_master_proto_msgTypes[26]
+	mi := &file_master_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +2573,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[26]
+	mi := &file_master_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +2586,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{26}
+	return file_master_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RenewRequest) GetLeaseId() string {
@@ -2809,7 +2609,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_master_proto_msgTypes[27]
+	mi := &file_master_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2821,7 +2621,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[27]
+	mi := &file_master_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2834,7 +2634,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{27}
+	return file_master_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RenewResponse) GetLeaseId() string {
@@ -2882,7 +2682,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_master_proto_msgTypes[28]
+	mi := &file_master_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +2694,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[28]
+	mi := &file_master_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +2707,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{28}
+	return file_master_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReleaseRequest) GetLeaseId() string {
@@ -2933,7 +2733,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_master_proto_msgTypes[29]
+	mi := &file_master_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +2745,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[29]
+	mi := &file_master_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +2758,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{29}
+	return file_master_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReleaseResponse) GetSessionEnded() bool {
@@ -2978,7 +2778,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_master_proto_msgTypes[30]
+	mi := &file_master_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +2790,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[30]
+	mi := &file_master_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +2803,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{30}
+	return file_master_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevokeRequest) GetLeaseId() string {
@@ -3028,7 +2828,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_master_proto_msgTypes[31]
+	mi := &file_master_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3040,7 +2840,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[31]
+	mi := &file_master_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3053,7 +2853,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{31}
+	return file_master_proto_rawDescGZIP(), []int{27}
 }
 
 type GetLeaseRequest struct {
@@ -3065,7 +2865,7 @@ type GetLeaseRequest struct {
 
 func (x *GetLeaseRequest) Reset() {
 	*x = GetLeaseRequest{}
-	mi := &file_master_proto_msgTypes[32]
+	mi := &file_master_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3077,7 +2877,7 @@ func (x *GetLeaseRequest) String() string {
 func (*GetLeaseRequest) ProtoMessage() {}
 
 func (x *GetLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[32]
+	mi := &file_master_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3090,7 +2890,7 @@ func (x *GetLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLeaseRequest.ProtoReflect.Descriptor instead.
 func (*GetLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{32}
+	return file_master_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetLeaseRequest) GetLeaseId() string {
@@ -3114,7 +2914,7 @@ type ListLeasesRequest struct {
 
 func (x *ListLeasesRequest) Reset() {
 	*x = ListLeasesRequest{}
-	mi := &file_master_proto_msgTypes[33]
+	mi := &file_master_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +2926,7 @@ func (x *ListLeasesRequest) String() string {
 func (*ListLeasesRequest) ProtoMessage() {}
 
 func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[33]
+	mi := &file_master_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +2939,7 @@ func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesRequest.ProtoReflect.Descriptor instead.
 func (*ListLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{33}
+	return file_master_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListLeasesRequest) GetSessionId() string {
@@ -3194,7 +2994,7 @@ type ListLeasesResponse struct {
 
 func (x *ListLeasesResponse) Reset() {
 	*x = ListLeasesResponse{}
-	mi := &file_master_proto_msgTypes[34]
+	mi := &file_master_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3006,7 @@ func (x *ListLeasesResponse) String() string {
 func (*ListLeasesResponse) ProtoMessage() {}
 
 func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[34]
+	mi := &file_master_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3019,7 @@ func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesResponse.ProtoReflect.Descriptor instead.
 func (*ListLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{34}
+	return file_master_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListLeasesResponse) GetLeases() []*Lease {
@@ -3255,7 +3055,7 @@ type HostReport struct {
 
 func (x *HostReport) Reset() {
 	*x = HostReport{}
-	mi := &file_master_proto_msgTypes[35]
+	mi := &file_master_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3267,7 +3067,7 @@ func (x *HostReport) String() string {
 func (*HostReport) ProtoMessage() {}
 
 func (x *HostReport) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[35]
+	mi := &file_master_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3280,7 +3080,7 @@ func (x *HostReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReport.ProtoReflect.Descriptor instead.
 func (*HostReport) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{35}
+	return file_master_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HostReport) GetReport() isHostReport_Report {
@@ -3419,7 +3219,7 @@ type HostHello struct {
 
 func (x *HostHello) Reset() {
 	*x = HostHello{}
-	mi := &file_master_proto_msgTypes[36]
+	mi := &file_master_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3231,7 @@ func (x *HostHello) String() string {
 func (*HostHello) ProtoMessage() {}
 
 func (x *HostHello) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[36]
+	mi := &file_master_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3244,7 @@ func (x *HostHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostHello.ProtoReflect.Descriptor instead.
 func (*HostHello) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{36}
+	return file_master_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HostHello) GetHostId() string {
@@ -3545,7 +3345,7 @@ type HostCapabilities struct {
 
 func (x *HostCapabilities) Reset() {
 	*x = HostCapabilities{}
-	mi := &file_master_proto_msgTypes[37]
+	mi := &file_master_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3557,7 +3357,7 @@ func (x *HostCapabilities) String() string {
 func (*HostCapabilities) ProtoMessage() {}
 
 func (x *HostCapabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[37]
+	mi := &file_master_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3570,7 +3370,7 @@ func (x *HostCapabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCapabilities.ProtoReflect.Descriptor instead.
 func (*HostCapabilities) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{37}
+	return file_master_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HostCapabilities) GetCompositor() string {
@@ -3625,7 +3425,7 @@ type HostSession struct {
 
 func (x *HostSession) Reset() {
 	*x = HostSession{}
-	mi := &file_master_proto_msgTypes[38]
+	mi := &file_master_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3637,7 +3437,7 @@ func (x *HostSession) String() string {
 func (*HostSession) ProtoMessage() {}
 
 func (x *HostSession) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[38]
+	mi := &file_master_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3650,7 +3450,7 @@ func (x *HostSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSession.ProtoReflect.Descriptor instead.
 func (*HostSession) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{38}
+	return file_master_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HostSession) GetSessionId() string {
@@ -3681,7 +3481,7 @@ type HostLoad struct {
 
 func (x *HostLoad) Reset() {
 	*x = HostLoad{}
-	mi := &file_master_proto_msgTypes[39]
+	mi := &file_master_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3693,7 +3493,7 @@ func (x *HostLoad) String() string {
 func (*HostLoad) ProtoMessage() {}
 
 func (x *HostLoad) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[39]
+	mi := &file_master_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3706,7 +3506,7 @@ func (x *HostLoad) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoad.ProtoReflect.Descriptor instead.
 func (*HostLoad) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{39}
+	return file_master_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HostLoad) GetCpu() float32 {
@@ -3754,7 +3554,7 @@ type RelayRTT struct {
 
 func (x *RelayRTT) Reset() {
 	*x = RelayRTT{}
-	mi := &file_master_proto_msgTypes[40]
+	mi := &file_master_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3766,7 +3566,7 @@ func (x *RelayRTT) String() string {
 func (*RelayRTT) ProtoMessage() {}
 
 func (x *RelayRTT) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[40]
+	mi := &file_master_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3779,7 +3579,7 @@ func (x *RelayRTT) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRTT.ProtoReflect.Descriptor instead.
 func (*RelayRTT) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{40}
+	return file_master_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RelayRTT) GetRelayId() string {
@@ -3814,7 +3614,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_master_proto_msgTypes[41]
+	mi := &file_master_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3826,7 +3626,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[41]
+	mi := &file_master_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3839,7 +3639,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{41}
+	return file_master_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Prepared) GetLeaseId() string {
@@ -3909,7 +3709,7 @@ type PrepareFailed struct {
 
 func (x *PrepareFailed) Reset() {
 	*x = PrepareFailed{}
-	mi := &file_master_proto_msgTypes[42]
+	mi := &file_master_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3921,7 +3721,7 @@ func (x *PrepareFailed) String() string {
 func (*PrepareFailed) ProtoMessage() {}
 
 func (x *PrepareFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[42]
+	mi := &file_master_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3934,7 +3734,7 @@ func (x *PrepareFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareFailed.ProtoReflect.Descriptor instead.
 func (*PrepareFailed) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{42}
+	return file_master_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PrepareFailed) GetLeaseId() string {
@@ -3969,7 +3769,7 @@ type HostSessionEnded struct {
 
 func (x *HostSessionEnded) Reset() {
 	*x = HostSessionEnded{}
-	mi := &file_master_proto_msgTypes[43]
+	mi := &file_master_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3981,7 +3781,7 @@ func (x *HostSessionEnded) String() string {
 func (*HostSessionEnded) ProtoMessage() {}
 
 func (x *HostSessionEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[43]
+	mi := &file_master_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3994,7 +3794,7 @@ func (x *HostSessionEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSessionEnded.ProtoReflect.Descriptor instead.
 func (*HostSessionEnded) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{43}
+	return file_master_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HostSessionEnded) GetSessionId() string {
@@ -4032,7 +3832,7 @@ type LeaseProgress struct {
 
 func (x *LeaseProgress) Reset() {
 	*x = LeaseProgress{}
-	mi := &file_master_proto_msgTypes[44]
+	mi := &file_master_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +3844,7 @@ func (x *LeaseProgress) String() string {
 func (*LeaseProgress) ProtoMessage() {}
 
 func (x *LeaseProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[44]
+	mi := &file_master_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +3857,7 @@ func (x *LeaseProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseProgress.ProtoReflect.Descriptor instead.
 func (*LeaseProgress) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{44}
+	return file_master_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LeaseProgress) GetLeaseId() string {
@@ -4106,7 +3906,7 @@ type HostState struct {
 
 func (x *HostState) Reset() {
 	*x = HostState{}
-	mi := &file_master_proto_msgTypes[45]
+	mi := &file_master_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4118,7 +3918,7 @@ func (x *HostState) String() string {
 func (*HostState) ProtoMessage() {}
 
 func (x *HostState) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[45]
+	mi := &file_master_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4131,7 +3931,7 @@ func (x *HostState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostState.ProtoReflect.Descriptor instead.
 func (*HostState) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{45}
+	return file_master_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *HostState) GetDraining() bool {
@@ -4168,7 +3968,7 @@ type HostCommand struct {
 
 func (x *HostCommand) Reset() {
 	*x = HostCommand{}
-	mi := &file_master_proto_msgTypes[46]
+	mi := &file_master_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4180,7 +3980,7 @@ func (x *HostCommand) String() string {
 func (*HostCommand) ProtoMessage() {}
 
 func (x *HostCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[46]
+	mi := &file_master_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4193,7 +3993,7 @@ func (x *HostCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCommand.ProtoReflect.Descriptor instead.
 func (*HostCommand) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{46}
+	return file_master_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HostCommand) GetCommand() isHostCommand_Command {
@@ -4358,7 +4158,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_master_proto_msgTypes[47]
+	mi := &file_master_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4370,7 +4170,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[47]
+	mi := &file_master_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4383,7 +4183,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{47}
+	return file_master_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Welcome) GetServerId() string {
@@ -4459,7 +4259,7 @@ type Prepare struct {
 
 func (x *Prepare) Reset() {
 	*x = Prepare{}
-	mi := &file_master_proto_msgTypes[48]
+	mi := &file_master_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4471,7 +4271,7 @@ func (x *Prepare) String() string {
 func (*Prepare) ProtoMessage() {}
 
 func (x *Prepare) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[48]
+	mi := &file_master_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4484,7 +4284,7 @@ func (x *Prepare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepare.ProtoReflect.Descriptor instead.
 func (*Prepare) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{48}
+	return file_master_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Prepare) GetLeaseId() string {
@@ -4605,7 +4405,7 @@ type RelayEndpoint struct {
 
 func (x *RelayEndpoint) Reset() {
 	*x = RelayEndpoint{}
-	mi := &file_master_proto_msgTypes[49]
+	mi := &file_master_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4617,7 +4417,7 @@ func (x *RelayEndpoint) String() string {
 func (*RelayEndpoint) ProtoMessage() {}
 
 func (x *RelayEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[49]
+	mi := &file_master_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4630,7 +4430,7 @@ func (x *RelayEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayEndpoint.ProtoReflect.Descriptor instead.
 func (*RelayEndpoint) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{49}
+	return file_master_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RelayEndpoint) GetRelayId() string {
@@ -4679,7 +4479,7 @@ type EndHostSession struct {
 
 func (x *EndHostSession) Reset() {
 	*x = EndHostSession{}
-	mi := &file_master_proto_msgTypes[50]
+	mi := &file_master_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4491,7 @@ func (x *EndHostSession) String() string {
 func (*EndHostSession) ProtoMessage() {}
 
 func (x *EndHostSession) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[50]
+	mi := &file_master_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4504,7 @@ func (x *EndHostSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndHostSession.ProtoReflect.Descriptor instead.
 func (*EndHostSession) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{50}
+	return file_master_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *EndHostSession) GetSessionId() string {
@@ -4741,7 +4541,7 @@ type EndLease struct {
 
 func (x *EndLease) Reset() {
 	*x = EndLease{}
-	mi := &file_master_proto_msgTypes[51]
+	mi := &file_master_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4753,7 +4553,7 @@ func (x *EndLease) String() string {
 func (*EndLease) ProtoMessage() {}
 
 func (x *EndLease) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[51]
+	mi := &file_master_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4766,7 +4566,7 @@ func (x *EndLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndLease.ProtoReflect.Descriptor instead.
 func (*EndLease) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{51}
+	return file_master_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EndLease) GetLeaseId() string {
@@ -4810,7 +4610,7 @@ type RenewedLease struct {
 
 func (x *RenewedLease) Reset() {
 	*x = RenewedLease{}
-	mi := &file_master_proto_msgTypes[52]
+	mi := &file_master_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4822,7 +4622,7 @@ func (x *RenewedLease) String() string {
 func (*RenewedLease) ProtoMessage() {}
 
 func (x *RenewedLease) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[52]
+	mi := &file_master_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4835,7 +4635,7 @@ func (x *RenewedLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewedLease.ProtoReflect.Descriptor instead.
 func (*RenewedLease) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{52}
+	return file_master_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RenewedLease) GetLeaseId() string {
@@ -4882,7 +4682,7 @@ type DrainCommand struct {
 
 func (x *DrainCommand) Reset() {
 	*x = DrainCommand{}
-	mi := &file_master_proto_msgTypes[53]
+	mi := &file_master_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4894,7 +4694,7 @@ func (x *DrainCommand) String() string {
 func (*DrainCommand) ProtoMessage() {}
 
 func (x *DrainCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[53]
+	mi := &file_master_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4907,7 +4707,7 @@ func (x *DrainCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainCommand.ProtoReflect.Descriptor instead.
 func (*DrainCommand) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{53}
+	return file_master_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DrainCommand) GetReason() string {
@@ -4926,7 +4726,7 @@ type ActivateCommand struct {
 
 func (x *ActivateCommand) Reset() {
 	*x = ActivateCommand{}
-	mi := &file_master_proto_msgTypes[54]
+	mi := &file_master_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4938,7 +4738,7 @@ func (x *ActivateCommand) String() string {
 func (*ActivateCommand) ProtoMessage() {}
 
 func (x *ActivateCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[54]
+	mi := &file_master_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4951,7 +4751,7 @@ func (x *ActivateCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateCommand.ProtoReflect.Descriptor instead.
 func (*ActivateCommand) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{54}
+	return file_master_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ActivateCommand) GetState() string {
@@ -4977,7 +4777,7 @@ type RelayReport struct {
 
 func (x *RelayReport) Reset() {
 	*x = RelayReport{}
-	mi := &file_master_proto_msgTypes[55]
+	mi := &file_master_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4989,7 +4789,7 @@ func (x *RelayReport) String() string {
 func (*RelayReport) ProtoMessage() {}
 
 func (x *RelayReport) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[55]
+	mi := &file_master_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5002,7 +4802,7 @@ func (x *RelayReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayReport.ProtoReflect.Descriptor instead.
 func (*RelayReport) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{55}
+	return file_master_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RelayReport) GetReport() isRelayReport_Report {
@@ -5112,7 +4912,7 @@ type RelayHello struct {
 
 func (x *RelayHello) Reset() {
 	*x = RelayHello{}
-	mi := &file_master_proto_msgTypes[56]
+	mi := &file_master_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5124,7 +4924,7 @@ func (x *RelayHello) String() string {
 func (*RelayHello) ProtoMessage() {}
 
 func (x *RelayHello) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[56]
+	mi := &file_master_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5137,7 +4937,7 @@ func (x *RelayHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayHello.ProtoReflect.Descriptor instead.
 func (*RelayHello) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{56}
+	return file_master_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RelayHello) GetRelayId() string {
@@ -5241,7 +5041,7 @@ type RelayLoad struct {
 
 func (x *RelayLoad) Reset() {
 	*x = RelayLoad{}
-	mi := &file_master_proto_msgTypes[57]
+	mi := &file_master_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5053,7 @@ func (x *RelayLoad) String() string {
 func (*RelayLoad) ProtoMessage() {}
 
 func (x *RelayLoad) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[57]
+	mi := &file_master_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5066,7 @@ func (x *RelayLoad) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLoad.ProtoReflect.Descriptor instead.
 func (*RelayLoad) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{57}
+	return file_master_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RelayLoad) GetCircuits() uint32 {
@@ -5335,7 +5135,7 @@ type CircuitBound struct {
 
 func (x *CircuitBound) Reset() {
 	*x = CircuitBound{}
-	mi := &file_master_proto_msgTypes[58]
+	mi := &file_master_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5347,7 +5147,7 @@ func (x *CircuitBound) String() string {
 func (*CircuitBound) ProtoMessage() {}
 
 func (x *CircuitBound) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[58]
+	mi := &file_master_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5360,7 +5160,7 @@ func (x *CircuitBound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitBound.ProtoReflect.Descriptor instead.
 func (*CircuitBound) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{58}
+	return file_master_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CircuitBound) GetCircuit() uint64 {
@@ -5392,7 +5192,7 @@ type CircuitEnded struct {
 
 func (x *CircuitEnded) Reset() {
 	*x = CircuitEnded{}
-	mi := &file_master_proto_msgTypes[59]
+	mi := &file_master_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5404,7 +5204,7 @@ func (x *CircuitEnded) String() string {
 func (*CircuitEnded) ProtoMessage() {}
 
 func (x *CircuitEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[59]
+	mi := &file_master_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5417,7 +5217,7 @@ func (x *CircuitEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitEnded.ProtoReflect.Descriptor instead.
 func (*CircuitEnded) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{59}
+	return file_master_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CircuitEnded) GetCircuit() uint64 {
@@ -5486,7 +5286,7 @@ type RelayCommand struct {
 
 func (x *RelayCommand) Reset() {
 	*x = RelayCommand{}
-	mi := &file_master_proto_msgTypes[60]
+	mi := &file_master_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5498,7 +5298,7 @@ func (x *RelayCommand) String() string {
 func (*RelayCommand) ProtoMessage() {}
 
 func (x *RelayCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[60]
+	mi := &file_master_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5511,7 +5311,7 @@ func (x *RelayCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayCommand.ProtoReflect.Descriptor instead.
 func (*RelayCommand) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{60}
+	return file_master_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RelayCommand) GetCommand() isRelayCommand_Command {
@@ -5626,7 +5426,7 @@ type Revocations struct {
 
 func (x *Revocations) Reset() {
 	*x = Revocations{}
-	mi := &file_master_proto_msgTypes[61]
+	mi := &file_master_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5638,7 +5438,7 @@ func (x *Revocations) String() string {
 func (*Revocations) ProtoMessage() {}
 
 func (x *Revocations) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[61]
+	mi := &file_master_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5651,7 +5451,7 @@ func (x *Revocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocations.ProtoReflect.Descriptor instead.
 func (*Revocations) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{61}
+	return file_master_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Revocations) GetLeaseIds() []string {
@@ -5678,7 +5478,7 @@ type BanList struct {
 
 func (x *BanList) Reset() {
 	*x = BanList{}
-	mi := &file_master_proto_msgTypes[62]
+	mi := &file_master_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5690,7 +5490,7 @@ func (x *BanList) String() string {
 func (*BanList) ProtoMessage() {}
 
 func (x *BanList) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[62]
+	mi := &file_master_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5703,7 +5503,7 @@ func (x *BanList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanList.ProtoReflect.Descriptor instead.
 func (*BanList) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{62}
+	return file_master_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *BanList) GetBans() []*Ban {
@@ -5727,7 +5527,7 @@ type Ban struct {
 
 func (x *Ban) Reset() {
 	*x = Ban{}
-	mi := &file_master_proto_msgTypes[63]
+	mi := &file_master_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5739,7 +5539,7 @@ func (x *Ban) String() string {
 func (*Ban) ProtoMessage() {}
 
 func (x *Ban) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[63]
+	mi := &file_master_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5752,7 +5552,7 @@ func (x *Ban) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ban.ProtoReflect.Descriptor instead.
 func (*Ban) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{63}
+	return file_master_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Ban) GetKind() Ban_Kind {
@@ -5811,7 +5611,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_master_proto_msgTypes[64]
+	mi := &file_master_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5823,7 +5623,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[64]
+	mi := &file_master_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5836,7 +5636,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{64}
+	return file_master_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Health) GetStatus() string {
@@ -5887,7 +5687,7 @@ type Transition struct {
 
 func (x *Transition) Reset() {
 	*x = Transition{}
-	mi := &file_master_proto_msgTypes[65]
+	mi := &file_master_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5899,7 +5699,7 @@ func (x *Transition) String() string {
 func (*Transition) ProtoMessage() {}
 
 func (x *Transition) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[65]
+	mi := &file_master_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5912,7 +5712,7 @@ func (x *Transition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transition.ProtoReflect.Descriptor instead.
 func (*Transition) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{65}
+	return file_master_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Transition) GetFrom() string {
@@ -5975,7 +5775,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_master_proto_msgTypes[66]
+	mi := &file_master_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5987,7 +5787,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[66]
+	mi := &file_master_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6000,7 +5800,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{66}
+	return file_master_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Relay) GetRelayId() string {
@@ -6146,7 +5946,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_master_proto_msgTypes[67]
+	mi := &file_master_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6158,7 +5958,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[67]
+	mi := &file_master_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6171,7 +5971,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{67}
+	return file_master_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Host) GetHostId() string {
@@ -6295,7 +6095,7 @@ type ListRelaysRequest struct {
 
 func (x *ListRelaysRequest) Reset() {
 	*x = ListRelaysRequest{}
-	mi := &file_master_proto_msgTypes[68]
+	mi := &file_master_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6307,7 +6107,7 @@ func (x *ListRelaysRequest) String() string {
 func (*ListRelaysRequest) ProtoMessage() {}
 
 func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[68]
+	mi := &file_master_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6320,7 +6120,7 @@ func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ListRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{68}
+	return file_master_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListRelaysRequest) GetRegion() string {
@@ -6339,7 +6139,7 @@ type ListRelaysResponse struct {
 
 func (x *ListRelaysResponse) Reset() {
 	*x = ListRelaysResponse{}
-	mi := &file_master_proto_msgTypes[69]
+	mi := &file_master_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6351,7 +6151,7 @@ func (x *ListRelaysResponse) String() string {
 func (*ListRelaysResponse) ProtoMessage() {}
 
 func (x *ListRelaysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[69]
+	mi := &file_master_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6364,7 +6164,7 @@ func (x *ListRelaysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysResponse.ProtoReflect.Descriptor instead.
 func (*ListRelaysResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{69}
+	return file_master_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListRelaysResponse) GetRelays() []*Relay {
@@ -6383,7 +6183,7 @@ type GetRelayRequest struct {
 
 func (x *GetRelayRequest) Reset() {
 	*x = GetRelayRequest{}
-	mi := &file_master_proto_msgTypes[70]
+	mi := &file_master_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6395,7 +6195,7 @@ func (x *GetRelayRequest) String() string {
 func (*GetRelayRequest) ProtoMessage() {}
 
 func (x *GetRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[70]
+	mi := &file_master_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6408,7 +6208,7 @@ func (x *GetRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelayRequest.ProtoReflect.Descriptor instead.
 func (*GetRelayRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{70}
+	return file_master_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetRelayRequest) GetRelayId() string {
@@ -6429,7 +6229,7 @@ type SetRelayStateRequest struct {
 
 func (x *SetRelayStateRequest) Reset() {
 	*x = SetRelayStateRequest{}
-	mi := &file_master_proto_msgTypes[71]
+	mi := &file_master_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6441,7 +6241,7 @@ func (x *SetRelayStateRequest) String() string {
 func (*SetRelayStateRequest) ProtoMessage() {}
 
 func (x *SetRelayStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[71]
+	mi := &file_master_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6454,7 +6254,7 @@ func (x *SetRelayStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRelayStateRequest.ProtoReflect.Descriptor instead.
 func (*SetRelayStateRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{71}
+	return file_master_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetRelayStateRequest) GetRelayId() string {
@@ -6487,7 +6287,7 @@ type ForgetRelayRequest struct {
 
 func (x *ForgetRelayRequest) Reset() {
 	*x = ForgetRelayRequest{}
-	mi := &file_master_proto_msgTypes[72]
+	mi := &file_master_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6499,7 +6299,7 @@ func (x *ForgetRelayRequest) String() string {
 func (*ForgetRelayRequest) ProtoMessage() {}
 
 func (x *ForgetRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[72]
+	mi := &file_master_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6512,7 +6312,7 @@ func (x *ForgetRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRelayRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRelayRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{72}
+	return file_master_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ForgetRelayRequest) GetRelayId() string {
@@ -6530,7 +6330,7 @@ type ForgetRelayResponse struct {
 
 func (x *ForgetRelayResponse) Reset() {
 	*x = ForgetRelayResponse{}
-	mi := &file_master_proto_msgTypes[73]
+	mi := &file_master_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6542,7 +6342,7 @@ func (x *ForgetRelayResponse) String() string {
 func (*ForgetRelayResponse) ProtoMessage() {}
 
 func (x *ForgetRelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[73]
+	mi := &file_master_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6555,7 +6355,7 @@ func (x *ForgetRelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRelayResponse.ProtoReflect.Descriptor instead.
 func (*ForgetRelayResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{73}
+	return file_master_proto_rawDescGZIP(), []int{69}
 }
 
 type ListHostsRequest struct {
@@ -6568,7 +6368,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_master_proto_msgTypes[74]
+	mi := &file_master_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6580,7 +6380,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[74]
+	mi := &file_master_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6593,7 +6393,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{74}
+	return file_master_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListHostsRequest) GetPool() string {
@@ -6619,7 +6419,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_master_proto_msgTypes[75]
+	mi := &file_master_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6631,7 +6431,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[75]
+	mi := &file_master_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6644,7 +6444,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{75}
+	return file_master_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -6663,7 +6463,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_master_proto_msgTypes[76]
+	mi := &file_master_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6675,7 +6475,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[76]
+	mi := &file_master_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6688,7 +6488,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{76}
+	return file_master_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetHostRequest) GetHostId() string {
@@ -6709,7 +6509,7 @@ type SetHostStateRequest struct {
 
 func (x *SetHostStateRequest) Reset() {
 	*x = SetHostStateRequest{}
-	mi := &file_master_proto_msgTypes[77]
+	mi := &file_master_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6721,7 +6521,7 @@ func (x *SetHostStateRequest) String() string {
 func (*SetHostStateRequest) ProtoMessage() {}
 
 func (x *SetHostStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[77]
+	mi := &file_master_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6734,7 +6534,7 @@ func (x *SetHostStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetHostStateRequest.ProtoReflect.Descriptor instead.
 func (*SetHostStateRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{77}
+	return file_master_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SetHostStateRequest) GetHostId() string {
@@ -6767,7 +6567,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_master_proto_msgTypes[78]
+	mi := &file_master_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6779,7 +6579,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[78]
+	mi := &file_master_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6792,7 +6592,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{78}
+	return file_master_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ForgetHostRequest) GetHostId() string {
@@ -6810,7 +6610,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_master_proto_msgTypes[79]
+	mi := &file_master_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6822,7 +6622,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[79]
+	mi := &file_master_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6835,7 +6635,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{79}
+	return file_master_proto_rawDescGZIP(), []int{75}
 }
 
 type PutBanResponse struct {
@@ -6846,7 +6646,7 @@ type PutBanResponse struct {
 
 func (x *PutBanResponse) Reset() {
 	*x = PutBanResponse{}
-	mi := &file_master_proto_msgTypes[80]
+	mi := &file_master_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6858,7 +6658,7 @@ func (x *PutBanResponse) String() string {
 func (*PutBanResponse) ProtoMessage() {}
 
 func (x *PutBanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[80]
+	mi := &file_master_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6871,7 +6671,7 @@ func (x *PutBanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBanResponse.ProtoReflect.Descriptor instead.
 func (*PutBanResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{80}
+	return file_master_proto_rawDescGZIP(), []int{76}
 }
 
 type RemoveBanRequest struct {
@@ -6884,7 +6684,7 @@ type RemoveBanRequest struct {
 
 func (x *RemoveBanRequest) Reset() {
 	*x = RemoveBanRequest{}
-	mi := &file_master_proto_msgTypes[81]
+	mi := &file_master_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6896,7 +6696,7 @@ func (x *RemoveBanRequest) String() string {
 func (*RemoveBanRequest) ProtoMessage() {}
 
 func (x *RemoveBanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[81]
+	mi := &file_master_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6909,7 +6709,7 @@ func (x *RemoveBanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBanRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBanRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{81}
+	return file_master_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RemoveBanRequest) GetKind() Ban_Kind {
@@ -6934,7 +6734,7 @@ type RemoveBanResponse struct {
 
 func (x *RemoveBanResponse) Reset() {
 	*x = RemoveBanResponse{}
-	mi := &file_master_proto_msgTypes[82]
+	mi := &file_master_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6946,7 +6746,7 @@ func (x *RemoveBanResponse) String() string {
 func (*RemoveBanResponse) ProtoMessage() {}
 
 func (x *RemoveBanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[82]
+	mi := &file_master_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6959,7 +6759,7 @@ func (x *RemoveBanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBanResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBanResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{82}
+	return file_master_proto_rawDescGZIP(), []int{78}
 }
 
 type ListBansRequest struct {
@@ -6970,7 +6770,7 @@ type ListBansRequest struct {
 
 func (x *ListBansRequest) Reset() {
 	*x = ListBansRequest{}
-	mi := &file_master_proto_msgTypes[83]
+	mi := &file_master_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6982,7 +6782,7 @@ func (x *ListBansRequest) String() string {
 func (*ListBansRequest) ProtoMessage() {}
 
 func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[83]
+	mi := &file_master_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6995,7 +6795,7 @@ func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBansRequest.ProtoReflect.Descriptor instead.
 func (*ListBansRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{83}
+	return file_master_proto_rawDescGZIP(), []int{79}
 }
 
 type GetKeySetRequest struct {
@@ -7006,7 +6806,7 @@ type GetKeySetRequest struct {
 
 func (x *GetKeySetRequest) Reset() {
 	*x = GetKeySetRequest{}
-	mi := &file_master_proto_msgTypes[84]
+	mi := &file_master_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7018,7 +6818,7 @@ func (x *GetKeySetRequest) String() string {
 func (*GetKeySetRequest) ProtoMessage() {}
 
 func (x *GetKeySetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[84]
+	mi := &file_master_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7031,7 +6831,7 @@ func (x *GetKeySetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySetRequest.ProtoReflect.Descriptor instead.
 func (*GetKeySetRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{84}
+	return file_master_proto_rawDescGZIP(), []int{80}
 }
 
 // KeySet is what verifiers cache. They take a newer one from their link; version only grows.
@@ -7045,7 +6845,7 @@ type KeySet struct {
 
 func (x *KeySet) Reset() {
 	*x = KeySet{}
-	mi := &file_master_proto_msgTypes[85]
+	mi := &file_master_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7057,7 +6857,7 @@ func (x *KeySet) String() string {
 func (*KeySet) ProtoMessage() {}
 
 func (x *KeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[85]
+	mi := &file_master_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7070,7 +6870,7 @@ func (x *KeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
 func (*KeySet) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{85}
+	return file_master_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *KeySet) GetVersion() uint64 {
@@ -7097,7 +6897,7 @@ type PublicKey struct {
 
 func (x *PublicKey) Reset() {
 	*x = PublicKey{}
-	mi := &file_master_proto_msgTypes[86]
+	mi := &file_master_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7109,7 +6909,7 @@ func (x *PublicKey) String() string {
 func (*PublicKey) ProtoMessage() {}
 
 func (x *PublicKey) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[86]
+	mi := &file_master_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7122,7 +6922,7 @@ func (x *PublicKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKey.ProtoReflect.Descriptor instead.
 func (*PublicKey) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{86}
+	return file_master_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *PublicKey) GetKeyId() string {
@@ -7154,7 +6954,7 @@ type SigningKey struct {
 
 func (x *SigningKey) Reset() {
 	*x = SigningKey{}
-	mi := &file_master_proto_msgTypes[87]
+	mi := &file_master_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7166,7 +6966,7 @@ func (x *SigningKey) String() string {
 func (*SigningKey) ProtoMessage() {}
 
 func (x *SigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[87]
+	mi := &file_master_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7179,7 +6979,7 @@ func (x *SigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
 func (*SigningKey) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{87}
+	return file_master_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *SigningKey) GetKeyId() string {
@@ -7239,7 +7039,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_master_proto_msgTypes[88]
+	mi := &file_master_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7251,7 +7051,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[88]
+	mi := &file_master_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7264,7 +7064,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{88}
+	return file_master_proto_rawDescGZIP(), []int{84}
 }
 
 type ListKeysResponse struct {
@@ -7278,7 +7078,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_master_proto_msgTypes[89]
+	mi := &file_master_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7290,7 +7090,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[89]
+	mi := &file_master_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7303,7 +7103,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{89}
+	return file_master_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListKeysResponse) GetKeys() []*SigningKey {
@@ -7335,7 +7135,7 @@ type RotateKeyRequest struct {
 
 func (x *RotateKeyRequest) Reset() {
 	*x = RotateKeyRequest{}
-	mi := &file_master_proto_msgTypes[90]
+	mi := &file_master_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7347,7 +7147,7 @@ func (x *RotateKeyRequest) String() string {
 func (*RotateKeyRequest) ProtoMessage() {}
 
 func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[90]
+	mi := &file_master_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7360,7 +7160,7 @@ func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{90}
+	return file_master_proto_rawDescGZIP(), []int{86}
 }
 
 type RevokeKeyRequest struct {
@@ -7373,7 +7173,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_master_proto_msgTypes[91]
+	mi := &file_master_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7385,7 +7185,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[91]
+	mi := &file_master_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7398,7 +7198,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{91}
+	return file_master_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RevokeKeyRequest) GetKeyId() string {
@@ -7423,7 +7223,7 @@ type ServerStatusRequest struct {
 
 func (x *ServerStatusRequest) Reset() {
 	*x = ServerStatusRequest{}
-	mi := &file_master_proto_msgTypes[92]
+	mi := &file_master_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7435,7 +7235,7 @@ func (x *ServerStatusRequest) String() string {
 func (*ServerStatusRequest) ProtoMessage() {}
 
 func (x *ServerStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[92]
+	mi := &file_master_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7448,7 +7248,7 @@ func (x *ServerStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatusRequest.ProtoReflect.Descriptor instead.
 func (*ServerStatusRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{92}
+	return file_master_proto_rawDescGZIP(), []int{88}
 }
 
 type ServerStatusResponse struct {
@@ -7473,7 +7273,7 @@ type ServerStatusResponse struct {
 
 func (x *ServerStatusResponse) Reset() {
 	*x = ServerStatusResponse{}
-	mi := &file_master_proto_msgTypes[93]
+	mi := &file_master_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7485,7 +7285,7 @@ func (x *ServerStatusResponse) String() string {
 func (*ServerStatusResponse) ProtoMessage() {}
 
 func (x *ServerStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[93]
+	mi := &file_master_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7498,7 +7298,7 @@ func (x *ServerStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatusResponse.ProtoReflect.Descriptor instead.
 func (*ServerStatusResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{93}
+	return file_master_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ServerStatusResponse) GetServerId() string {
@@ -7607,7 +7407,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_master_proto_msgTypes[94]
+	mi := &file_master_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7619,7 +7419,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[94]
+	mi := &file_master_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7632,7 +7432,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{94}
+	return file_master_proto_rawDescGZIP(), []int{90}
 }
 
 type Peer struct {
@@ -7651,7 +7451,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_master_proto_msgTypes[95]
+	mi := &file_master_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7663,7 +7463,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[95]
+	mi := &file_master_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7676,7 +7476,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{95}
+	return file_master_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Peer) GetServerId() string {
@@ -7744,7 +7544,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_master_proto_msgTypes[96]
+	mi := &file_master_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7756,7 +7556,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[96]
+	mi := &file_master_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7769,7 +7569,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{96}
+	return file_master_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -7788,7 +7588,7 @@ type RemovePeerRequest struct {
 
 func (x *RemovePeerRequest) Reset() {
 	*x = RemovePeerRequest{}
-	mi := &file_master_proto_msgTypes[97]
+	mi := &file_master_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7800,7 +7600,7 @@ func (x *RemovePeerRequest) String() string {
 func (*RemovePeerRequest) ProtoMessage() {}
 
 func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[97]
+	mi := &file_master_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7813,7 +7613,7 @@ func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerRequest.ProtoReflect.Descriptor instead.
 func (*RemovePeerRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{97}
+	return file_master_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *RemovePeerRequest) GetServerId() string {
@@ -7831,7 +7631,7 @@ type RemovePeerResponse struct {
 
 func (x *RemovePeerResponse) Reset() {
 	*x = RemovePeerResponse{}
-	mi := &file_master_proto_msgTypes[98]
+	mi := &file_master_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7843,7 +7643,7 @@ func (x *RemovePeerResponse) String() string {
 func (*RemovePeerResponse) ProtoMessage() {}
 
 func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[98]
+	mi := &file_master_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7856,7 +7656,7 @@ func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerResponse.ProtoReflect.Descriptor instead.
 func (*RemovePeerResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{98}
+	return file_master_proto_rawDescGZIP(), []int{94}
 }
 
 type JoinRequest struct {
@@ -7869,7 +7669,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_master_proto_msgTypes[99]
+	mi := &file_master_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7881,7 +7681,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[99]
+	mi := &file_master_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7894,7 +7694,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{99}
+	return file_master_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *JoinRequest) GetServerId() string {
@@ -7919,7 +7719,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_master_proto_msgTypes[100]
+	mi := &file_master_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7931,7 +7731,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[100]
+	mi := &file_master_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7944,7 +7744,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{100}
+	return file_master_proto_rawDescGZIP(), []int{96}
 }
 
 type SaveSnapshotRequest struct {
@@ -7955,7 +7755,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_master_proto_msgTypes[101]
+	mi := &file_master_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7967,7 +7767,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[101]
+	mi := &file_master_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7980,7 +7780,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{101}
+	return file_master_proto_rawDescGZIP(), []int{97}
 }
 
 type SnapshotChunk struct {
@@ -7992,7 +7792,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_master_proto_msgTypes[102]
+	mi := &file_master_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8004,7 +7804,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[102]
+	mi := &file_master_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8017,7 +7817,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{102}
+	return file_master_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -8036,7 +7836,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_master_proto_msgTypes[103]
+	mi := &file_master_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8048,7 +7848,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[103]
+	mi := &file_master_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8061,7 +7861,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{103}
+	return file_master_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -8080,7 +7880,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_master_proto_msgTypes[104]
+	mi := &file_master_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8092,7 +7892,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[104]
+	mi := &file_master_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8105,7 +7905,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{104}
+	return file_master_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ListAuditRequest) GetLimit() uint32 {
@@ -8129,7 +7929,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_master_proto_msgTypes[105]
+	mi := &file_master_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8141,7 +7941,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[105]
+	mi := &file_master_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8154,7 +7954,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{105}
+	return file_master_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *AuditEntry) GetTime() *timestamppb.Timestamp {
@@ -8208,7 +8008,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_master_proto_msgTypes[106]
+	mi := &file_master_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8220,7 +8020,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[106]
+	mi := &file_master_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8233,7 +8033,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{106}
+	return file_master_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -8251,7 +8051,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_master_proto_msgTypes[107]
+	mi := &file_master_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8263,7 +8063,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[107]
+	mi := &file_master_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8276,7 +8076,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{107}
+	return file_master_proto_rawDescGZIP(), []int{103}
 }
 
 type TransferLeadershipResponse struct {
@@ -8288,7 +8088,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_master_proto_msgTypes[108]
+	mi := &file_master_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8300,7 +8100,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[108]
+	mi := &file_master_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8313,7 +8113,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{108}
+	return file_master_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -8522,19 +8322,7 @@ const file_master_proto_rawDesc = "" +
 	"end_reason\x18\x0f \x01(\x0e2\x17.wavry.master.v1.ReasonR\tendReason\x120\n" +
 	"\x05ended\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12%\n" +
 	"\x0eviewer_address\x18\x11 \x01(\tR\rviewerAddress\x12$\n" +
-	"\x0erate_limit_bps\x18\x12 \x01(\x04R\frateLimitBps\"\x9d\x01\n" +
-	"\rIssueResponse\x12,\n" +
-	"\x05lease\x18\x01 \x01(\v2\x16.wavry.master.v1.LeaseR\x05lease\x12!\n" +
-	"\fviewer_token\x18\x02 \x01(\tR\vviewerToken\x12;\n" +
-	"\vrenew_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"renewAfter\"N\n" +
-	"\x11IssueBatchRequest\x129\n" +
-	"\brequests\x18\x01 \x03(\v2\x1d.wavry.master.v1.AdmitRequestR\brequests\"O\n" +
-	"\x12IssueBatchResponse\x129\n" +
-	"\boutcomes\x18\x01 \x03(\v2\x1d.wavry.master.v1.IssueOutcomeR\boutcomes\"z\n" +
-	"\fIssueOutcome\x126\n" +
-	"\x06issued\x18\x01 \x01(\v2\x1e.wavry.master.v1.IssueResponseR\x06issued\x122\n" +
-	"\arefusal\x18\x02 \x01(\v2\x18.wavry.master.v1.RefusalR\arefusal\")\n" +
+	"\x0erate_limit_bps\x18\x12 \x01(\x04R\frateLimitBps\")\n" +
 	"\fRenewRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\"\xe3\x01\n" +
 	"\rRenewResponse\x12\x19\n" +
@@ -9072,11 +8860,8 @@ const file_master_proto_rawDesc = "" +
 	"GetSession\x12\".wavry.master.v1.GetSessionRequest\x1a\x18.wavry.master.v1.Session\x12[\n" +
 	"\fListSessions\x12$.wavry.master.v1.ListSessionsRequest\x1a%.wavry.master.v1.ListSessionsResponse\x12W\n" +
 	"\rWatchSessions\x12%.wavry.master.v1.WatchSessionsRequest\x1a\x1d.wavry.master.v1.SessionEvent0\x01\x12O\n" +
-	"\bCapacity\x12 .wavry.master.v1.CapacityRequest\x1a!.wavry.master.v1.CapacityResponse2\xa0\x04\n" +
+	"\bCapacity\x12 .wavry.master.v1.CapacityRequest\x1a!.wavry.master.v1.CapacityResponse2\x81\x03\n" +
 	"\fLeaseService\x12F\n" +
-	"\x05Issue\x12\x1d.wavry.master.v1.AdmitRequest\x1a\x1e.wavry.master.v1.IssueResponse\x12U\n" +
-	"\n" +
-	"IssueBatch\x12\".wavry.master.v1.IssueBatchRequest\x1a#.wavry.master.v1.IssueBatchResponse\x12F\n" +
 	"\x05Renew\x12\x1d.wavry.master.v1.RenewRequest\x1a\x1e.wavry.master.v1.RenewResponse\x12L\n" +
 	"\aRelease\x12\x1f.wavry.master.v1.ReleaseRequest\x1a .wavry.master.v1.ReleaseResponse\x12I\n" +
 	"\x06Revoke\x12\x1e.wavry.master.v1.RevokeRequest\x1a\x1f.wavry.master.v1.RevokeResponse\x12?\n" +
@@ -9129,7 +8914,7 @@ func file_master_proto_rawDescGZIP() []byte {
 }
 
 var file_master_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_master_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
+var file_master_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
 var file_master_proto_goTypes = []any{
 	(Reason)(0),                        // 0: wavry.master.v1.Reason
 	(ViewerRole)(0),                    // 1: wavry.master.v1.ViewerRole
@@ -9163,96 +8948,92 @@ var file_master_proto_goTypes = []any{
 	(*CapacityRequest)(nil),            // 29: wavry.master.v1.CapacityRequest
 	(*CapacityResponse)(nil),           // 30: wavry.master.v1.CapacityResponse
 	(*Lease)(nil),                      // 31: wavry.master.v1.Lease
-	(*IssueResponse)(nil),              // 32: wavry.master.v1.IssueResponse
-	(*IssueBatchRequest)(nil),          // 33: wavry.master.v1.IssueBatchRequest
-	(*IssueBatchResponse)(nil),         // 34: wavry.master.v1.IssueBatchResponse
-	(*IssueOutcome)(nil),               // 35: wavry.master.v1.IssueOutcome
-	(*RenewRequest)(nil),               // 36: wavry.master.v1.RenewRequest
-	(*RenewResponse)(nil),              // 37: wavry.master.v1.RenewResponse
-	(*ReleaseRequest)(nil),             // 38: wavry.master.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),            // 39: wavry.master.v1.ReleaseResponse
-	(*RevokeRequest)(nil),              // 40: wavry.master.v1.RevokeRequest
-	(*RevokeResponse)(nil),             // 41: wavry.master.v1.RevokeResponse
-	(*GetLeaseRequest)(nil),            // 42: wavry.master.v1.GetLeaseRequest
-	(*ListLeasesRequest)(nil),          // 43: wavry.master.v1.ListLeasesRequest
-	(*ListLeasesResponse)(nil),         // 44: wavry.master.v1.ListLeasesResponse
-	(*HostReport)(nil),                 // 45: wavry.master.v1.HostReport
-	(*HostHello)(nil),                  // 46: wavry.master.v1.HostHello
-	(*HostCapabilities)(nil),           // 47: wavry.master.v1.HostCapabilities
-	(*HostSession)(nil),                // 48: wavry.master.v1.HostSession
-	(*HostLoad)(nil),                   // 49: wavry.master.v1.HostLoad
-	(*RelayRTT)(nil),                   // 50: wavry.master.v1.RelayRTT
-	(*Prepared)(nil),                   // 51: wavry.master.v1.Prepared
-	(*PrepareFailed)(nil),              // 52: wavry.master.v1.PrepareFailed
-	(*HostSessionEnded)(nil),           // 53: wavry.master.v1.HostSessionEnded
-	(*LeaseProgress)(nil),              // 54: wavry.master.v1.LeaseProgress
-	(*HostState)(nil),                  // 55: wavry.master.v1.HostState
-	(*HostCommand)(nil),                // 56: wavry.master.v1.HostCommand
-	(*Welcome)(nil),                    // 57: wavry.master.v1.Welcome
-	(*Prepare)(nil),                    // 58: wavry.master.v1.Prepare
-	(*RelayEndpoint)(nil),              // 59: wavry.master.v1.RelayEndpoint
-	(*EndHostSession)(nil),             // 60: wavry.master.v1.EndHostSession
-	(*EndLease)(nil),                   // 61: wavry.master.v1.EndLease
-	(*RenewedLease)(nil),               // 62: wavry.master.v1.RenewedLease
-	(*DrainCommand)(nil),               // 63: wavry.master.v1.DrainCommand
-	(*ActivateCommand)(nil),            // 64: wavry.master.v1.ActivateCommand
-	(*RelayReport)(nil),                // 65: wavry.master.v1.RelayReport
-	(*RelayHello)(nil),                 // 66: wavry.master.v1.RelayHello
-	(*RelayLoad)(nil),                  // 67: wavry.master.v1.RelayLoad
-	(*CircuitBound)(nil),               // 68: wavry.master.v1.CircuitBound
-	(*CircuitEnded)(nil),               // 69: wavry.master.v1.CircuitEnded
-	(*RelayCommand)(nil),               // 70: wavry.master.v1.RelayCommand
-	(*Revocations)(nil),                // 71: wavry.master.v1.Revocations
-	(*BanList)(nil),                    // 72: wavry.master.v1.BanList
-	(*Ban)(nil),                        // 73: wavry.master.v1.Ban
-	(*Health)(nil),                     // 74: wavry.master.v1.Health
-	(*Transition)(nil),                 // 75: wavry.master.v1.Transition
-	(*Relay)(nil),                      // 76: wavry.master.v1.Relay
-	(*Host)(nil),                       // 77: wavry.master.v1.Host
-	(*ListRelaysRequest)(nil),          // 78: wavry.master.v1.ListRelaysRequest
-	(*ListRelaysResponse)(nil),         // 79: wavry.master.v1.ListRelaysResponse
-	(*GetRelayRequest)(nil),            // 80: wavry.master.v1.GetRelayRequest
-	(*SetRelayStateRequest)(nil),       // 81: wavry.master.v1.SetRelayStateRequest
-	(*ForgetRelayRequest)(nil),         // 82: wavry.master.v1.ForgetRelayRequest
-	(*ForgetRelayResponse)(nil),        // 83: wavry.master.v1.ForgetRelayResponse
-	(*ListHostsRequest)(nil),           // 84: wavry.master.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),          // 85: wavry.master.v1.ListHostsResponse
-	(*GetHostRequest)(nil),             // 86: wavry.master.v1.GetHostRequest
-	(*SetHostStateRequest)(nil),        // 87: wavry.master.v1.SetHostStateRequest
-	(*ForgetHostRequest)(nil),          // 88: wavry.master.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),         // 89: wavry.master.v1.ForgetHostResponse
-	(*PutBanResponse)(nil),             // 90: wavry.master.v1.PutBanResponse
-	(*RemoveBanRequest)(nil),           // 91: wavry.master.v1.RemoveBanRequest
-	(*RemoveBanResponse)(nil),          // 92: wavry.master.v1.RemoveBanResponse
-	(*ListBansRequest)(nil),            // 93: wavry.master.v1.ListBansRequest
-	(*GetKeySetRequest)(nil),           // 94: wavry.master.v1.GetKeySetRequest
-	(*KeySet)(nil),                     // 95: wavry.master.v1.KeySet
-	(*PublicKey)(nil),                  // 96: wavry.master.v1.PublicKey
-	(*SigningKey)(nil),                 // 97: wavry.master.v1.SigningKey
-	(*ListKeysRequest)(nil),            // 98: wavry.master.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),           // 99: wavry.master.v1.ListKeysResponse
-	(*RotateKeyRequest)(nil),           // 100: wavry.master.v1.RotateKeyRequest
-	(*RevokeKeyRequest)(nil),           // 101: wavry.master.v1.RevokeKeyRequest
-	(*ServerStatusRequest)(nil),        // 102: wavry.master.v1.ServerStatusRequest
-	(*ServerStatusResponse)(nil),       // 103: wavry.master.v1.ServerStatusResponse
-	(*ListPeersRequest)(nil),           // 104: wavry.master.v1.ListPeersRequest
-	(*Peer)(nil),                       // 105: wavry.master.v1.Peer
-	(*ListPeersResponse)(nil),          // 106: wavry.master.v1.ListPeersResponse
-	(*RemovePeerRequest)(nil),          // 107: wavry.master.v1.RemovePeerRequest
-	(*RemovePeerResponse)(nil),         // 108: wavry.master.v1.RemovePeerResponse
-	(*JoinRequest)(nil),                // 109: wavry.master.v1.JoinRequest
-	(*JoinResponse)(nil),               // 110: wavry.master.v1.JoinResponse
-	(*SaveSnapshotRequest)(nil),        // 111: wavry.master.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 112: wavry.master.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 113: wavry.master.v1.RestoreSnapshotResponse
-	(*ListAuditRequest)(nil),           // 114: wavry.master.v1.ListAuditRequest
-	(*AuditEntry)(nil),                 // 115: wavry.master.v1.AuditEntry
-	(*ListAuditResponse)(nil),          // 116: wavry.master.v1.ListAuditResponse
-	(*TransferLeadershipRequest)(nil),  // 117: wavry.master.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 118: wavry.master.v1.TransferLeadershipResponse
-	nil,                                // 119: wavry.master.v1.HostCapabilities.AttributesEntry
-	nil,                                // 120: wavry.master.v1.RelayLoad.RejectsEntry
-	(*timestamppb.Timestamp)(nil),      // 121: google.protobuf.Timestamp
+	(*RenewRequest)(nil),               // 32: wavry.master.v1.RenewRequest
+	(*RenewResponse)(nil),              // 33: wavry.master.v1.RenewResponse
+	(*ReleaseRequest)(nil),             // 34: wavry.master.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),            // 35: wavry.master.v1.ReleaseResponse
+	(*RevokeRequest)(nil),              // 36: wavry.master.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 37: wavry.master.v1.RevokeResponse
+	(*GetLeaseRequest)(nil),            // 38: wavry.master.v1.GetLeaseRequest
+	(*ListLeasesRequest)(nil),          // 39: wavry.master.v1.ListLeasesRequest
+	(*ListLeasesResponse)(nil),         // 40: wavry.master.v1.ListLeasesResponse
+	(*HostReport)(nil),                 // 41: wavry.master.v1.HostReport
+	(*HostHello)(nil),                  // 42: wavry.master.v1.HostHello
+	(*HostCapabilities)(nil),           // 43: wavry.master.v1.HostCapabilities
+	(*HostSession)(nil),                // 44: wavry.master.v1.HostSession
+	(*HostLoad)(nil),                   // 45: wavry.master.v1.HostLoad
+	(*RelayRTT)(nil),                   // 46: wavry.master.v1.RelayRTT
+	(*Prepared)(nil),                   // 47: wavry.master.v1.Prepared
+	(*PrepareFailed)(nil),              // 48: wavry.master.v1.PrepareFailed
+	(*HostSessionEnded)(nil),           // 49: wavry.master.v1.HostSessionEnded
+	(*LeaseProgress)(nil),              // 50: wavry.master.v1.LeaseProgress
+	(*HostState)(nil),                  // 51: wavry.master.v1.HostState
+	(*HostCommand)(nil),                // 52: wavry.master.v1.HostCommand
+	(*Welcome)(nil),                    // 53: wavry.master.v1.Welcome
+	(*Prepare)(nil),                    // 54: wavry.master.v1.Prepare
+	(*RelayEndpoint)(nil),              // 55: wavry.master.v1.RelayEndpoint
+	(*EndHostSession)(nil),             // 56: wavry.master.v1.EndHostSession
+	(*EndLease)(nil),                   // 57: wavry.master.v1.EndLease
+	(*RenewedLease)(nil),               // 58: wavry.master.v1.RenewedLease
+	(*DrainCommand)(nil),               // 59: wavry.master.v1.DrainCommand
+	(*ActivateCommand)(nil),            // 60: wavry.master.v1.ActivateCommand
+	(*RelayReport)(nil),                // 61: wavry.master.v1.RelayReport
+	(*RelayHello)(nil),                 // 62: wavry.master.v1.RelayHello
+	(*RelayLoad)(nil),                  // 63: wavry.master.v1.RelayLoad
+	(*CircuitBound)(nil),               // 64: wavry.master.v1.CircuitBound
+	(*CircuitEnded)(nil),               // 65: wavry.master.v1.CircuitEnded
+	(*RelayCommand)(nil),               // 66: wavry.master.v1.RelayCommand
+	(*Revocations)(nil),                // 67: wavry.master.v1.Revocations
+	(*BanList)(nil),                    // 68: wavry.master.v1.BanList
+	(*Ban)(nil),                        // 69: wavry.master.v1.Ban
+	(*Health)(nil),                     // 70: wavry.master.v1.Health
+	(*Transition)(nil),                 // 71: wavry.master.v1.Transition
+	(*Relay)(nil),                      // 72: wavry.master.v1.Relay
+	(*Host)(nil),                       // 73: wavry.master.v1.Host
+	(*ListRelaysRequest)(nil),          // 74: wavry.master.v1.ListRelaysRequest
+	(*ListRelaysResponse)(nil),         // 75: wavry.master.v1.ListRelaysResponse
+	(*GetRelayRequest)(nil),            // 76: wavry.master.v1.GetRelayRequest
+	(*SetRelayStateRequest)(nil),       // 77: wavry.master.v1.SetRelayStateRequest
+	(*ForgetRelayRequest)(nil),         // 78: wavry.master.v1.ForgetRelayRequest
+	(*ForgetRelayResponse)(nil),        // 79: wavry.master.v1.ForgetRelayResponse
+	(*ListHostsRequest)(nil),           // 80: wavry.master.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),          // 81: wavry.master.v1.ListHostsResponse
+	(*GetHostRequest)(nil),             // 82: wavry.master.v1.GetHostRequest
+	(*SetHostStateRequest)(nil),        // 83: wavry.master.v1.SetHostStateRequest
+	(*ForgetHostRequest)(nil),          // 84: wavry.master.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),         // 85: wavry.master.v1.ForgetHostResponse
+	(*PutBanResponse)(nil),             // 86: wavry.master.v1.PutBanResponse
+	(*RemoveBanRequest)(nil),           // 87: wavry.master.v1.RemoveBanRequest
+	(*RemoveBanResponse)(nil),          // 88: wavry.master.v1.RemoveBanResponse
+	(*ListBansRequest)(nil),            // 89: wavry.master.v1.ListBansRequest
+	(*GetKeySetRequest)(nil),           // 90: wavry.master.v1.GetKeySetRequest
+	(*KeySet)(nil),                     // 91: wavry.master.v1.KeySet
+	(*PublicKey)(nil),                  // 92: wavry.master.v1.PublicKey
+	(*SigningKey)(nil),                 // 93: wavry.master.v1.SigningKey
+	(*ListKeysRequest)(nil),            // 94: wavry.master.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),           // 95: wavry.master.v1.ListKeysResponse
+	(*RotateKeyRequest)(nil),           // 96: wavry.master.v1.RotateKeyRequest
+	(*RevokeKeyRequest)(nil),           // 97: wavry.master.v1.RevokeKeyRequest
+	(*ServerStatusRequest)(nil),        // 98: wavry.master.v1.ServerStatusRequest
+	(*ServerStatusResponse)(nil),       // 99: wavry.master.v1.ServerStatusResponse
+	(*ListPeersRequest)(nil),           // 100: wavry.master.v1.ListPeersRequest
+	(*Peer)(nil),                       // 101: wavry.master.v1.Peer
+	(*ListPeersResponse)(nil),          // 102: wavry.master.v1.ListPeersResponse
+	(*RemovePeerRequest)(nil),          // 103: wavry.master.v1.RemovePeerRequest
+	(*RemovePeerResponse)(nil),         // 104: wavry.master.v1.RemovePeerResponse
+	(*JoinRequest)(nil),                // 105: wavry.master.v1.JoinRequest
+	(*JoinResponse)(nil),               // 106: wavry.master.v1.JoinResponse
+	(*SaveSnapshotRequest)(nil),        // 107: wavry.master.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 108: wavry.master.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 109: wavry.master.v1.RestoreSnapshotResponse
+	(*ListAuditRequest)(nil),           // 110: wavry.master.v1.ListAuditRequest
+	(*AuditEntry)(nil),                 // 111: wavry.master.v1.AuditEntry
+	(*ListAuditResponse)(nil),          // 112: wavry.master.v1.ListAuditResponse
+	(*TransferLeadershipRequest)(nil),  // 113: wavry.master.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 114: wavry.master.v1.TransferLeadershipResponse
+	nil,                                // 115: wavry.master.v1.HostCapabilities.AttributesEntry
+	nil,                                // 116: wavry.master.v1.RelayLoad.RejectsEntry
+	(*timestamppb.Timestamp)(nil),      // 117: google.protobuf.Timestamp
 }
 var file_master_proto_depIdxs = []int32{
 	0,   // 0: wavry.master.v1.Refusal.reason:type_name -> wavry.master.v1.Reason
@@ -9260,10 +9041,10 @@ var file_master_proto_depIdxs = []int32{
 	12,  // 2: wavry.master.v1.AdmitRequest.size:type_name -> wavry.master.v1.DisplaySize
 	1,   // 3: wavry.master.v1.AddViewerRequest.role:type_name -> wavry.master.v1.ViewerRole
 	2,   // 4: wavry.master.v1.Candidate.kind:type_name -> wavry.master.v1.CandidateKind
-	121, // 5: wavry.master.v1.Grant.expiry:type_name -> google.protobuf.Timestamp
-	121, // 6: wavry.master.v1.Grant.renew_after:type_name -> google.protobuf.Timestamp
+	117, // 5: wavry.master.v1.Grant.expiry:type_name -> google.protobuf.Timestamp
+	117, // 6: wavry.master.v1.Grant.renew_after:type_name -> google.protobuf.Timestamp
 	15,  // 7: wavry.master.v1.Grant.candidates:type_name -> wavry.master.v1.Candidate
-	121, // 8: wavry.master.v1.Grant.certificate_expiry:type_name -> google.protobuf.Timestamp
+	117, // 8: wavry.master.v1.Grant.certificate_expiry:type_name -> google.protobuf.Timestamp
 	1,   // 9: wavry.master.v1.Grant.role:type_name -> wavry.master.v1.ViewerRole
 	0,   // 10: wavry.master.v1.Grant.relay_missing:type_name -> wavry.master.v1.Reason
 	0,   // 11: wavry.master.v1.RemoveViewerRequest.reason:type_name -> wavry.master.v1.Reason
@@ -9271,202 +9052,192 @@ var file_master_proto_depIdxs = []int32{
 	16,  // 13: wavry.master.v1.MoveSessionResponse.grants:type_name -> wavry.master.v1.Grant
 	0,   // 14: wavry.master.v1.EndSessionRequest.reason:type_name -> wavry.master.v1.Reason
 	3,   // 15: wavry.master.v1.Session.state:type_name -> wavry.master.v1.SessionState
-	121, // 16: wavry.master.v1.Session.created:type_name -> google.protobuf.Timestamp
-	121, // 17: wavry.master.v1.Session.ended:type_name -> google.protobuf.Timestamp
+	117, // 16: wavry.master.v1.Session.created:type_name -> google.protobuf.Timestamp
+	117, // 17: wavry.master.v1.Session.ended:type_name -> google.protobuf.Timestamp
 	0,   // 18: wavry.master.v1.Session.end_reason:type_name -> wavry.master.v1.Reason
 	31,  // 19: wavry.master.v1.Session.leases:type_name -> wavry.master.v1.Lease
 	24,  // 20: wavry.master.v1.ListSessionsResponse.sessions:type_name -> wavry.master.v1.Session
 	8,   // 21: wavry.master.v1.SessionEvent.kind:type_name -> wavry.master.v1.SessionEvent.Kind
 	0,   // 22: wavry.master.v1.SessionEvent.reason:type_name -> wavry.master.v1.Reason
 	16,  // 23: wavry.master.v1.SessionEvent.grant:type_name -> wavry.master.v1.Grant
-	121, // 24: wavry.master.v1.SessionEvent.expiry:type_name -> google.protobuf.Timestamp
+	117, // 24: wavry.master.v1.SessionEvent.expiry:type_name -> google.protobuf.Timestamp
 	15,  // 25: wavry.master.v1.SessionEvent.path:type_name -> wavry.master.v1.Candidate
 	1,   // 26: wavry.master.v1.Lease.role:type_name -> wavry.master.v1.ViewerRole
 	4,   // 27: wavry.master.v1.Lease.state:type_name -> wavry.master.v1.LeaseState
-	121, // 28: wavry.master.v1.Lease.issued:type_name -> google.protobuf.Timestamp
-	121, // 29: wavry.master.v1.Lease.expiry:type_name -> google.protobuf.Timestamp
+	117, // 28: wavry.master.v1.Lease.issued:type_name -> google.protobuf.Timestamp
+	117, // 29: wavry.master.v1.Lease.expiry:type_name -> google.protobuf.Timestamp
 	0,   // 30: wavry.master.v1.Lease.end_reason:type_name -> wavry.master.v1.Reason
-	121, // 31: wavry.master.v1.Lease.ended:type_name -> google.protobuf.Timestamp
-	31,  // 32: wavry.master.v1.IssueResponse.lease:type_name -> wavry.master.v1.Lease
-	121, // 33: wavry.master.v1.IssueResponse.renew_after:type_name -> google.protobuf.Timestamp
-	13,  // 34: wavry.master.v1.IssueBatchRequest.requests:type_name -> wavry.master.v1.AdmitRequest
-	35,  // 35: wavry.master.v1.IssueBatchResponse.outcomes:type_name -> wavry.master.v1.IssueOutcome
-	32,  // 36: wavry.master.v1.IssueOutcome.issued:type_name -> wavry.master.v1.IssueResponse
-	10,  // 37: wavry.master.v1.IssueOutcome.refusal:type_name -> wavry.master.v1.Refusal
-	121, // 38: wavry.master.v1.RenewResponse.expiry:type_name -> google.protobuf.Timestamp
-	121, // 39: wavry.master.v1.RenewResponse.renew_after:type_name -> google.protobuf.Timestamp
-	0,   // 40: wavry.master.v1.ReleaseRequest.reason:type_name -> wavry.master.v1.Reason
-	31,  // 41: wavry.master.v1.ListLeasesResponse.leases:type_name -> wavry.master.v1.Lease
-	46,  // 42: wavry.master.v1.HostReport.hello:type_name -> wavry.master.v1.HostHello
-	49,  // 43: wavry.master.v1.HostReport.load:type_name -> wavry.master.v1.HostLoad
-	51,  // 44: wavry.master.v1.HostReport.prepared:type_name -> wavry.master.v1.Prepared
-	52,  // 45: wavry.master.v1.HostReport.prepare_failed:type_name -> wavry.master.v1.PrepareFailed
-	53,  // 46: wavry.master.v1.HostReport.session_ended:type_name -> wavry.master.v1.HostSessionEnded
-	54,  // 47: wavry.master.v1.HostReport.lease_progress:type_name -> wavry.master.v1.LeaseProgress
-	55,  // 48: wavry.master.v1.HostReport.state:type_name -> wavry.master.v1.HostState
-	47,  // 49: wavry.master.v1.HostHello.capabilities:type_name -> wavry.master.v1.HostCapabilities
-	48,  // 50: wavry.master.v1.HostHello.sessions:type_name -> wavry.master.v1.HostSession
-	119, // 51: wavry.master.v1.HostCapabilities.attributes:type_name -> wavry.master.v1.HostCapabilities.AttributesEntry
-	50,  // 52: wavry.master.v1.HostLoad.relay_rtts:type_name -> wavry.master.v1.RelayRTT
-	15,  // 53: wavry.master.v1.Prepared.candidates:type_name -> wavry.master.v1.Candidate
-	121, // 54: wavry.master.v1.Prepared.certificate_expiry:type_name -> google.protobuf.Timestamp
-	0,   // 55: wavry.master.v1.Prepared.relay_reject:type_name -> wavry.master.v1.Reason
-	0,   // 56: wavry.master.v1.PrepareFailed.reason:type_name -> wavry.master.v1.Reason
-	0,   // 57: wavry.master.v1.HostSessionEnded.reason:type_name -> wavry.master.v1.Reason
-	4,   // 58: wavry.master.v1.LeaseProgress.state:type_name -> wavry.master.v1.LeaseState
-	15,  // 59: wavry.master.v1.LeaseProgress.path:type_name -> wavry.master.v1.Candidate
-	0,   // 60: wavry.master.v1.LeaseProgress.reason:type_name -> wavry.master.v1.Reason
-	57,  // 61: wavry.master.v1.HostCommand.welcome:type_name -> wavry.master.v1.Welcome
-	58,  // 62: wavry.master.v1.HostCommand.prepare:type_name -> wavry.master.v1.Prepare
-	60,  // 63: wavry.master.v1.HostCommand.end:type_name -> wavry.master.v1.EndHostSession
-	61,  // 64: wavry.master.v1.HostCommand.end_lease:type_name -> wavry.master.v1.EndLease
-	63,  // 65: wavry.master.v1.HostCommand.drain:type_name -> wavry.master.v1.DrainCommand
-	95,  // 66: wavry.master.v1.HostCommand.key_set:type_name -> wavry.master.v1.KeySet
-	71,  // 67: wavry.master.v1.HostCommand.revocations:type_name -> wavry.master.v1.Revocations
-	62,  // 68: wavry.master.v1.HostCommand.renewed:type_name -> wavry.master.v1.RenewedLease
-	64,  // 69: wavry.master.v1.HostCommand.activate:type_name -> wavry.master.v1.ActivateCommand
-	95,  // 70: wavry.master.v1.Welcome.key_set:type_name -> wavry.master.v1.KeySet
-	71,  // 71: wavry.master.v1.Welcome.revocations:type_name -> wavry.master.v1.Revocations
-	121, // 72: wavry.master.v1.Welcome.now:type_name -> google.protobuf.Timestamp
-	121, // 73: wavry.master.v1.Prepare.expiry:type_name -> google.protobuf.Timestamp
-	1,   // 74: wavry.master.v1.Prepare.role:type_name -> wavry.master.v1.ViewerRole
-	12,  // 75: wavry.master.v1.Prepare.size:type_name -> wavry.master.v1.DisplaySize
-	59,  // 76: wavry.master.v1.Prepare.relay:type_name -> wavry.master.v1.RelayEndpoint
-	0,   // 77: wavry.master.v1.EndHostSession.reason:type_name -> wavry.master.v1.Reason
-	0,   // 78: wavry.master.v1.EndLease.reason:type_name -> wavry.master.v1.Reason
-	121, // 79: wavry.master.v1.RenewedLease.expiry:type_name -> google.protobuf.Timestamp
-	66,  // 80: wavry.master.v1.RelayReport.hello:type_name -> wavry.master.v1.RelayHello
-	67,  // 81: wavry.master.v1.RelayReport.load:type_name -> wavry.master.v1.RelayLoad
-	68,  // 82: wavry.master.v1.RelayReport.circuit_bound:type_name -> wavry.master.v1.CircuitBound
-	69,  // 83: wavry.master.v1.RelayReport.circuit_ended:type_name -> wavry.master.v1.CircuitEnded
-	55,  // 84: wavry.master.v1.RelayReport.state:type_name -> wavry.master.v1.HostState
-	120, // 85: wavry.master.v1.RelayLoad.rejects:type_name -> wavry.master.v1.RelayLoad.RejectsEntry
-	0,   // 86: wavry.master.v1.CircuitEnded.reason:type_name -> wavry.master.v1.Reason
-	57,  // 87: wavry.master.v1.RelayCommand.welcome:type_name -> wavry.master.v1.Welcome
-	95,  // 88: wavry.master.v1.RelayCommand.key_set:type_name -> wavry.master.v1.KeySet
-	71,  // 89: wavry.master.v1.RelayCommand.revocations:type_name -> wavry.master.v1.Revocations
-	72,  // 90: wavry.master.v1.RelayCommand.bans:type_name -> wavry.master.v1.BanList
-	63,  // 91: wavry.master.v1.RelayCommand.drain:type_name -> wavry.master.v1.DrainCommand
-	64,  // 92: wavry.master.v1.RelayCommand.activate:type_name -> wavry.master.v1.ActivateCommand
-	73,  // 93: wavry.master.v1.BanList.bans:type_name -> wavry.master.v1.Ban
-	9,   // 94: wavry.master.v1.Ban.kind:type_name -> wavry.master.v1.Ban.Kind
-	121, // 95: wavry.master.v1.Ban.expiry:type_name -> google.protobuf.Timestamp
-	121, // 96: wavry.master.v1.Ban.since:type_name -> google.protobuf.Timestamp
-	121, // 97: wavry.master.v1.Health.since:type_name -> google.protobuf.Timestamp
-	121, // 98: wavry.master.v1.Transition.time:type_name -> google.protobuf.Timestamp
-	5,   // 99: wavry.master.v1.Relay.state:type_name -> wavry.master.v1.RelayState
-	121, // 100: wavry.master.v1.Relay.since:type_name -> google.protobuf.Timestamp
-	75,  // 101: wavry.master.v1.Relay.history:type_name -> wavry.master.v1.Transition
-	74,  // 102: wavry.master.v1.Relay.health:type_name -> wavry.master.v1.Health
-	67,  // 103: wavry.master.v1.Relay.load:type_name -> wavry.master.v1.RelayLoad
-	47,  // 104: wavry.master.v1.Host.capabilities:type_name -> wavry.master.v1.HostCapabilities
-	6,   // 105: wavry.master.v1.Host.state:type_name -> wavry.master.v1.HostStateWord
-	121, // 106: wavry.master.v1.Host.since:type_name -> google.protobuf.Timestamp
-	74,  // 107: wavry.master.v1.Host.health:type_name -> wavry.master.v1.Health
-	49,  // 108: wavry.master.v1.Host.load:type_name -> wavry.master.v1.HostLoad
-	75,  // 109: wavry.master.v1.Host.history:type_name -> wavry.master.v1.Transition
-	76,  // 110: wavry.master.v1.ListRelaysResponse.relays:type_name -> wavry.master.v1.Relay
-	5,   // 111: wavry.master.v1.SetRelayStateRequest.state:type_name -> wavry.master.v1.RelayState
-	77,  // 112: wavry.master.v1.ListHostsResponse.hosts:type_name -> wavry.master.v1.Host
-	6,   // 113: wavry.master.v1.SetHostStateRequest.state:type_name -> wavry.master.v1.HostStateWord
-	9,   // 114: wavry.master.v1.RemoveBanRequest.kind:type_name -> wavry.master.v1.Ban.Kind
-	96,  // 115: wavry.master.v1.KeySet.keys:type_name -> wavry.master.v1.PublicKey
-	7,   // 116: wavry.master.v1.SigningKey.state:type_name -> wavry.master.v1.KeyState
-	121, // 117: wavry.master.v1.SigningKey.created:type_name -> google.protobuf.Timestamp
-	121, // 118: wavry.master.v1.SigningKey.signing_since:type_name -> google.protobuf.Timestamp
-	121, // 119: wavry.master.v1.SigningKey.ended:type_name -> google.protobuf.Timestamp
-	97,  // 120: wavry.master.v1.ListKeysResponse.keys:type_name -> wavry.master.v1.SigningKey
-	121, // 121: wavry.master.v1.ListKeysResponse.next_rotation:type_name -> google.protobuf.Timestamp
-	105, // 122: wavry.master.v1.ListPeersResponse.peers:type_name -> wavry.master.v1.Peer
-	121, // 123: wavry.master.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	115, // 124: wavry.master.v1.ListAuditResponse.entries:type_name -> wavry.master.v1.AuditEntry
-	13,  // 125: wavry.master.v1.SessionService.Admit:input_type -> wavry.master.v1.AdmitRequest
-	14,  // 126: wavry.master.v1.SessionService.AddViewer:input_type -> wavry.master.v1.AddViewerRequest
-	17,  // 127: wavry.master.v1.SessionService.RemoveViewer:input_type -> wavry.master.v1.RemoveViewerRequest
-	19,  // 128: wavry.master.v1.SessionService.MoveSession:input_type -> wavry.master.v1.MoveSessionRequest
-	21,  // 129: wavry.master.v1.SessionService.EndSession:input_type -> wavry.master.v1.EndSessionRequest
-	23,  // 130: wavry.master.v1.SessionService.GetSession:input_type -> wavry.master.v1.GetSessionRequest
-	25,  // 131: wavry.master.v1.SessionService.ListSessions:input_type -> wavry.master.v1.ListSessionsRequest
-	27,  // 132: wavry.master.v1.SessionService.WatchSessions:input_type -> wavry.master.v1.WatchSessionsRequest
-	29,  // 133: wavry.master.v1.SessionService.Capacity:input_type -> wavry.master.v1.CapacityRequest
-	13,  // 134: wavry.master.v1.LeaseService.Issue:input_type -> wavry.master.v1.AdmitRequest
-	33,  // 135: wavry.master.v1.LeaseService.IssueBatch:input_type -> wavry.master.v1.IssueBatchRequest
-	36,  // 136: wavry.master.v1.LeaseService.Renew:input_type -> wavry.master.v1.RenewRequest
-	38,  // 137: wavry.master.v1.LeaseService.Release:input_type -> wavry.master.v1.ReleaseRequest
-	40,  // 138: wavry.master.v1.LeaseService.Revoke:input_type -> wavry.master.v1.RevokeRequest
-	42,  // 139: wavry.master.v1.LeaseService.Get:input_type -> wavry.master.v1.GetLeaseRequest
-	43,  // 140: wavry.master.v1.LeaseService.List:input_type -> wavry.master.v1.ListLeasesRequest
-	45,  // 141: wavry.master.v1.LinkService.HostLink:input_type -> wavry.master.v1.HostReport
-	65,  // 142: wavry.master.v1.LinkService.RelayLink:input_type -> wavry.master.v1.RelayReport
-	78,  // 143: wavry.master.v1.FleetService.ListRelays:input_type -> wavry.master.v1.ListRelaysRequest
-	80,  // 144: wavry.master.v1.FleetService.GetRelay:input_type -> wavry.master.v1.GetRelayRequest
-	81,  // 145: wavry.master.v1.FleetService.SetRelayState:input_type -> wavry.master.v1.SetRelayStateRequest
-	82,  // 146: wavry.master.v1.FleetService.ForgetRelay:input_type -> wavry.master.v1.ForgetRelayRequest
-	84,  // 147: wavry.master.v1.FleetService.ListHosts:input_type -> wavry.master.v1.ListHostsRequest
-	86,  // 148: wavry.master.v1.FleetService.GetHost:input_type -> wavry.master.v1.GetHostRequest
-	87,  // 149: wavry.master.v1.FleetService.SetHostState:input_type -> wavry.master.v1.SetHostStateRequest
-	88,  // 150: wavry.master.v1.FleetService.ForgetHost:input_type -> wavry.master.v1.ForgetHostRequest
-	73,  // 151: wavry.master.v1.FleetService.PutBan:input_type -> wavry.master.v1.Ban
-	91,  // 152: wavry.master.v1.FleetService.RemoveBan:input_type -> wavry.master.v1.RemoveBanRequest
-	93,  // 153: wavry.master.v1.FleetService.ListBans:input_type -> wavry.master.v1.ListBansRequest
-	94,  // 154: wavry.master.v1.KeyService.GetKeySet:input_type -> wavry.master.v1.GetKeySetRequest
-	98,  // 155: wavry.master.v1.KeyService.ListKeys:input_type -> wavry.master.v1.ListKeysRequest
-	100, // 156: wavry.master.v1.KeyService.Rotate:input_type -> wavry.master.v1.RotateKeyRequest
-	101, // 157: wavry.master.v1.KeyService.Revoke:input_type -> wavry.master.v1.RevokeKeyRequest
-	102, // 158: wavry.master.v1.OperatorService.ServerStatus:input_type -> wavry.master.v1.ServerStatusRequest
-	104, // 159: wavry.master.v1.OperatorService.ListPeers:input_type -> wavry.master.v1.ListPeersRequest
-	107, // 160: wavry.master.v1.OperatorService.RemovePeer:input_type -> wavry.master.v1.RemovePeerRequest
-	109, // 161: wavry.master.v1.OperatorService.Join:input_type -> wavry.master.v1.JoinRequest
-	111, // 162: wavry.master.v1.OperatorService.SaveSnapshot:input_type -> wavry.master.v1.SaveSnapshotRequest
-	112, // 163: wavry.master.v1.OperatorService.RestoreSnapshot:input_type -> wavry.master.v1.SnapshotChunk
-	114, // 164: wavry.master.v1.OperatorService.ListAudit:input_type -> wavry.master.v1.ListAuditRequest
-	117, // 165: wavry.master.v1.OperatorService.TransferLeadership:input_type -> wavry.master.v1.TransferLeadershipRequest
-	16,  // 166: wavry.master.v1.SessionService.Admit:output_type -> wavry.master.v1.Grant
-	16,  // 167: wavry.master.v1.SessionService.AddViewer:output_type -> wavry.master.v1.Grant
-	18,  // 168: wavry.master.v1.SessionService.RemoveViewer:output_type -> wavry.master.v1.RemoveViewerResponse
-	20,  // 169: wavry.master.v1.SessionService.MoveSession:output_type -> wavry.master.v1.MoveSessionResponse
-	22,  // 170: wavry.master.v1.SessionService.EndSession:output_type -> wavry.master.v1.EndSessionResponse
-	24,  // 171: wavry.master.v1.SessionService.GetSession:output_type -> wavry.master.v1.Session
-	26,  // 172: wavry.master.v1.SessionService.ListSessions:output_type -> wavry.master.v1.ListSessionsResponse
-	28,  // 173: wavry.master.v1.SessionService.WatchSessions:output_type -> wavry.master.v1.SessionEvent
-	30,  // 174: wavry.master.v1.SessionService.Capacity:output_type -> wavry.master.v1.CapacityResponse
-	32,  // 175: wavry.master.v1.LeaseService.Issue:output_type -> wavry.master.v1.IssueResponse
-	34,  // 176: wavry.master.v1.LeaseService.IssueBatch:output_type -> wavry.master.v1.IssueBatchResponse
-	37,  // 177: wavry.master.v1.LeaseService.Renew:output_type -> wavry.master.v1.RenewResponse
-	39,  // 178: wavry.master.v1.LeaseService.Release:output_type -> wavry.master.v1.ReleaseResponse
-	41,  // 179: wavry.master.v1.LeaseService.Revoke:output_type -> wavry.master.v1.RevokeResponse
-	31,  // 180: wavry.master.v1.LeaseService.Get:output_type -> wavry.master.v1.Lease
-	44,  // 181: wavry.master.v1.LeaseService.List:output_type -> wavry.master.v1.ListLeasesResponse
-	56,  // 182: wavry.master.v1.LinkService.HostLink:output_type -> wavry.master.v1.HostCommand
-	70,  // 183: wavry.master.v1.LinkService.RelayLink:output_type -> wavry.master.v1.RelayCommand
-	79,  // 184: wavry.master.v1.FleetService.ListRelays:output_type -> wavry.master.v1.ListRelaysResponse
-	76,  // 185: wavry.master.v1.FleetService.GetRelay:output_type -> wavry.master.v1.Relay
-	76,  // 186: wavry.master.v1.FleetService.SetRelayState:output_type -> wavry.master.v1.Relay
-	83,  // 187: wavry.master.v1.FleetService.ForgetRelay:output_type -> wavry.master.v1.ForgetRelayResponse
-	85,  // 188: wavry.master.v1.FleetService.ListHosts:output_type -> wavry.master.v1.ListHostsResponse
-	77,  // 189: wavry.master.v1.FleetService.GetHost:output_type -> wavry.master.v1.Host
-	77,  // 190: wavry.master.v1.FleetService.SetHostState:output_type -> wavry.master.v1.Host
-	89,  // 191: wavry.master.v1.FleetService.ForgetHost:output_type -> wavry.master.v1.ForgetHostResponse
-	90,  // 192: wavry.master.v1.FleetService.PutBan:output_type -> wavry.master.v1.PutBanResponse
-	92,  // 193: wavry.master.v1.FleetService.RemoveBan:output_type -> wavry.master.v1.RemoveBanResponse
-	72,  // 194: wavry.master.v1.FleetService.ListBans:output_type -> wavry.master.v1.BanList
-	95,  // 195: wavry.master.v1.KeyService.GetKeySet:output_type -> wavry.master.v1.KeySet
-	99,  // 196: wavry.master.v1.KeyService.ListKeys:output_type -> wavry.master.v1.ListKeysResponse
-	99,  // 197: wavry.master.v1.KeyService.Rotate:output_type -> wavry.master.v1.ListKeysResponse
-	99,  // 198: wavry.master.v1.KeyService.Revoke:output_type -> wavry.master.v1.ListKeysResponse
-	103, // 199: wavry.master.v1.OperatorService.ServerStatus:output_type -> wavry.master.v1.ServerStatusResponse
-	106, // 200: wavry.master.v1.OperatorService.ListPeers:output_type -> wavry.master.v1.ListPeersResponse
-	108, // 201: wavry.master.v1.OperatorService.RemovePeer:output_type -> wavry.master.v1.RemovePeerResponse
-	110, // 202: wavry.master.v1.OperatorService.Join:output_type -> wavry.master.v1.JoinResponse
-	112, // 203: wavry.master.v1.OperatorService.SaveSnapshot:output_type -> wavry.master.v1.SnapshotChunk
-	113, // 204: wavry.master.v1.OperatorService.RestoreSnapshot:output_type -> wavry.master.v1.RestoreSnapshotResponse
-	116, // 205: wavry.master.v1.OperatorService.ListAudit:output_type -> wavry.master.v1.ListAuditResponse
-	118, // 206: wavry.master.v1.OperatorService.TransferLeadership:output_type -> wavry.master.v1.TransferLeadershipResponse
-	166, // [166:207] is the sub-list for method output_type
-	125, // [125:166] is the sub-list for method input_type
-	125, // [125:125] is the sub-list for extension type_name
-	125, // [125:125] is the sub-list for extension extendee
-	0,   // [0:125] is the sub-list for field type_name
+	117, // 31: wavry.master.v1.Lease.ended:type_name -> google.protobuf.Timestamp
+	117, // 32: wavry.master.v1.RenewResponse.expiry:type_name -> google.protobuf.Timestamp
+	117, // 33: wavry.master.v1.RenewResponse.renew_after:type_name -> google.protobuf.Timestamp
+	0,   // 34: wavry.master.v1.ReleaseRequest.reason:type_name -> wavry.master.v1.Reason
+	31,  // 35: wavry.master.v1.ListLeasesResponse.leases:type_name -> wavry.master.v1.Lease
+	42,  // 36: wavry.master.v1.HostReport.hello:type_name -> wavry.master.v1.HostHello
+	45,  // 37: wavry.master.v1.HostReport.load:type_name -> wavry.master.v1.HostLoad
+	47,  // 38: wavry.master.v1.HostReport.prepared:type_name -> wavry.master.v1.Prepared
+	48,  // 39: wavry.master.v1.HostReport.prepare_failed:type_name -> wavry.master.v1.PrepareFailed
+	49,  // 40: wavry.master.v1.HostReport.session_ended:type_name -> wavry.master.v1.HostSessionEnded
+	50,  // 41: wavry.master.v1.HostReport.lease_progress:type_name -> wavry.master.v1.LeaseProgress
+	51,  // 42: wavry.master.v1.HostReport.state:type_name -> wavry.master.v1.HostState
+	43,  // 43: wavry.master.v1.HostHello.capabilities:type_name -> wavry.master.v1.HostCapabilities
+	44,  // 44: wavry.master.v1.HostHello.sessions:type_name -> wavry.master.v1.HostSession
+	115, // 45: wavry.master.v1.HostCapabilities.attributes:type_name -> wavry.master.v1.HostCapabilities.AttributesEntry
+	46,  // 46: wavry.master.v1.HostLoad.relay_rtts:type_name -> wavry.master.v1.RelayRTT
+	15,  // 47: wavry.master.v1.Prepared.candidates:type_name -> wavry.master.v1.Candidate
+	117, // 48: wavry.master.v1.Prepared.certificate_expiry:type_name -> google.protobuf.Timestamp
+	0,   // 49: wavry.master.v1.Prepared.relay_reject:type_name -> wavry.master.v1.Reason
+	0,   // 50: wavry.master.v1.PrepareFailed.reason:type_name -> wavry.master.v1.Reason
+	0,   // 51: wavry.master.v1.HostSessionEnded.reason:type_name -> wavry.master.v1.Reason
+	4,   // 52: wavry.master.v1.LeaseProgress.state:type_name -> wavry.master.v1.LeaseState
+	15,  // 53: wavry.master.v1.LeaseProgress.path:type_name -> wavry.master.v1.Candidate
+	0,   // 54: wavry.master.v1.LeaseProgress.reason:type_name -> wavry.master.v1.Reason
+	53,  // 55: wavry.master.v1.HostCommand.welcome:type_name -> wavry.master.v1.Welcome
+	54,  // 56: wavry.master.v1.HostCommand.prepare:type_name -> wavry.master.v1.Prepare
+	56,  // 57: wavry.master.v1.HostCommand.end:type_name -> wavry.master.v1.EndHostSession
+	57,  // 58: wavry.master.v1.HostCommand.end_lease:type_name -> wavry.master.v1.EndLease
+	59,  // 59: wavry.master.v1.HostCommand.drain:type_name -> wavry.master.v1.DrainCommand
+	91,  // 60: wavry.master.v1.HostCommand.key_set:type_name -> wavry.master.v1.KeySet
+	67,  // 61: wavry.master.v1.HostCommand.revocations:type_name -> wavry.master.v1.Revocations
+	58,  // 62: wavry.master.v1.HostCommand.renewed:type_name -> wavry.master.v1.RenewedLease
+	60,  // 63: wavry.master.v1.HostCommand.activate:type_name -> wavry.master.v1.ActivateCommand
+	91,  // 64: wavry.master.v1.Welcome.key_set:type_name -> wavry.master.v1.KeySet
+	67,  // 65: wavry.master.v1.Welcome.revocations:type_name -> wavry.master.v1.Revocations
+	117, // 66: wavry.master.v1.Welcome.now:type_name -> google.protobuf.Timestamp
+	117, // 67: wavry.master.v1.Prepare.expiry:type_name -> google.protobuf.Timestamp
+	1,   // 68: wavry.master.v1.Prepare.role:type_name -> wavry.master.v1.ViewerRole
+	12,  // 69: wavry.master.v1.Prepare.size:type_name -> wavry.master.v1.DisplaySize
+	55,  // 70: wavry.master.v1.Prepare.relay:type_name -> wavry.master.v1.RelayEndpoint
+	0,   // 71: wavry.master.v1.EndHostSession.reason:type_name -> wavry.master.v1.Reason
+	0,   // 72: wavry.master.v1.EndLease.reason:type_name -> wavry.master.v1.Reason
+	117, // 73: wavry.master.v1.RenewedLease.expiry:type_name -> google.protobuf.Timestamp
+	62,  // 74: wavry.master.v1.RelayReport.hello:type_name -> wavry.master.v1.RelayHello
+	63,  // 75: wavry.master.v1.RelayReport.load:type_name -> wavry.master.v1.RelayLoad
+	64,  // 76: wavry.master.v1.RelayReport.circuit_bound:type_name -> wavry.master.v1.CircuitBound
+	65,  // 77: wavry.master.v1.RelayReport.circuit_ended:type_name -> wavry.master.v1.CircuitEnded
+	51,  // 78: wavry.master.v1.RelayReport.state:type_name -> wavry.master.v1.HostState
+	116, // 79: wavry.master.v1.RelayLoad.rejects:type_name -> wavry.master.v1.RelayLoad.RejectsEntry
+	0,   // 80: wavry.master.v1.CircuitEnded.reason:type_name -> wavry.master.v1.Reason
+	53,  // 81: wavry.master.v1.RelayCommand.welcome:type_name -> wavry.master.v1.Welcome
+	91,  // 82: wavry.master.v1.RelayCommand.key_set:type_name -> wavry.master.v1.KeySet
+	67,  // 83: wavry.master.v1.RelayCommand.revocations:type_name -> wavry.master.v1.Revocations
+	68,  // 84: wavry.master.v1.RelayCommand.bans:type_name -> wavry.master.v1.BanList
+	59,  // 85: wavry.master.v1.RelayCommand.drain:type_name -> wavry.master.v1.DrainCommand
+	60,  // 86: wavry.master.v1.RelayCommand.activate:type_name -> wavry.master.v1.ActivateCommand
+	69,  // 87: wavry.master.v1.BanList.bans:type_name -> wavry.master.v1.Ban
+	9,   // 88: wavry.master.v1.Ban.kind:type_name -> wavry.master.v1.Ban.Kind
+	117, // 89: wavry.master.v1.Ban.expiry:type_name -> google.protobuf.Timestamp
+	117, // 90: wavry.master.v1.Ban.since:type_name -> google.protobuf.Timestamp
+	117, // 91: wavry.master.v1.Health.since:type_name -> google.protobuf.Timestamp
+	117, // 92: wavry.master.v1.Transition.time:type_name -> google.protobuf.Timestamp
+	5,   // 93: wavry.master.v1.Relay.state:type_name -> wavry.master.v1.RelayState
+	117, // 94: wavry.master.v1.Relay.since:type_name -> google.protobuf.Timestamp
+	71,  // 95: wavry.master.v1.Relay.history:type_name -> wavry.master.v1.Transition
+	70,  // 96: wavry.master.v1.Relay.health:type_name -> wavry.master.v1.Health
+	63,  // 97: wavry.master.v1.Relay.load:type_name -> wavry.master.v1.RelayLoad
+	43,  // 98: wavry.master.v1.Host.capabilities:type_name -> wavry.master.v1.HostCapabilities
+	6,   // 99: wavry.master.v1.Host.state:type_name -> wavry.master.v1.HostStateWord
+	117, // 100: wavry.master.v1.Host.since:type_name -> google.protobuf.Timestamp
+	70,  // 101: wavry.master.v1.Host.health:type_name -> wavry.master.v1.Health
+	45,  // 102: wavry.master.v1.Host.load:type_name -> wavry.master.v1.HostLoad
+	71,  // 103: wavry.master.v1.Host.history:type_name -> wavry.master.v1.Transition
+	72,  // 104: wavry.master.v1.ListRelaysResponse.relays:type_name -> wavry.master.v1.Relay
+	5,   // 105: wavry.master.v1.SetRelayStateRequest.state:type_name -> wavry.master.v1.RelayState
+	73,  // 106: wavry.master.v1.ListHostsResponse.hosts:type_name -> wavry.master.v1.Host
+	6,   // 107: wavry.master.v1.SetHostStateRequest.state:type_name -> wavry.master.v1.HostStateWord
+	9,   // 108: wavry.master.v1.RemoveBanRequest.kind:type_name -> wavry.master.v1.Ban.Kind
+	92,  // 109: wavry.master.v1.KeySet.keys:type_name -> wavry.master.v1.PublicKey
+	7,   // 110: wavry.master.v1.SigningKey.state:type_name -> wavry.master.v1.KeyState
+	117, // 111: wavry.master.v1.SigningKey.created:type_name -> google.protobuf.Timestamp
+	117, // 112: wavry.master.v1.SigningKey.signing_since:type_name -> google.protobuf.Timestamp
+	117, // 113: wavry.master.v1.SigningKey.ended:type_name -> google.protobuf.Timestamp
+	93,  // 114: wavry.master.v1.ListKeysResponse.keys:type_name -> wavry.master.v1.SigningKey
+	117, // 115: wavry.master.v1.ListKeysResponse.next_rotation:type_name -> google.protobuf.Timestamp
+	101, // 116: wavry.master.v1.ListPeersResponse.peers:type_name -> wavry.master.v1.Peer
+	117, // 117: wavry.master.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	111, // 118: wavry.master.v1.ListAuditResponse.entries:type_name -> wavry.master.v1.AuditEntry
+	13,  // 119: wavry.master.v1.SessionService.Admit:input_type -> wavry.master.v1.AdmitRequest
+	14,  // 120: wavry.master.v1.SessionService.AddViewer:input_type -> wavry.master.v1.AddViewerRequest
+	17,  // 121: wavry.master.v1.SessionService.RemoveViewer:input_type -> wavry.master.v1.RemoveViewerRequest
+	19,  // 122: wavry.master.v1.SessionService.MoveSession:input_type -> wavry.master.v1.MoveSessionRequest
+	21,  // 123: wavry.master.v1.SessionService.EndSession:input_type -> wavry.master.v1.EndSessionRequest
+	23,  // 124: wavry.master.v1.SessionService.GetSession:input_type -> wavry.master.v1.GetSessionRequest
+	25,  // 125: wavry.master.v1.SessionService.ListSessions:input_type -> wavry.master.v1.ListSessionsRequest
+	27,  // 126: wavry.master.v1.SessionService.WatchSessions:input_type -> wavry.master.v1.WatchSessionsRequest
+	29,  // 127: wavry.master.v1.SessionService.Capacity:input_type -> wavry.master.v1.CapacityRequest
+	32,  // 128: wavry.master.v1.LeaseService.Renew:input_type -> wavry.master.v1.RenewRequest
+	34,  // 129: wavry.master.v1.LeaseService.Release:input_type -> wavry.master.v1.ReleaseRequest
+	36,  // 130: wavry.master.v1.LeaseService.Revoke:input_type -> wavry.master.v1.RevokeRequest
+	38,  // 131: wavry.master.v1.LeaseService.Get:input_type -> wavry.master.v1.GetLeaseRequest
+	39,  // 132: wavry.master.v1.LeaseService.List:input_type -> wavry.master.v1.ListLeasesRequest
+	41,  // 133: wavry.master.v1.LinkService.HostLink:input_type -> wavry.master.v1.HostReport
+	61,  // 134: wavry.master.v1.LinkService.RelayLink:input_type -> wavry.master.v1.RelayReport
+	74,  // 135: wavry.master.v1.FleetService.ListRelays:input_type -> wavry.master.v1.ListRelaysRequest
+	76,  // 136: wavry.master.v1.FleetService.GetRelay:input_type -> wavry.master.v1.GetRelayRequest
+	77,  // 137: wavry.master.v1.FleetService.SetRelayState:input_type -> wavry.master.v1.SetRelayStateRequest
+	78,  // 138: wavry.master.v1.FleetService.ForgetRelay:input_type -> wavry.master.v1.ForgetRelayRequest
+	80,  // 139: wavry.master.v1.FleetService.ListHosts:input_type -> wavry.master.v1.ListHostsRequest
+	82,  // 140: wavry.master.v1.FleetService.GetHost:input_type -> wavry.master.v1.GetHostRequest
+	83,  // 141: wavry.master.v1.FleetService.SetHostState:input_type -> wavry.master.v1.SetHostStateRequest
+	84,  // 142: wavry.master.v1.FleetService.ForgetHost:input_type -> wavry.master.v1.ForgetHostRequest
+	69,  // 143: wavry.master.v1.FleetService.PutBan:input_type -> wavry.master.v1.Ban
+	87,  // 144: wavry.master.v1.FleetService.RemoveBan:input_type -> wavry.master.v1.RemoveBanRequest
+	89,  // 145: wavry.master.v1.FleetService.ListBans:input_type -> wavry.master.v1.ListBansRequest
+	90,  // 146: wavry.master.v1.KeyService.GetKeySet:input_type -> wavry.master.v1.GetKeySetRequest
+	94,  // 147: wavry.master.v1.KeyService.ListKeys:input_type -> wavry.master.v1.ListKeysRequest
+	96,  // 148: wavry.master.v1.KeyService.Rotate:input_type -> wavry.master.v1.RotateKeyRequest
+	97,  // 149: wavry.master.v1.KeyService.Revoke:input_type -> wavry.master.v1.RevokeKeyRequest
+	98,  // 150: wavry.master.v1.OperatorService.ServerStatus:input_type -> wavry.master.v1.ServerStatusRequest
+	100, // 151: wavry.master.v1.OperatorService.ListPeers:input_type -> wavry.master.v1.ListPeersRequest
+	103, // 152: wavry.master.v1.OperatorService.RemovePeer:input_type -> wavry.master.v1.RemovePeerRequest
+	105, // 153: wavry.master.v1.OperatorService.Join:input_type -> wavry.master.v1.JoinRequest
+	107, // 154: wavry.master.v1.OperatorService.SaveSnapshot:input_type -> wavry.master.v1.SaveSnapshotRequest
+	108, // 155: wavry.master.v1.OperatorService.RestoreSnapshot:input_type -> wavry.master.v1.SnapshotChunk
+	110, // 156: wavry.master.v1.OperatorService.ListAudit:input_type -> wavry.master.v1.ListAuditRequest
+	113, // 157: wavry.master.v1.OperatorService.TransferLeadership:input_type -> wavry.master.v1.TransferLeadershipRequest
+	16,  // 158: wavry.master.v1.SessionService.Admit:output_type -> wavry.master.v1.Grant
+	16,  // 159: wavry.master.v1.SessionService.AddViewer:output_type -> wavry.master.v1.Grant
+	18,  // 160: wavry.master.v1.SessionService.RemoveViewer:output_type -> wavry.master.v1.RemoveViewerResponse
+	20,  // 161: wavry.master.v1.SessionService.MoveSession:output_type -> wavry.master.v1.MoveSessionResponse
+	22,  // 162: wavry.master.v1.SessionService.EndSession:output_type -> wavry.master.v1.EndSessionResponse
+	24,  // 163: wavry.master.v1.SessionService.GetSession:output_type -> wavry.master.v1.Session
+	26,  // 164: wavry.master.v1.SessionService.ListSessions:output_type -> wavry.master.v1.ListSessionsResponse
+	28,  // 165: wavry.master.v1.SessionService.WatchSessions:output_type -> wavry.master.v1.SessionEvent
+	30,  // 166: wavry.master.v1.SessionService.Capacity:output_type -> wavry.master.v1.CapacityResponse
+	33,  // 167: wavry.master.v1.LeaseService.Renew:output_type -> wavry.master.v1.RenewResponse
+	35,  // 168: wavry.master.v1.LeaseService.Release:output_type -> wavry.master.v1.ReleaseResponse
+	37,  // 169: wavry.master.v1.LeaseService.Revoke:output_type -> wavry.master.v1.RevokeResponse
+	31,  // 170: wavry.master.v1.LeaseService.Get:output_type -> wavry.master.v1.Lease
+	40,  // 171: wavry.master.v1.LeaseService.List:output_type -> wavry.master.v1.ListLeasesResponse
+	52,  // 172: wavry.master.v1.LinkService.HostLink:output_type -> wavry.master.v1.HostCommand
+	66,  // 173: wavry.master.v1.LinkService.RelayLink:output_type -> wavry.master.v1.RelayCommand
+	75,  // 174: wavry.master.v1.FleetService.ListRelays:output_type -> wavry.master.v1.ListRelaysResponse
+	72,  // 175: wavry.master.v1.FleetService.GetRelay:output_type -> wavry.master.v1.Relay
+	72,  // 176: wavry.master.v1.FleetService.SetRelayState:output_type -> wavry.master.v1.Relay
+	79,  // 177: wavry.master.v1.FleetService.ForgetRelay:output_type -> wavry.master.v1.ForgetRelayResponse
+	81,  // 178: wavry.master.v1.FleetService.ListHosts:output_type -> wavry.master.v1.ListHostsResponse
+	73,  // 179: wavry.master.v1.FleetService.GetHost:output_type -> wavry.master.v1.Host
+	73,  // 180: wavry.master.v1.FleetService.SetHostState:output_type -> wavry.master.v1.Host
+	85,  // 181: wavry.master.v1.FleetService.ForgetHost:output_type -> wavry.master.v1.ForgetHostResponse
+	86,  // 182: wavry.master.v1.FleetService.PutBan:output_type -> wavry.master.v1.PutBanResponse
+	88,  // 183: wavry.master.v1.FleetService.RemoveBan:output_type -> wavry.master.v1.RemoveBanResponse
+	68,  // 184: wavry.master.v1.FleetService.ListBans:output_type -> wavry.master.v1.BanList
+	91,  // 185: wavry.master.v1.KeyService.GetKeySet:output_type -> wavry.master.v1.KeySet
+	95,  // 186: wavry.master.v1.KeyService.ListKeys:output_type -> wavry.master.v1.ListKeysResponse
+	95,  // 187: wavry.master.v1.KeyService.Rotate:output_type -> wavry.master.v1.ListKeysResponse
+	95,  // 188: wavry.master.v1.KeyService.Revoke:output_type -> wavry.master.v1.ListKeysResponse
+	99,  // 189: wavry.master.v1.OperatorService.ServerStatus:output_type -> wavry.master.v1.ServerStatusResponse
+	102, // 190: wavry.master.v1.OperatorService.ListPeers:output_type -> wavry.master.v1.ListPeersResponse
+	104, // 191: wavry.master.v1.OperatorService.RemovePeer:output_type -> wavry.master.v1.RemovePeerResponse
+	106, // 192: wavry.master.v1.OperatorService.Join:output_type -> wavry.master.v1.JoinResponse
+	108, // 193: wavry.master.v1.OperatorService.SaveSnapshot:output_type -> wavry.master.v1.SnapshotChunk
+	109, // 194: wavry.master.v1.OperatorService.RestoreSnapshot:output_type -> wavry.master.v1.RestoreSnapshotResponse
+	112, // 195: wavry.master.v1.OperatorService.ListAudit:output_type -> wavry.master.v1.ListAuditResponse
+	114, // 196: wavry.master.v1.OperatorService.TransferLeadership:output_type -> wavry.master.v1.TransferLeadershipResponse
+	158, // [158:197] is the sub-list for method output_type
+	119, // [119:158] is the sub-list for method input_type
+	119, // [119:119] is the sub-list for extension type_name
+	119, // [119:119] is the sub-list for extension extendee
+	0,   // [0:119] is the sub-list for field type_name
 }
 
 func init() { file_master_proto_init() }
@@ -9474,7 +9245,7 @@ func file_master_proto_init() {
 	if File_master_proto != nil {
 		return
 	}
-	file_master_proto_msgTypes[35].OneofWrappers = []any{
+	file_master_proto_msgTypes[31].OneofWrappers = []any{
 		(*HostReport_Hello)(nil),
 		(*HostReport_Load)(nil),
 		(*HostReport_Prepared)(nil),
@@ -9483,7 +9254,7 @@ func file_master_proto_init() {
 		(*HostReport_LeaseProgress)(nil),
 		(*HostReport_State)(nil),
 	}
-	file_master_proto_msgTypes[46].OneofWrappers = []any{
+	file_master_proto_msgTypes[42].OneofWrappers = []any{
 		(*HostCommand_Welcome)(nil),
 		(*HostCommand_Prepare)(nil),
 		(*HostCommand_End)(nil),
@@ -9494,14 +9265,14 @@ func file_master_proto_init() {
 		(*HostCommand_Renewed)(nil),
 		(*HostCommand_Activate)(nil),
 	}
-	file_master_proto_msgTypes[55].OneofWrappers = []any{
+	file_master_proto_msgTypes[51].OneofWrappers = []any{
 		(*RelayReport_Hello)(nil),
 		(*RelayReport_Load)(nil),
 		(*RelayReport_CircuitBound)(nil),
 		(*RelayReport_CircuitEnded)(nil),
 		(*RelayReport_State)(nil),
 	}
-	file_master_proto_msgTypes[60].OneofWrappers = []any{
+	file_master_proto_msgTypes[56].OneofWrappers = []any{
 		(*RelayCommand_Welcome)(nil),
 		(*RelayCommand_KeySet)(nil),
 		(*RelayCommand_Revocations)(nil),
@@ -9515,7 +9286,7 @@ func file_master_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_master_proto_rawDesc), len(file_master_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   111,
+			NumMessages:   107,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

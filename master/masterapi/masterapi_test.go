@@ -3,12 +3,9 @@ package masterapi
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
-	"errors"
 	"strings"
 	"testing"
 	"time"
-
-	"connectrpc.com/connect"
 )
 
 // TestReasonsHaveSentences proves that every reason of the closed set says what to do and that slugs are unique and reversible.
@@ -30,29 +27,6 @@ func TestReasonsHaveSentences(t *testing.T) {
 	}
 	if got := Reason(9999).Slug(); got != "unspecified" {
 		t.Errorf("unknown reason: slug %q", got)
-	}
-}
-
-// TestErrorsCrossTheWire proves that reason, detail, retry time and leader survive ToConnect and FromError.
-func TestErrorsCrossTheWire(t *testing.T) {
-	err := FromError(ToConnect(Refuse(Reason_REASON_NO_FREE_HOST, "pool %q", "gnome").After(2 * time.Second)))
-	var refused *RefusedError
-	if !errors.As(err, &refused) || refused.Reason != Reason_REASON_NO_FREE_HOST || refused.Detail != `pool "gnome"` || refused.RetryAfter != 2*time.Second {
-		t.Errorf("refusal came back as %#v", err)
-	}
-	err = FromError(ToConnect(&NotLeaderError{Address: "10.0.0.1:7401"}))
-	var notLeader *NotLeaderError
-	if !errors.As(err, &notLeader) || notLeader.Address != "10.0.0.1:7401" {
-		t.Errorf("not leader came back as %#v", err)
-	}
-	if code := connect.CodeOf(ToConnect(errors.New("boom"))); code != connect.CodeInternal {
-		t.Errorf("plain error has code %s", code)
-	}
-	if ToConnect(nil) != nil {
-		t.Error("nil became an error")
-	}
-	if reason, ok := ReasonOf(ToConnect(Refuse(Reason_REASON_BANNED, "x"))); !ok || reason != Reason_REASON_BANNED {
-		t.Errorf("ReasonOf = %s, %v", reason, ok)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 )
 
 // Config says where the masters are and who is calling.
@@ -57,15 +58,13 @@ type Client struct {
 	log       *slog.Logger
 	targets   *targets
 	transport *http.Transport
-	direct    *direct
-	issuer    issuer
 
-	sessions masterapi.SessionServiceClient
-	leases   masterapi.LeaseServiceClient
-	fleet    masterapi.FleetServiceClient
-	keys     masterapi.KeyServiceClient
-	operator masterapi.OperatorServiceClient
-	links    masterapi.LinkServiceClient
+	sessions masterapiconnect.SessionServiceClient
+	leases   masterapiconnect.LeaseServiceClient
+	fleet    masterapiconnect.FleetServiceClient
+	keys     masterapiconnect.KeyServiceClient
+	operator masterapiconnect.OperatorServiceClient
+	links    masterapiconnect.LinkServiceClient
 }
 
 // New checks the configuration; connections are made on demand.
@@ -80,8 +79,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "masterclient"), targets: newTargets(cfg.Addresses)}
-	c.transport, c.issuer.client = newTransport(cfg), c
-	c.direct = newDirect(c.transport)
+	c.transport = newTransport(cfg)
 	httpClient := &http.Client{Transport: &router{client: c, inner: c.transport}}
 	const base = "http://master" // the router puts scheme and address of the present target in
 	options := []connect.ClientOption{
@@ -89,35 +87,32 @@ func New(cfg Config) (*Client, error) {
 		connect.WithReadMaxBytes(masterapi.MaxRequestBytes),
 		connect.WithAcceptCompression("gzip", nil, nil), // a server compresses only for those who ask, and it costs more than it saves
 	}
-	c.sessions = masterapi.NewSessionServiceClient(httpClient, base, options...)
-	c.leases = masterapi.NewLeaseServiceClient(httpClient, base, options...)
-	c.fleet = masterapi.NewFleetServiceClient(httpClient, base, options...)
-	c.keys = masterapi.NewKeyServiceClient(httpClient, base, options...)
-	c.operator = masterapi.NewOperatorServiceClient(httpClient, base, options...)
-	c.links = masterapi.NewLinkServiceClient(httpClient, base, options...)
+	c.sessions = masterapiconnect.NewSessionServiceClient(httpClient, base, options...)
+	c.leases = masterapiconnect.NewLeaseServiceClient(httpClient, base, options...)
+	c.fleet = masterapiconnect.NewFleetServiceClient(httpClient, base, options...)
+	c.keys = masterapiconnect.NewKeyServiceClient(httpClient, base, options...)
+	c.operator = masterapiconnect.NewOperatorServiceClient(httpClient, base, options...)
+	c.links = masterapiconnect.NewLinkServiceClient(httpClient, base, options...)
 	return c, nil
 }
 
 // Sessions is for gateways. Errors of every service are *masterapi.RefusedError where the master refused.
-func (c *Client) Sessions() masterapi.SessionServiceClient { return c.sessions }
+func (c *Client) Sessions() masterapiconnect.SessionServiceClient { return c.sessions }
 
 // Leases renews, releases and looks at leases.
-func (c *Client) Leases() masterapi.LeaseServiceClient { return c.leases }
+func (c *Client) Leases() masterapiconnect.LeaseServiceClient { return c.leases }
 
 // Fleet looks at and steers relays, hosts and bans.
-func (c *Client) Fleet() masterapi.FleetServiceClient { return c.fleet }
+func (c *Client) Fleet() masterapiconnect.FleetServiceClient { return c.fleet }
 
 // Keys looks at and rotates signing keys.
-func (c *Client) Keys() masterapi.KeyServiceClient { return c.keys }
+func (c *Client) Keys() masterapiconnect.KeyServiceClient { return c.keys }
 
 // Operator is for the cluster itself.
-func (c *Client) Operator() masterapi.OperatorServiceClient { return c.operator }
+func (c *Client) Operator() masterapiconnect.OperatorServiceClient { return c.operator }
 
 // Close drops idle connections; running calls are not interrupted.
-func (c *Client) Close() {
-	c.transport.CloseIdleConnections()
-	c.direct.close()
-}
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 func newTransport(cfg Config) *http.Transport {
 	protocols := new(http.Protocols)
@@ -125,11 +120,11 @@ func newTransport(cfg Config) *http.Transport {
 	protocols.SetUnencryptedHTTP2(cfg.TLS == nil)
 	t := &http.Transport{
 		Protocols: protocols, TLSClientConfig: cfg.TLS, DialContext: cfg.Dial,
-		TLSHandshakeTimeout: pingTimeout, IdleConnTimeout: idleTimeout,
+		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: idleTimeout,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 	if cfg.Dial == nil {
-		t.DialContext = (&net.Dialer{Timeout: pingTimeout}).DialContext
+		t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	return t
 }
@@ -163,11 +158,7 @@ func (r *router) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	inner := r.inner
-	if isDirect(request.Context()) {
-		inner = r.client.direct
-	}
-	response, err := inner.RoundTrip(request)
+	response, err := r.inner.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +176,7 @@ func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) error {
 	}
 	stream, err := c.operator.SaveSnapshot(ctx, &masterapi.SaveSnapshotRequest{})
 	if err != nil {
-		return masterapi.FromError(err)
+		return masterapiconnect.FromError(err)
 	}
 	defer stream.Close()
 	for stream.Receive() {
@@ -193,7 +184,7 @@ func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) error {
 			return fmt.Errorf("write snapshot: %w", err)
 		}
 	}
-	return masterapi.FromError(stream.Err())
+	return masterapiconnect.FromError(stream.Err())
 }
 
 // RestoreSnapshot replaces the cluster's state by the archive in r and returns the log index of the restored state.
@@ -204,14 +195,14 @@ func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader) (uint64, erro
 	}
 	stream, err := c.operator.RestoreSnapshot(ctx)
 	if err != nil {
-		return 0, masterapi.FromError(err)
+		return 0, masterapiconnect.FromError(err)
 	}
 	buffer := make([]byte, masterapi.MaxSnapshotChunk)
 	for {
 		n, readErr := io.ReadFull(r, buffer)
 		if n > 0 {
 			if err := stream.Send(&masterapi.SnapshotChunk{Data: buffer[:n]}); err != nil && !errors.Is(err, io.EOF) {
-				return 0, masterapi.FromError(err)
+				return 0, masterapiconnect.FromError(err)
 			} else if err != nil {
 				break // the server has answered already: CloseAndReceive says what
 			}
@@ -225,7 +216,7 @@ func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader) (uint64, erro
 	}
 	response, err := stream.CloseAndReceive()
 	if err != nil {
-		return 0, masterapi.FromError(err)
+		return 0, masterapiconnect.FromError(err)
 	}
 	return response.GetIndex(), nil
 }

@@ -7,10 +7,6 @@ const (
 	defaultRetryFor = 6 * time.Second
 	// attemptTimeout bounds one attempt of a call that only looks or allocates, so that a frozen server costs little.
 	attemptTimeout = 12 * time.Second
-	// directTimeout bounds a call over the direct connection, which has no pings: most answers take a millisecond, and a slow one is found by the repetition.
-	directTimeout = 2 * time.Second
-	// directBuffer takes the lease calls of a few dozen callers in one read or write.
-	directBuffer = 32 << 10
 	// idleTimeout is how long an unused connection is kept, less than the server does.
 	idleTimeout = time.Minute
 	// firstBackoff and maxBackoff bound the pause between attempts and between links; jitter keeps a fleet from returning in step.
@@ -22,7 +18,10 @@ const (
 	linkQueue = 4096
 	// farewell is how long a link that ends waits for the master to have taken the last reports.
 	farewell = time.Second
-	// pingAfter and pingTimeout notice a server that vanished without closing its connections.
-	pingAfter   = 2 * time.Second
-	pingTimeout = 3 * time.Second
+	// dialTimeout bounds the connection to a server, and its handshake.
+	dialTimeout = 3 * time.Second
+	// pingAfter and pingTimeout notice a server that vanished, or froze, without closing its connections: two seconds leave room for an election
+	// within the three that a person may have to wait.
+	pingAfter   = time.Second
+	pingTimeout = time.Second
 )

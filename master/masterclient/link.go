@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 )
 
 // Link keeps one stream to the leader alive: R goes up, C comes down.
@@ -93,13 +94,13 @@ func (l *Link[R, C]) once(ctx context.Context) error {
 func (l *Link[R, C]) talk(ctx context.Context, cancel context.CancelFunc, stream *connect.BidiStreamForClientSimple[R, C]) error {
 	defer l.linked.Store(false)
 	if err := stream.Send(l.hello()); err != nil && !errors.Is(err, io.EOF) {
-		return masterapi.FromError(err)
+		return masterapiconnect.FromError(err)
 	}
 	first, err := stream.Receive()
 	if err != nil {
 		_ = stream.CloseRequest() // the stream is over already; its error is the one that matters
 		_ = stream.CloseResponse()
-		return masterapi.FromError(err)
+		return masterapiconnect.FromError(err)
 	}
 	l.empty()
 	l.linked.Store(true)
@@ -120,7 +121,7 @@ func (l *Link[R, C]) talk(ctx context.Context, cancel context.CancelFunc, stream
 	})
 	err = group.Wait()
 	_ = stream.CloseResponse()
-	return masterapi.FromError(err)
+	return masterapiconnect.FromError(err)
 }
 
 // empty drops what was queued for an earlier connection; the hello has said it better.
@@ -220,11 +221,11 @@ func (c *Client) WatchSessions(ctx context.Context, gatewayID string, event func
 func (c *Client) watchOnce(ctx context.Context, gatewayID string, event func(*masterapi.SessionEvent)) error {
 	stream, err := c.sessions.WatchSessions(ctx, &masterapi.WatchSessionsRequest{GatewayId: gatewayID})
 	if err != nil {
-		return masterapi.FromError(err)
+		return masterapiconnect.FromError(err)
 	}
 	defer stream.Close()
 	for stream.Receive() {
 		event(stream.Msg())
 	}
-	return masterapi.FromError(stream.Err())
+	return masterapiconnect.FromError(stream.Err())
 }

@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterapi/masterapiconnect"
 )
 
 // retrier repeats a unary call at another server until it is answered or refused for a reason that another server would give as well. Every call
@@ -26,13 +27,12 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			if err == nil {
 				return response, nil
 			}
-			err = masterapi.FromError(err)
+			err = masterapiconnect.FromError(err)
 			if !r.again(ctx, request.Spec().Procedure, err) || time.Now().After(deadline) {
 				return nil, err
 			}
 			r.client.targets.failed(target)
 			r.client.resolve(ctx)
-			ctx = withDirect(ctx, false)
 			if r.client.pause(ctx, &pause, target, err) != nil {
 				return nil, err
 			}
@@ -45,16 +45,10 @@ func (r *retrier) attempt(ctx context.Context, next connect.UnaryFunc, request c
 		r.client.resolve(ctx)
 	}
 	target, pinned := ctx.Value(targetKey{}).(string)
-	if pinned {
-		ctx = withDirect(ctx, false) // it has one attempt
-	} else {
+	if !pinned {
 		target = r.client.targets.pick()
 	}
-	limit := attemptTimeout
-	if isDirect(ctx) {
-		limit = directTimeout
-	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, targetKey{}, target), limit)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, targetKey{}, target), attemptTimeout)
 	defer cancel()
 	response, err := next(ctx, request)
 	return response, target, err
@@ -72,7 +66,7 @@ func (r *retrier) again(ctx context.Context, procedure string, err error) bool {
 	if errors.As(err, &refused) {
 		return refused.Reason == masterapi.Reason_REASON_NOT_READY || refused.Reason == masterapi.Reason_REASON_HOST_UNREACHABLE
 	}
-	if procedure == masterapi.KeyServiceRotateProcedure {
+	if procedure == masterapiconnect.KeyServiceRotateProcedure {
 		return false
 	}
 	switch connect.CodeOf(err) {

@@ -62,15 +62,15 @@ func TestOperators(t *testing.T) {
 	s := shell{c, t}
 	c.Leader()
 	m := c.Master()
-	admit := func(id string) *masterapi.IssueResponse {
+	admit := func(id string) *masterapi.Grant {
 		t.Helper()
-		r, err := m.Issue(t.Context(), &masterapi.AdmitRequest{RequestId: id, Login: "ada", ViewerAddress: "127.0.0.1"})
+		r, err := m.Sessions().Admit(t.Context(), &masterapi.AdmitRequest{RequestId: id, Login: "ada", ViewerAddress: "127.0.0.1"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	one := admit("q1").GetLease()
+	one := admit("q1")
 
 	t.Run("relay", func(t *testing.T) {
 		s := shell{c, t}
@@ -114,7 +114,7 @@ func TestOperators(t *testing.T) {
 		if l := s.json("lease show", one.GetLeaseId()); l["state"] != "LEASE_STATE_REVOKED" {
 			t.Errorf("lease %v", l)
 		}
-		two := admit("q2").GetLease()
+		two := admit("q2")
 		s.says([]string{"ended"}, "session", "end", "-message", "bye", two.GetSessionId())
 		s.says([]string{"operator_ended"}, "session", "list", "-all")
 		s.fails(2, "There is no such session", "session", "show", "nobody")
@@ -176,8 +176,8 @@ func TestOperators(t *testing.T) {
 }
 
 // snapshots saves, breaks, inspects and restores one.
-func snapshots(t *testing.T, s shell, admit func(string) *masterapi.IssueResponse) {
-	kept := admit("kept").GetLease()
+func snapshots(t *testing.T, s shell, admit func(string) *masterapi.Grant) {
+	kept := admit("kept")
 	file := filepath.Join(t.TempDir(), "state.snap")
 	s.says([]string{"saved index", "2 relays, 2 hosts"}, "operator", "snapshot", "save", file)
 	s.says([]string{"Live leases", "Relays"}, "operator", "snapshot", "inspect", file)
@@ -187,7 +187,7 @@ func snapshots(t *testing.T, s shell, admit func(string) *masterapi.IssueRespons
 	if info := s.json("operator snapshot save", file); info["Relays"] != 2.0 {
 		t.Errorf("saved %v", info)
 	}
-	lost := admit("lost").GetLease()
+	lost := admit("lost")
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

@@ -11,12 +11,13 @@
 //
 // Source: master.proto
 
-package masterapi
+package masterapiconnect
 
 import (
 	connect "connectrpc.com/connect"
 	context "context"
 	errors "errors"
+	masterapi "github.com/wavry/fleet/master/masterapi"
 	http "net/http"
 	strings "strings"
 )
@@ -76,10 +77,6 @@ const (
 	SessionServiceWatchSessionsProcedure = "/wavry.master.v1.SessionService/WatchSessions"
 	// SessionServiceCapacityProcedure is the fully-qualified name of the SessionService's Capacity RPC.
 	SessionServiceCapacityProcedure = "/wavry.master.v1.SessionService/Capacity"
-	// LeaseServiceIssueProcedure is the fully-qualified name of the LeaseService's Issue RPC.
-	LeaseServiceIssueProcedure = "/wavry.master.v1.LeaseService/Issue"
-	// LeaseServiceIssueBatchProcedure is the fully-qualified name of the LeaseService's IssueBatch RPC.
-	LeaseServiceIssueBatchProcedure = "/wavry.master.v1.LeaseService/IssueBatch"
 	// LeaseServiceRenewProcedure is the fully-qualified name of the LeaseService's Renew RPC.
 	LeaseServiceRenewProcedure = "/wavry.master.v1.LeaseService/Renew"
 	// LeaseServiceReleaseProcedure is the fully-qualified name of the LeaseService's Release RPC.
@@ -156,23 +153,23 @@ const (
 type SessionServiceClient interface {
 	// Admit finds a host slot and, unless direct only, a relay circuit, issues the lease through Raft, lets the host prepare and returns the
 	// grant. It is idempotent by request_id: a retry (also at a new leader) returns the same lease. It can take up to 10 s.
-	Admit(context.Context, *AdmitRequest) (*Grant, error)
+	Admit(context.Context, *masterapi.AdmitRequest) (*masterapi.Grant, error)
 	// AddViewer gives a further viewer (a watcher, or the same person's new tab) a lease on a running session. Idempotent by request_id.
-	AddViewer(context.Context, *AddViewerRequest) (*Grant, error)
+	AddViewer(context.Context, *masterapi.AddViewerRequest) (*masterapi.Grant, error)
 	// RemoveViewer releases every lease of one viewer. The session ends when its last viewer is removed.
-	RemoveViewer(context.Context, *RemoveViewerRequest) (*RemoveViewerResponse, error)
+	RemoveViewer(context.Context, *masterapi.RemoveViewerRequest) (*masterapi.RemoveViewerResponse, error)
 	// MoveSession gives one viewer (or all) of a running session a new path: another relay with a new lease, prepared at the same host. The old
 	// lease stays valid until the host reports the switch or until it expires (make before break). Idempotent by request_id.
-	MoveSession(context.Context, *MoveSessionRequest) (*MoveSessionResponse, error)
+	MoveSession(context.Context, *masterapi.MoveSessionRequest) (*masterapi.MoveSessionResponse, error)
 	// EndSession releases all leases of a session and tells its host. Ending an ended session succeeds.
-	EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error)
-	GetSession(context.Context, *GetSessionRequest) (*Session, error)
-	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
+	EndSession(context.Context, *masterapi.EndSessionRequest) (*masterapi.EndSessionResponse, error)
+	GetSession(context.Context, *masterapi.GetSessionRequest) (*masterapi.Session, error)
+	ListSessions(context.Context, *masterapi.ListSessionsRequest) (*masterapi.ListSessionsResponse, error)
 	// WatchSessions streams what happens to sessions. It begins with one SYNC event; whoever holds sessions then reads those again with
 	// GetSession, because events before it may be lost (leader change, slow reader).
-	WatchSessions(context.Context, *WatchSessionsRequest) (*connect.ServerStreamForClient[SessionEvent], error)
+	WatchSessions(context.Context, *masterapi.WatchSessionsRequest) (*connect.ServerStreamForClient[masterapi.SessionEvent], error)
 	// Capacity says what a pool could admit now; it reserves nothing.
-	Capacity(context.Context, *CapacityRequest) (*CapacityResponse, error)
+	Capacity(context.Context, *masterapi.CapacityRequest) (*masterapi.CapacityResponse, error)
 }
 
 // NewSessionServiceClient constructs a client for the wavry.master.v1.SessionService service. By
@@ -184,57 +181,57 @@ type SessionServiceClient interface {
 // http://api.acme.com or https://acme.com/grpc).
 func NewSessionServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) SessionServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	sessionServiceMethods := File_master_proto.Services().ByName("SessionService").Methods()
+	sessionServiceMethods := masterapi.File_master_proto.Services().ByName("SessionService").Methods()
 	return &sessionServiceClient{
-		admit: connect.NewClient[AdmitRequest, Grant](
+		admit: connect.NewClient[masterapi.AdmitRequest, masterapi.Grant](
 			httpClient,
 			baseURL+SessionServiceAdmitProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("Admit")),
 			connect.WithClientOptions(opts...),
 		),
-		addViewer: connect.NewClient[AddViewerRequest, Grant](
+		addViewer: connect.NewClient[masterapi.AddViewerRequest, masterapi.Grant](
 			httpClient,
 			baseURL+SessionServiceAddViewerProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("AddViewer")),
 			connect.WithClientOptions(opts...),
 		),
-		removeViewer: connect.NewClient[RemoveViewerRequest, RemoveViewerResponse](
+		removeViewer: connect.NewClient[masterapi.RemoveViewerRequest, masterapi.RemoveViewerResponse](
 			httpClient,
 			baseURL+SessionServiceRemoveViewerProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("RemoveViewer")),
 			connect.WithClientOptions(opts...),
 		),
-		moveSession: connect.NewClient[MoveSessionRequest, MoveSessionResponse](
+		moveSession: connect.NewClient[masterapi.MoveSessionRequest, masterapi.MoveSessionResponse](
 			httpClient,
 			baseURL+SessionServiceMoveSessionProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("MoveSession")),
 			connect.WithClientOptions(opts...),
 		),
-		endSession: connect.NewClient[EndSessionRequest, EndSessionResponse](
+		endSession: connect.NewClient[masterapi.EndSessionRequest, masterapi.EndSessionResponse](
 			httpClient,
 			baseURL+SessionServiceEndSessionProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("EndSession")),
 			connect.WithClientOptions(opts...),
 		),
-		getSession: connect.NewClient[GetSessionRequest, Session](
+		getSession: connect.NewClient[masterapi.GetSessionRequest, masterapi.Session](
 			httpClient,
 			baseURL+SessionServiceGetSessionProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("GetSession")),
 			connect.WithClientOptions(opts...),
 		),
-		listSessions: connect.NewClient[ListSessionsRequest, ListSessionsResponse](
+		listSessions: connect.NewClient[masterapi.ListSessionsRequest, masterapi.ListSessionsResponse](
 			httpClient,
 			baseURL+SessionServiceListSessionsProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("ListSessions")),
 			connect.WithClientOptions(opts...),
 		),
-		watchSessions: connect.NewClient[WatchSessionsRequest, SessionEvent](
+		watchSessions: connect.NewClient[masterapi.WatchSessionsRequest, masterapi.SessionEvent](
 			httpClient,
 			baseURL+SessionServiceWatchSessionsProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("WatchSessions")),
 			connect.WithClientOptions(opts...),
 		),
-		capacity: connect.NewClient[CapacityRequest, CapacityResponse](
+		capacity: connect.NewClient[masterapi.CapacityRequest, masterapi.CapacityResponse](
 			httpClient,
 			baseURL+SessionServiceCapacityProcedure,
 			connect.WithSchema(sessionServiceMethods.ByName("Capacity")),
@@ -245,19 +242,19 @@ func NewSessionServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // sessionServiceClient implements SessionServiceClient.
 type sessionServiceClient struct {
-	admit         *connect.Client[AdmitRequest, Grant]
-	addViewer     *connect.Client[AddViewerRequest, Grant]
-	removeViewer  *connect.Client[RemoveViewerRequest, RemoveViewerResponse]
-	moveSession   *connect.Client[MoveSessionRequest, MoveSessionResponse]
-	endSession    *connect.Client[EndSessionRequest, EndSessionResponse]
-	getSession    *connect.Client[GetSessionRequest, Session]
-	listSessions  *connect.Client[ListSessionsRequest, ListSessionsResponse]
-	watchSessions *connect.Client[WatchSessionsRequest, SessionEvent]
-	capacity      *connect.Client[CapacityRequest, CapacityResponse]
+	admit         *connect.Client[masterapi.AdmitRequest, masterapi.Grant]
+	addViewer     *connect.Client[masterapi.AddViewerRequest, masterapi.Grant]
+	removeViewer  *connect.Client[masterapi.RemoveViewerRequest, masterapi.RemoveViewerResponse]
+	moveSession   *connect.Client[masterapi.MoveSessionRequest, masterapi.MoveSessionResponse]
+	endSession    *connect.Client[masterapi.EndSessionRequest, masterapi.EndSessionResponse]
+	getSession    *connect.Client[masterapi.GetSessionRequest, masterapi.Session]
+	listSessions  *connect.Client[masterapi.ListSessionsRequest, masterapi.ListSessionsResponse]
+	watchSessions *connect.Client[masterapi.WatchSessionsRequest, masterapi.SessionEvent]
+	capacity      *connect.Client[masterapi.CapacityRequest, masterapi.CapacityResponse]
 }
 
 // Admit calls wavry.master.v1.SessionService.Admit.
-func (c *sessionServiceClient) Admit(ctx context.Context, req *AdmitRequest) (*Grant, error) {
+func (c *sessionServiceClient) Admit(ctx context.Context, req *masterapi.AdmitRequest) (*masterapi.Grant, error) {
 	response, err := c.admit.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -266,7 +263,7 @@ func (c *sessionServiceClient) Admit(ctx context.Context, req *AdmitRequest) (*G
 }
 
 // AddViewer calls wavry.master.v1.SessionService.AddViewer.
-func (c *sessionServiceClient) AddViewer(ctx context.Context, req *AddViewerRequest) (*Grant, error) {
+func (c *sessionServiceClient) AddViewer(ctx context.Context, req *masterapi.AddViewerRequest) (*masterapi.Grant, error) {
 	response, err := c.addViewer.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -275,7 +272,7 @@ func (c *sessionServiceClient) AddViewer(ctx context.Context, req *AddViewerRequ
 }
 
 // RemoveViewer calls wavry.master.v1.SessionService.RemoveViewer.
-func (c *sessionServiceClient) RemoveViewer(ctx context.Context, req *RemoveViewerRequest) (*RemoveViewerResponse, error) {
+func (c *sessionServiceClient) RemoveViewer(ctx context.Context, req *masterapi.RemoveViewerRequest) (*masterapi.RemoveViewerResponse, error) {
 	response, err := c.removeViewer.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -284,7 +281,7 @@ func (c *sessionServiceClient) RemoveViewer(ctx context.Context, req *RemoveView
 }
 
 // MoveSession calls wavry.master.v1.SessionService.MoveSession.
-func (c *sessionServiceClient) MoveSession(ctx context.Context, req *MoveSessionRequest) (*MoveSessionResponse, error) {
+func (c *sessionServiceClient) MoveSession(ctx context.Context, req *masterapi.MoveSessionRequest) (*masterapi.MoveSessionResponse, error) {
 	response, err := c.moveSession.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -293,7 +290,7 @@ func (c *sessionServiceClient) MoveSession(ctx context.Context, req *MoveSession
 }
 
 // EndSession calls wavry.master.v1.SessionService.EndSession.
-func (c *sessionServiceClient) EndSession(ctx context.Context, req *EndSessionRequest) (*EndSessionResponse, error) {
+func (c *sessionServiceClient) EndSession(ctx context.Context, req *masterapi.EndSessionRequest) (*masterapi.EndSessionResponse, error) {
 	response, err := c.endSession.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -302,7 +299,7 @@ func (c *sessionServiceClient) EndSession(ctx context.Context, req *EndSessionRe
 }
 
 // GetSession calls wavry.master.v1.SessionService.GetSession.
-func (c *sessionServiceClient) GetSession(ctx context.Context, req *GetSessionRequest) (*Session, error) {
+func (c *sessionServiceClient) GetSession(ctx context.Context, req *masterapi.GetSessionRequest) (*masterapi.Session, error) {
 	response, err := c.getSession.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -311,7 +308,7 @@ func (c *sessionServiceClient) GetSession(ctx context.Context, req *GetSessionRe
 }
 
 // ListSessions calls wavry.master.v1.SessionService.ListSessions.
-func (c *sessionServiceClient) ListSessions(ctx context.Context, req *ListSessionsRequest) (*ListSessionsResponse, error) {
+func (c *sessionServiceClient) ListSessions(ctx context.Context, req *masterapi.ListSessionsRequest) (*masterapi.ListSessionsResponse, error) {
 	response, err := c.listSessions.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -320,12 +317,12 @@ func (c *sessionServiceClient) ListSessions(ctx context.Context, req *ListSessio
 }
 
 // WatchSessions calls wavry.master.v1.SessionService.WatchSessions.
-func (c *sessionServiceClient) WatchSessions(ctx context.Context, req *WatchSessionsRequest) (*connect.ServerStreamForClient[SessionEvent], error) {
+func (c *sessionServiceClient) WatchSessions(ctx context.Context, req *masterapi.WatchSessionsRequest) (*connect.ServerStreamForClient[masterapi.SessionEvent], error) {
 	return c.watchSessions.CallServerStream(ctx, connect.NewRequest(req))
 }
 
 // Capacity calls wavry.master.v1.SessionService.Capacity.
-func (c *sessionServiceClient) Capacity(ctx context.Context, req *CapacityRequest) (*CapacityResponse, error) {
+func (c *sessionServiceClient) Capacity(ctx context.Context, req *masterapi.CapacityRequest) (*masterapi.CapacityResponse, error) {
 	response, err := c.capacity.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -337,23 +334,23 @@ func (c *sessionServiceClient) Capacity(ctx context.Context, req *CapacityReques
 type SessionServiceHandler interface {
 	// Admit finds a host slot and, unless direct only, a relay circuit, issues the lease through Raft, lets the host prepare and returns the
 	// grant. It is idempotent by request_id: a retry (also at a new leader) returns the same lease. It can take up to 10 s.
-	Admit(context.Context, *AdmitRequest) (*Grant, error)
+	Admit(context.Context, *masterapi.AdmitRequest) (*masterapi.Grant, error)
 	// AddViewer gives a further viewer (a watcher, or the same person's new tab) a lease on a running session. Idempotent by request_id.
-	AddViewer(context.Context, *AddViewerRequest) (*Grant, error)
+	AddViewer(context.Context, *masterapi.AddViewerRequest) (*masterapi.Grant, error)
 	// RemoveViewer releases every lease of one viewer. The session ends when its last viewer is removed.
-	RemoveViewer(context.Context, *RemoveViewerRequest) (*RemoveViewerResponse, error)
+	RemoveViewer(context.Context, *masterapi.RemoveViewerRequest) (*masterapi.RemoveViewerResponse, error)
 	// MoveSession gives one viewer (or all) of a running session a new path: another relay with a new lease, prepared at the same host. The old
 	// lease stays valid until the host reports the switch or until it expires (make before break). Idempotent by request_id.
-	MoveSession(context.Context, *MoveSessionRequest) (*MoveSessionResponse, error)
+	MoveSession(context.Context, *masterapi.MoveSessionRequest) (*masterapi.MoveSessionResponse, error)
 	// EndSession releases all leases of a session and tells its host. Ending an ended session succeeds.
-	EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error)
-	GetSession(context.Context, *GetSessionRequest) (*Session, error)
-	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
+	EndSession(context.Context, *masterapi.EndSessionRequest) (*masterapi.EndSessionResponse, error)
+	GetSession(context.Context, *masterapi.GetSessionRequest) (*masterapi.Session, error)
+	ListSessions(context.Context, *masterapi.ListSessionsRequest) (*masterapi.ListSessionsResponse, error)
 	// WatchSessions streams what happens to sessions. It begins with one SYNC event; whoever holds sessions then reads those again with
 	// GetSession, because events before it may be lost (leader change, slow reader).
-	WatchSessions(context.Context, *WatchSessionsRequest, *connect.ServerStream[SessionEvent]) error
+	WatchSessions(context.Context, *masterapi.WatchSessionsRequest, *connect.ServerStream[masterapi.SessionEvent]) error
 	// Capacity says what a pool could admit now; it reserves nothing.
-	Capacity(context.Context, *CapacityRequest) (*CapacityResponse, error)
+	Capacity(context.Context, *masterapi.CapacityRequest) (*masterapi.CapacityResponse, error)
 }
 
 // NewSessionServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -362,7 +359,7 @@ type SessionServiceHandler interface {
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
 func NewSessionServiceHandler(svc SessionServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	sessionServiceMethods := File_master_proto.Services().ByName("SessionService").Methods()
+	sessionServiceMethods := masterapi.File_master_proto.Services().ByName("SessionService").Methods()
 	sessionServiceAdmitHandler := connect.NewUnaryHandlerSimple(
 		SessionServiceAdmitProcedure,
 		svc.Admit,
@@ -446,57 +443,53 @@ func NewSessionServiceHandler(svc SessionServiceHandler, opts ...connect.Handler
 // UnimplementedSessionServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedSessionServiceHandler struct{}
 
-func (UnimplementedSessionServiceHandler) Admit(context.Context, *AdmitRequest) (*Grant, error) {
+func (UnimplementedSessionServiceHandler) Admit(context.Context, *masterapi.AdmitRequest) (*masterapi.Grant, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.Admit is not implemented"))
 }
 
-func (UnimplementedSessionServiceHandler) AddViewer(context.Context, *AddViewerRequest) (*Grant, error) {
+func (UnimplementedSessionServiceHandler) AddViewer(context.Context, *masterapi.AddViewerRequest) (*masterapi.Grant, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.AddViewer is not implemented"))
 }
 
-func (UnimplementedSessionServiceHandler) RemoveViewer(context.Context, *RemoveViewerRequest) (*RemoveViewerResponse, error) {
+func (UnimplementedSessionServiceHandler) RemoveViewer(context.Context, *masterapi.RemoveViewerRequest) (*masterapi.RemoveViewerResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.RemoveViewer is not implemented"))
 }
 
-func (UnimplementedSessionServiceHandler) MoveSession(context.Context, *MoveSessionRequest) (*MoveSessionResponse, error) {
+func (UnimplementedSessionServiceHandler) MoveSession(context.Context, *masterapi.MoveSessionRequest) (*masterapi.MoveSessionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.MoveSession is not implemented"))
 }
 
-func (UnimplementedSessionServiceHandler) EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error) {
+func (UnimplementedSessionServiceHandler) EndSession(context.Context, *masterapi.EndSessionRequest) (*masterapi.EndSessionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.EndSession is not implemented"))
 }
 
-func (UnimplementedSessionServiceHandler) GetSession(context.Context, *GetSessionRequest) (*Session, error) {
+func (UnimplementedSessionServiceHandler) GetSession(context.Context, *masterapi.GetSessionRequest) (*masterapi.Session, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.GetSession is not implemented"))
 }
 
-func (UnimplementedSessionServiceHandler) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
+func (UnimplementedSessionServiceHandler) ListSessions(context.Context, *masterapi.ListSessionsRequest) (*masterapi.ListSessionsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.ListSessions is not implemented"))
 }
 
-func (UnimplementedSessionServiceHandler) WatchSessions(context.Context, *WatchSessionsRequest, *connect.ServerStream[SessionEvent]) error {
+func (UnimplementedSessionServiceHandler) WatchSessions(context.Context, *masterapi.WatchSessionsRequest, *connect.ServerStream[masterapi.SessionEvent]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.WatchSessions is not implemented"))
 }
 
-func (UnimplementedSessionServiceHandler) Capacity(context.Context, *CapacityRequest) (*CapacityResponse, error) {
+func (UnimplementedSessionServiceHandler) Capacity(context.Context, *masterapi.CapacityRequest) (*masterapi.CapacityResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.SessionService.Capacity is not implemented"))
 }
 
 // LeaseServiceClient is a client for the wavry.master.v1.LeaseService service.
 type LeaseServiceClient interface {
-	// Issue is the first half of Admit: allocation through Raft and signature, without the host's preparation.
-	Issue(context.Context, *AdmitRequest) (*IssueResponse, error)
-	// IssueBatch issues several leases at once; each outcome stands for itself. masterclient's Issue uses it when many callers wait.
-	IssueBatch(context.Context, *IssueBatchRequest) (*IssueBatchResponse, error)
 	// Renew prolongs a live lease by its full lifetime and returns a new token. The host renews the leases of its running sessions at half of their
 	// life; a gateway may too. When a gateway renews, the host gets the new token over its link.
-	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	Renew(context.Context, *masterapi.RenewRequest) (*masterapi.RenewResponse, error)
 	// Release ends one lease; the session ends with its last lease.
-	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
+	Release(context.Context, *masterapi.ReleaseRequest) (*masterapi.ReleaseResponse, error)
 	// Revoke ends one lease against its holder's will: relays and hosts are told to refuse it.
-	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
-	Get(context.Context, *GetLeaseRequest) (*Lease, error)
-	List(context.Context, *ListLeasesRequest) (*ListLeasesResponse, error)
+	Revoke(context.Context, *masterapi.RevokeRequest) (*masterapi.RevokeResponse, error)
+	Get(context.Context, *masterapi.GetLeaseRequest) (*masterapi.Lease, error)
+	List(context.Context, *masterapi.ListLeasesRequest) (*masterapi.ListLeasesResponse, error)
 }
 
 // NewLeaseServiceClient constructs a client for the wavry.master.v1.LeaseService service. By
@@ -508,45 +501,33 @@ type LeaseServiceClient interface {
 // http://api.acme.com or https://acme.com/grpc).
 func NewLeaseServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) LeaseServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	leaseServiceMethods := File_master_proto.Services().ByName("LeaseService").Methods()
+	leaseServiceMethods := masterapi.File_master_proto.Services().ByName("LeaseService").Methods()
 	return &leaseServiceClient{
-		issue: connect.NewClient[AdmitRequest, IssueResponse](
-			httpClient,
-			baseURL+LeaseServiceIssueProcedure,
-			connect.WithSchema(leaseServiceMethods.ByName("Issue")),
-			connect.WithClientOptions(opts...),
-		),
-		issueBatch: connect.NewClient[IssueBatchRequest, IssueBatchResponse](
-			httpClient,
-			baseURL+LeaseServiceIssueBatchProcedure,
-			connect.WithSchema(leaseServiceMethods.ByName("IssueBatch")),
-			connect.WithClientOptions(opts...),
-		),
-		renew: connect.NewClient[RenewRequest, RenewResponse](
+		renew: connect.NewClient[masterapi.RenewRequest, masterapi.RenewResponse](
 			httpClient,
 			baseURL+LeaseServiceRenewProcedure,
 			connect.WithSchema(leaseServiceMethods.ByName("Renew")),
 			connect.WithClientOptions(opts...),
 		),
-		release: connect.NewClient[ReleaseRequest, ReleaseResponse](
+		release: connect.NewClient[masterapi.ReleaseRequest, masterapi.ReleaseResponse](
 			httpClient,
 			baseURL+LeaseServiceReleaseProcedure,
 			connect.WithSchema(leaseServiceMethods.ByName("Release")),
 			connect.WithClientOptions(opts...),
 		),
-		revoke: connect.NewClient[RevokeRequest, RevokeResponse](
+		revoke: connect.NewClient[masterapi.RevokeRequest, masterapi.RevokeResponse](
 			httpClient,
 			baseURL+LeaseServiceRevokeProcedure,
 			connect.WithSchema(leaseServiceMethods.ByName("Revoke")),
 			connect.WithClientOptions(opts...),
 		),
-		get: connect.NewClient[GetLeaseRequest, Lease](
+		get: connect.NewClient[masterapi.GetLeaseRequest, masterapi.Lease](
 			httpClient,
 			baseURL+LeaseServiceGetProcedure,
 			connect.WithSchema(leaseServiceMethods.ByName("Get")),
 			connect.WithClientOptions(opts...),
 		),
-		list: connect.NewClient[ListLeasesRequest, ListLeasesResponse](
+		list: connect.NewClient[masterapi.ListLeasesRequest, masterapi.ListLeasesResponse](
 			httpClient,
 			baseURL+LeaseServiceListProcedure,
 			connect.WithSchema(leaseServiceMethods.ByName("List")),
@@ -557,35 +538,15 @@ func NewLeaseServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // leaseServiceClient implements LeaseServiceClient.
 type leaseServiceClient struct {
-	issue      *connect.Client[AdmitRequest, IssueResponse]
-	issueBatch *connect.Client[IssueBatchRequest, IssueBatchResponse]
-	renew      *connect.Client[RenewRequest, RenewResponse]
-	release    *connect.Client[ReleaseRequest, ReleaseResponse]
-	revoke     *connect.Client[RevokeRequest, RevokeResponse]
-	get        *connect.Client[GetLeaseRequest, Lease]
-	list       *connect.Client[ListLeasesRequest, ListLeasesResponse]
-}
-
-// Issue calls wavry.master.v1.LeaseService.Issue.
-func (c *leaseServiceClient) Issue(ctx context.Context, req *AdmitRequest) (*IssueResponse, error) {
-	response, err := c.issue.CallUnary(ctx, connect.NewRequest(req))
-	if response != nil {
-		return response.Msg, err
-	}
-	return nil, err
-}
-
-// IssueBatch calls wavry.master.v1.LeaseService.IssueBatch.
-func (c *leaseServiceClient) IssueBatch(ctx context.Context, req *IssueBatchRequest) (*IssueBatchResponse, error) {
-	response, err := c.issueBatch.CallUnary(ctx, connect.NewRequest(req))
-	if response != nil {
-		return response.Msg, err
-	}
-	return nil, err
+	renew   *connect.Client[masterapi.RenewRequest, masterapi.RenewResponse]
+	release *connect.Client[masterapi.ReleaseRequest, masterapi.ReleaseResponse]
+	revoke  *connect.Client[masterapi.RevokeRequest, masterapi.RevokeResponse]
+	get     *connect.Client[masterapi.GetLeaseRequest, masterapi.Lease]
+	list    *connect.Client[masterapi.ListLeasesRequest, masterapi.ListLeasesResponse]
 }
 
 // Renew calls wavry.master.v1.LeaseService.Renew.
-func (c *leaseServiceClient) Renew(ctx context.Context, req *RenewRequest) (*RenewResponse, error) {
+func (c *leaseServiceClient) Renew(ctx context.Context, req *masterapi.RenewRequest) (*masterapi.RenewResponse, error) {
 	response, err := c.renew.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -594,7 +555,7 @@ func (c *leaseServiceClient) Renew(ctx context.Context, req *RenewRequest) (*Ren
 }
 
 // Release calls wavry.master.v1.LeaseService.Release.
-func (c *leaseServiceClient) Release(ctx context.Context, req *ReleaseRequest) (*ReleaseResponse, error) {
+func (c *leaseServiceClient) Release(ctx context.Context, req *masterapi.ReleaseRequest) (*masterapi.ReleaseResponse, error) {
 	response, err := c.release.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -603,7 +564,7 @@ func (c *leaseServiceClient) Release(ctx context.Context, req *ReleaseRequest) (
 }
 
 // Revoke calls wavry.master.v1.LeaseService.Revoke.
-func (c *leaseServiceClient) Revoke(ctx context.Context, req *RevokeRequest) (*RevokeResponse, error) {
+func (c *leaseServiceClient) Revoke(ctx context.Context, req *masterapi.RevokeRequest) (*masterapi.RevokeResponse, error) {
 	response, err := c.revoke.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -612,7 +573,7 @@ func (c *leaseServiceClient) Revoke(ctx context.Context, req *RevokeRequest) (*R
 }
 
 // Get calls wavry.master.v1.LeaseService.Get.
-func (c *leaseServiceClient) Get(ctx context.Context, req *GetLeaseRequest) (*Lease, error) {
+func (c *leaseServiceClient) Get(ctx context.Context, req *masterapi.GetLeaseRequest) (*masterapi.Lease, error) {
 	response, err := c.get.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -621,7 +582,7 @@ func (c *leaseServiceClient) Get(ctx context.Context, req *GetLeaseRequest) (*Le
 }
 
 // List calls wavry.master.v1.LeaseService.List.
-func (c *leaseServiceClient) List(ctx context.Context, req *ListLeasesRequest) (*ListLeasesResponse, error) {
+func (c *leaseServiceClient) List(ctx context.Context, req *masterapi.ListLeasesRequest) (*masterapi.ListLeasesResponse, error) {
 	response, err := c.list.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -631,19 +592,15 @@ func (c *leaseServiceClient) List(ctx context.Context, req *ListLeasesRequest) (
 
 // LeaseServiceHandler is an implementation of the wavry.master.v1.LeaseService service.
 type LeaseServiceHandler interface {
-	// Issue is the first half of Admit: allocation through Raft and signature, without the host's preparation.
-	Issue(context.Context, *AdmitRequest) (*IssueResponse, error)
-	// IssueBatch issues several leases at once; each outcome stands for itself. masterclient's Issue uses it when many callers wait.
-	IssueBatch(context.Context, *IssueBatchRequest) (*IssueBatchResponse, error)
 	// Renew prolongs a live lease by its full lifetime and returns a new token. The host renews the leases of its running sessions at half of their
 	// life; a gateway may too. When a gateway renews, the host gets the new token over its link.
-	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	Renew(context.Context, *masterapi.RenewRequest) (*masterapi.RenewResponse, error)
 	// Release ends one lease; the session ends with its last lease.
-	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
+	Release(context.Context, *masterapi.ReleaseRequest) (*masterapi.ReleaseResponse, error)
 	// Revoke ends one lease against its holder's will: relays and hosts are told to refuse it.
-	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
-	Get(context.Context, *GetLeaseRequest) (*Lease, error)
-	List(context.Context, *ListLeasesRequest) (*ListLeasesResponse, error)
+	Revoke(context.Context, *masterapi.RevokeRequest) (*masterapi.RevokeResponse, error)
+	Get(context.Context, *masterapi.GetLeaseRequest) (*masterapi.Lease, error)
+	List(context.Context, *masterapi.ListLeasesRequest) (*masterapi.ListLeasesResponse, error)
 }
 
 // NewLeaseServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -652,19 +609,7 @@ type LeaseServiceHandler interface {
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
 func NewLeaseServiceHandler(svc LeaseServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	leaseServiceMethods := File_master_proto.Services().ByName("LeaseService").Methods()
-	leaseServiceIssueHandler := connect.NewUnaryHandlerSimple(
-		LeaseServiceIssueProcedure,
-		svc.Issue,
-		connect.WithSchema(leaseServiceMethods.ByName("Issue")),
-		connect.WithHandlerOptions(opts...),
-	)
-	leaseServiceIssueBatchHandler := connect.NewUnaryHandlerSimple(
-		LeaseServiceIssueBatchProcedure,
-		svc.IssueBatch,
-		connect.WithSchema(leaseServiceMethods.ByName("IssueBatch")),
-		connect.WithHandlerOptions(opts...),
-	)
+	leaseServiceMethods := masterapi.File_master_proto.Services().ByName("LeaseService").Methods()
 	leaseServiceRenewHandler := connect.NewUnaryHandlerSimple(
 		LeaseServiceRenewProcedure,
 		svc.Renew,
@@ -697,10 +642,6 @@ func NewLeaseServiceHandler(svc LeaseServiceHandler, opts ...connect.HandlerOpti
 	)
 	return "/wavry.master.v1.LeaseService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case LeaseServiceIssueProcedure:
-			leaseServiceIssueHandler.ServeHTTP(w, r)
-		case LeaseServiceIssueBatchProcedure:
-			leaseServiceIssueBatchHandler.ServeHTTP(w, r)
 		case LeaseServiceRenewProcedure:
 			leaseServiceRenewHandler.ServeHTTP(w, r)
 		case LeaseServiceReleaseProcedure:
@@ -720,38 +661,30 @@ func NewLeaseServiceHandler(svc LeaseServiceHandler, opts ...connect.HandlerOpti
 // UnimplementedLeaseServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedLeaseServiceHandler struct{}
 
-func (UnimplementedLeaseServiceHandler) Issue(context.Context, *AdmitRequest) (*IssueResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.Issue is not implemented"))
-}
-
-func (UnimplementedLeaseServiceHandler) IssueBatch(context.Context, *IssueBatchRequest) (*IssueBatchResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.IssueBatch is not implemented"))
-}
-
-func (UnimplementedLeaseServiceHandler) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
+func (UnimplementedLeaseServiceHandler) Renew(context.Context, *masterapi.RenewRequest) (*masterapi.RenewResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.Renew is not implemented"))
 }
 
-func (UnimplementedLeaseServiceHandler) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
+func (UnimplementedLeaseServiceHandler) Release(context.Context, *masterapi.ReleaseRequest) (*masterapi.ReleaseResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.Release is not implemented"))
 }
 
-func (UnimplementedLeaseServiceHandler) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
+func (UnimplementedLeaseServiceHandler) Revoke(context.Context, *masterapi.RevokeRequest) (*masterapi.RevokeResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.Revoke is not implemented"))
 }
 
-func (UnimplementedLeaseServiceHandler) Get(context.Context, *GetLeaseRequest) (*Lease, error) {
+func (UnimplementedLeaseServiceHandler) Get(context.Context, *masterapi.GetLeaseRequest) (*masterapi.Lease, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.Get is not implemented"))
 }
 
-func (UnimplementedLeaseServiceHandler) List(context.Context, *ListLeasesRequest) (*ListLeasesResponse, error) {
+func (UnimplementedLeaseServiceHandler) List(context.Context, *masterapi.ListLeasesRequest) (*masterapi.ListLeasesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LeaseService.List is not implemented"))
 }
 
 // LinkServiceClient is a client for the wavry.master.v1.LinkService service.
 type LinkServiceClient interface {
-	HostLink(context.Context) (*connect.BidiStreamForClientSimple[HostReport, HostCommand], error)
-	RelayLink(context.Context) (*connect.BidiStreamForClientSimple[RelayReport, RelayCommand], error)
+	HostLink(context.Context) (*connect.BidiStreamForClientSimple[masterapi.HostReport, masterapi.HostCommand], error)
+	RelayLink(context.Context) (*connect.BidiStreamForClientSimple[masterapi.RelayReport, masterapi.RelayCommand], error)
 }
 
 // NewLinkServiceClient constructs a client for the wavry.master.v1.LinkService service. By default,
@@ -763,15 +696,15 @@ type LinkServiceClient interface {
 // http://api.acme.com or https://acme.com/grpc).
 func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) LinkServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	linkServiceMethods := File_master_proto.Services().ByName("LinkService").Methods()
+	linkServiceMethods := masterapi.File_master_proto.Services().ByName("LinkService").Methods()
 	return &linkServiceClient{
-		hostLink: connect.NewClient[HostReport, HostCommand](
+		hostLink: connect.NewClient[masterapi.HostReport, masterapi.HostCommand](
 			httpClient,
 			baseURL+LinkServiceHostLinkProcedure,
 			connect.WithSchema(linkServiceMethods.ByName("HostLink")),
 			connect.WithClientOptions(opts...),
 		),
-		relayLink: connect.NewClient[RelayReport, RelayCommand](
+		relayLink: connect.NewClient[masterapi.RelayReport, masterapi.RelayCommand](
 			httpClient,
 			baseURL+LinkServiceRelayLinkProcedure,
 			connect.WithSchema(linkServiceMethods.ByName("RelayLink")),
@@ -782,24 +715,24 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // linkServiceClient implements LinkServiceClient.
 type linkServiceClient struct {
-	hostLink  *connect.Client[HostReport, HostCommand]
-	relayLink *connect.Client[RelayReport, RelayCommand]
+	hostLink  *connect.Client[masterapi.HostReport, masterapi.HostCommand]
+	relayLink *connect.Client[masterapi.RelayReport, masterapi.RelayCommand]
 }
 
 // HostLink calls wavry.master.v1.LinkService.HostLink.
-func (c *linkServiceClient) HostLink(ctx context.Context) (*connect.BidiStreamForClientSimple[HostReport, HostCommand], error) {
+func (c *linkServiceClient) HostLink(ctx context.Context) (*connect.BidiStreamForClientSimple[masterapi.HostReport, masterapi.HostCommand], error) {
 	return c.hostLink.CallBidiStreamSimple(ctx)
 }
 
 // RelayLink calls wavry.master.v1.LinkService.RelayLink.
-func (c *linkServiceClient) RelayLink(ctx context.Context) (*connect.BidiStreamForClientSimple[RelayReport, RelayCommand], error) {
+func (c *linkServiceClient) RelayLink(ctx context.Context) (*connect.BidiStreamForClientSimple[masterapi.RelayReport, masterapi.RelayCommand], error) {
 	return c.relayLink.CallBidiStreamSimple(ctx)
 }
 
 // LinkServiceHandler is an implementation of the wavry.master.v1.LinkService service.
 type LinkServiceHandler interface {
-	HostLink(context.Context, *connect.BidiStream[HostReport, HostCommand]) error
-	RelayLink(context.Context, *connect.BidiStream[RelayReport, RelayCommand]) error
+	HostLink(context.Context, *connect.BidiStream[masterapi.HostReport, masterapi.HostCommand]) error
+	RelayLink(context.Context, *connect.BidiStream[masterapi.RelayReport, masterapi.RelayCommand]) error
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -808,7 +741,7 @@ type LinkServiceHandler interface {
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
 func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	linkServiceMethods := File_master_proto.Services().ByName("LinkService").Methods()
+	linkServiceMethods := masterapi.File_master_proto.Services().ByName("LinkService").Methods()
 	linkServiceHostLinkHandler := connect.NewBidiStreamHandler(
 		LinkServiceHostLinkProcedure,
 		svc.HostLink,
@@ -836,28 +769,28 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 // UnimplementedLinkServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedLinkServiceHandler struct{}
 
-func (UnimplementedLinkServiceHandler) HostLink(context.Context, *connect.BidiStream[HostReport, HostCommand]) error {
+func (UnimplementedLinkServiceHandler) HostLink(context.Context, *connect.BidiStream[masterapi.HostReport, masterapi.HostCommand]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LinkService.HostLink is not implemented"))
 }
 
-func (UnimplementedLinkServiceHandler) RelayLink(context.Context, *connect.BidiStream[RelayReport, RelayCommand]) error {
+func (UnimplementedLinkServiceHandler) RelayLink(context.Context, *connect.BidiStream[masterapi.RelayReport, masterapi.RelayCommand]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.LinkService.RelayLink is not implemented"))
 }
 
 // FleetServiceClient is a client for the wavry.master.v1.FleetService service.
 type FleetServiceClient interface {
-	ListRelays(context.Context, *ListRelaysRequest) (*ListRelaysResponse, error)
-	GetRelay(context.Context, *GetRelayRequest) (*Relay, error)
+	ListRelays(context.Context, *masterapi.ListRelaysRequest) (*masterapi.ListRelaysResponse, error)
+	GetRelay(context.Context, *masterapi.GetRelayRequest) (*masterapi.Relay, error)
 	// SetRelayState moves a relay to draining, active (through probation when it was banned or quarantined), quarantined or banned.
-	SetRelayState(context.Context, *SetRelayStateRequest) (*Relay, error)
-	ForgetRelay(context.Context, *ForgetRelayRequest) (*ForgetRelayResponse, error)
-	ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error)
-	GetHost(context.Context, *GetHostRequest) (*Host, error)
-	SetHostState(context.Context, *SetHostStateRequest) (*Host, error)
-	ForgetHost(context.Context, *ForgetHostRequest) (*ForgetHostResponse, error)
-	PutBan(context.Context, *Ban) (*PutBanResponse, error)
-	RemoveBan(context.Context, *RemoveBanRequest) (*RemoveBanResponse, error)
-	ListBans(context.Context, *ListBansRequest) (*BanList, error)
+	SetRelayState(context.Context, *masterapi.SetRelayStateRequest) (*masterapi.Relay, error)
+	ForgetRelay(context.Context, *masterapi.ForgetRelayRequest) (*masterapi.ForgetRelayResponse, error)
+	ListHosts(context.Context, *masterapi.ListHostsRequest) (*masterapi.ListHostsResponse, error)
+	GetHost(context.Context, *masterapi.GetHostRequest) (*masterapi.Host, error)
+	SetHostState(context.Context, *masterapi.SetHostStateRequest) (*masterapi.Host, error)
+	ForgetHost(context.Context, *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error)
+	PutBan(context.Context, *masterapi.Ban) (*masterapi.PutBanResponse, error)
+	RemoveBan(context.Context, *masterapi.RemoveBanRequest) (*masterapi.RemoveBanResponse, error)
+	ListBans(context.Context, *masterapi.ListBansRequest) (*masterapi.BanList, error)
 }
 
 // NewFleetServiceClient constructs a client for the wavry.master.v1.FleetService service. By
@@ -869,69 +802,69 @@ type FleetServiceClient interface {
 // http://api.acme.com or https://acme.com/grpc).
 func NewFleetServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) FleetServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	fleetServiceMethods := File_master_proto.Services().ByName("FleetService").Methods()
+	fleetServiceMethods := masterapi.File_master_proto.Services().ByName("FleetService").Methods()
 	return &fleetServiceClient{
-		listRelays: connect.NewClient[ListRelaysRequest, ListRelaysResponse](
+		listRelays: connect.NewClient[masterapi.ListRelaysRequest, masterapi.ListRelaysResponse](
 			httpClient,
 			baseURL+FleetServiceListRelaysProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("ListRelays")),
 			connect.WithClientOptions(opts...),
 		),
-		getRelay: connect.NewClient[GetRelayRequest, Relay](
+		getRelay: connect.NewClient[masterapi.GetRelayRequest, masterapi.Relay](
 			httpClient,
 			baseURL+FleetServiceGetRelayProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("GetRelay")),
 			connect.WithClientOptions(opts...),
 		),
-		setRelayState: connect.NewClient[SetRelayStateRequest, Relay](
+		setRelayState: connect.NewClient[masterapi.SetRelayStateRequest, masterapi.Relay](
 			httpClient,
 			baseURL+FleetServiceSetRelayStateProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("SetRelayState")),
 			connect.WithClientOptions(opts...),
 		),
-		forgetRelay: connect.NewClient[ForgetRelayRequest, ForgetRelayResponse](
+		forgetRelay: connect.NewClient[masterapi.ForgetRelayRequest, masterapi.ForgetRelayResponse](
 			httpClient,
 			baseURL+FleetServiceForgetRelayProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("ForgetRelay")),
 			connect.WithClientOptions(opts...),
 		),
-		listHosts: connect.NewClient[ListHostsRequest, ListHostsResponse](
+		listHosts: connect.NewClient[masterapi.ListHostsRequest, masterapi.ListHostsResponse](
 			httpClient,
 			baseURL+FleetServiceListHostsProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("ListHosts")),
 			connect.WithClientOptions(opts...),
 		),
-		getHost: connect.NewClient[GetHostRequest, Host](
+		getHost: connect.NewClient[masterapi.GetHostRequest, masterapi.Host](
 			httpClient,
 			baseURL+FleetServiceGetHostProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("GetHost")),
 			connect.WithClientOptions(opts...),
 		),
-		setHostState: connect.NewClient[SetHostStateRequest, Host](
+		setHostState: connect.NewClient[masterapi.SetHostStateRequest, masterapi.Host](
 			httpClient,
 			baseURL+FleetServiceSetHostStateProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("SetHostState")),
 			connect.WithClientOptions(opts...),
 		),
-		forgetHost: connect.NewClient[ForgetHostRequest, ForgetHostResponse](
+		forgetHost: connect.NewClient[masterapi.ForgetHostRequest, masterapi.ForgetHostResponse](
 			httpClient,
 			baseURL+FleetServiceForgetHostProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("ForgetHost")),
 			connect.WithClientOptions(opts...),
 		),
-		putBan: connect.NewClient[Ban, PutBanResponse](
+		putBan: connect.NewClient[masterapi.Ban, masterapi.PutBanResponse](
 			httpClient,
 			baseURL+FleetServicePutBanProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("PutBan")),
 			connect.WithClientOptions(opts...),
 		),
-		removeBan: connect.NewClient[RemoveBanRequest, RemoveBanResponse](
+		removeBan: connect.NewClient[masterapi.RemoveBanRequest, masterapi.RemoveBanResponse](
 			httpClient,
 			baseURL+FleetServiceRemoveBanProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("RemoveBan")),
 			connect.WithClientOptions(opts...),
 		),
-		listBans: connect.NewClient[ListBansRequest, BanList](
+		listBans: connect.NewClient[masterapi.ListBansRequest, masterapi.BanList](
 			httpClient,
 			baseURL+FleetServiceListBansProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("ListBans")),
@@ -942,21 +875,21 @@ func NewFleetServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // fleetServiceClient implements FleetServiceClient.
 type fleetServiceClient struct {
-	listRelays    *connect.Client[ListRelaysRequest, ListRelaysResponse]
-	getRelay      *connect.Client[GetRelayRequest, Relay]
-	setRelayState *connect.Client[SetRelayStateRequest, Relay]
-	forgetRelay   *connect.Client[ForgetRelayRequest, ForgetRelayResponse]
-	listHosts     *connect.Client[ListHostsRequest, ListHostsResponse]
-	getHost       *connect.Client[GetHostRequest, Host]
-	setHostState  *connect.Client[SetHostStateRequest, Host]
-	forgetHost    *connect.Client[ForgetHostRequest, ForgetHostResponse]
-	putBan        *connect.Client[Ban, PutBanResponse]
-	removeBan     *connect.Client[RemoveBanRequest, RemoveBanResponse]
-	listBans      *connect.Client[ListBansRequest, BanList]
+	listRelays    *connect.Client[masterapi.ListRelaysRequest, masterapi.ListRelaysResponse]
+	getRelay      *connect.Client[masterapi.GetRelayRequest, masterapi.Relay]
+	setRelayState *connect.Client[masterapi.SetRelayStateRequest, masterapi.Relay]
+	forgetRelay   *connect.Client[masterapi.ForgetRelayRequest, masterapi.ForgetRelayResponse]
+	listHosts     *connect.Client[masterapi.ListHostsRequest, masterapi.ListHostsResponse]
+	getHost       *connect.Client[masterapi.GetHostRequest, masterapi.Host]
+	setHostState  *connect.Client[masterapi.SetHostStateRequest, masterapi.Host]
+	forgetHost    *connect.Client[masterapi.ForgetHostRequest, masterapi.ForgetHostResponse]
+	putBan        *connect.Client[masterapi.Ban, masterapi.PutBanResponse]
+	removeBan     *connect.Client[masterapi.RemoveBanRequest, masterapi.RemoveBanResponse]
+	listBans      *connect.Client[masterapi.ListBansRequest, masterapi.BanList]
 }
 
 // ListRelays calls wavry.master.v1.FleetService.ListRelays.
-func (c *fleetServiceClient) ListRelays(ctx context.Context, req *ListRelaysRequest) (*ListRelaysResponse, error) {
+func (c *fleetServiceClient) ListRelays(ctx context.Context, req *masterapi.ListRelaysRequest) (*masterapi.ListRelaysResponse, error) {
 	response, err := c.listRelays.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -965,7 +898,7 @@ func (c *fleetServiceClient) ListRelays(ctx context.Context, req *ListRelaysRequ
 }
 
 // GetRelay calls wavry.master.v1.FleetService.GetRelay.
-func (c *fleetServiceClient) GetRelay(ctx context.Context, req *GetRelayRequest) (*Relay, error) {
+func (c *fleetServiceClient) GetRelay(ctx context.Context, req *masterapi.GetRelayRequest) (*masterapi.Relay, error) {
 	response, err := c.getRelay.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -974,7 +907,7 @@ func (c *fleetServiceClient) GetRelay(ctx context.Context, req *GetRelayRequest)
 }
 
 // SetRelayState calls wavry.master.v1.FleetService.SetRelayState.
-func (c *fleetServiceClient) SetRelayState(ctx context.Context, req *SetRelayStateRequest) (*Relay, error) {
+func (c *fleetServiceClient) SetRelayState(ctx context.Context, req *masterapi.SetRelayStateRequest) (*masterapi.Relay, error) {
 	response, err := c.setRelayState.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -983,7 +916,7 @@ func (c *fleetServiceClient) SetRelayState(ctx context.Context, req *SetRelaySta
 }
 
 // ForgetRelay calls wavry.master.v1.FleetService.ForgetRelay.
-func (c *fleetServiceClient) ForgetRelay(ctx context.Context, req *ForgetRelayRequest) (*ForgetRelayResponse, error) {
+func (c *fleetServiceClient) ForgetRelay(ctx context.Context, req *masterapi.ForgetRelayRequest) (*masterapi.ForgetRelayResponse, error) {
 	response, err := c.forgetRelay.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -992,7 +925,7 @@ func (c *fleetServiceClient) ForgetRelay(ctx context.Context, req *ForgetRelayRe
 }
 
 // ListHosts calls wavry.master.v1.FleetService.ListHosts.
-func (c *fleetServiceClient) ListHosts(ctx context.Context, req *ListHostsRequest) (*ListHostsResponse, error) {
+func (c *fleetServiceClient) ListHosts(ctx context.Context, req *masterapi.ListHostsRequest) (*masterapi.ListHostsResponse, error) {
 	response, err := c.listHosts.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1001,7 +934,7 @@ func (c *fleetServiceClient) ListHosts(ctx context.Context, req *ListHostsReques
 }
 
 // GetHost calls wavry.master.v1.FleetService.GetHost.
-func (c *fleetServiceClient) GetHost(ctx context.Context, req *GetHostRequest) (*Host, error) {
+func (c *fleetServiceClient) GetHost(ctx context.Context, req *masterapi.GetHostRequest) (*masterapi.Host, error) {
 	response, err := c.getHost.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1010,7 +943,7 @@ func (c *fleetServiceClient) GetHost(ctx context.Context, req *GetHostRequest) (
 }
 
 // SetHostState calls wavry.master.v1.FleetService.SetHostState.
-func (c *fleetServiceClient) SetHostState(ctx context.Context, req *SetHostStateRequest) (*Host, error) {
+func (c *fleetServiceClient) SetHostState(ctx context.Context, req *masterapi.SetHostStateRequest) (*masterapi.Host, error) {
 	response, err := c.setHostState.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1019,7 +952,7 @@ func (c *fleetServiceClient) SetHostState(ctx context.Context, req *SetHostState
 }
 
 // ForgetHost calls wavry.master.v1.FleetService.ForgetHost.
-func (c *fleetServiceClient) ForgetHost(ctx context.Context, req *ForgetHostRequest) (*ForgetHostResponse, error) {
+func (c *fleetServiceClient) ForgetHost(ctx context.Context, req *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error) {
 	response, err := c.forgetHost.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1028,7 +961,7 @@ func (c *fleetServiceClient) ForgetHost(ctx context.Context, req *ForgetHostRequ
 }
 
 // PutBan calls wavry.master.v1.FleetService.PutBan.
-func (c *fleetServiceClient) PutBan(ctx context.Context, req *Ban) (*PutBanResponse, error) {
+func (c *fleetServiceClient) PutBan(ctx context.Context, req *masterapi.Ban) (*masterapi.PutBanResponse, error) {
 	response, err := c.putBan.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1037,7 +970,7 @@ func (c *fleetServiceClient) PutBan(ctx context.Context, req *Ban) (*PutBanRespo
 }
 
 // RemoveBan calls wavry.master.v1.FleetService.RemoveBan.
-func (c *fleetServiceClient) RemoveBan(ctx context.Context, req *RemoveBanRequest) (*RemoveBanResponse, error) {
+func (c *fleetServiceClient) RemoveBan(ctx context.Context, req *masterapi.RemoveBanRequest) (*masterapi.RemoveBanResponse, error) {
 	response, err := c.removeBan.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1046,7 +979,7 @@ func (c *fleetServiceClient) RemoveBan(ctx context.Context, req *RemoveBanReques
 }
 
 // ListBans calls wavry.master.v1.FleetService.ListBans.
-func (c *fleetServiceClient) ListBans(ctx context.Context, req *ListBansRequest) (*BanList, error) {
+func (c *fleetServiceClient) ListBans(ctx context.Context, req *masterapi.ListBansRequest) (*masterapi.BanList, error) {
 	response, err := c.listBans.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1056,18 +989,18 @@ func (c *fleetServiceClient) ListBans(ctx context.Context, req *ListBansRequest)
 
 // FleetServiceHandler is an implementation of the wavry.master.v1.FleetService service.
 type FleetServiceHandler interface {
-	ListRelays(context.Context, *ListRelaysRequest) (*ListRelaysResponse, error)
-	GetRelay(context.Context, *GetRelayRequest) (*Relay, error)
+	ListRelays(context.Context, *masterapi.ListRelaysRequest) (*masterapi.ListRelaysResponse, error)
+	GetRelay(context.Context, *masterapi.GetRelayRequest) (*masterapi.Relay, error)
 	// SetRelayState moves a relay to draining, active (through probation when it was banned or quarantined), quarantined or banned.
-	SetRelayState(context.Context, *SetRelayStateRequest) (*Relay, error)
-	ForgetRelay(context.Context, *ForgetRelayRequest) (*ForgetRelayResponse, error)
-	ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error)
-	GetHost(context.Context, *GetHostRequest) (*Host, error)
-	SetHostState(context.Context, *SetHostStateRequest) (*Host, error)
-	ForgetHost(context.Context, *ForgetHostRequest) (*ForgetHostResponse, error)
-	PutBan(context.Context, *Ban) (*PutBanResponse, error)
-	RemoveBan(context.Context, *RemoveBanRequest) (*RemoveBanResponse, error)
-	ListBans(context.Context, *ListBansRequest) (*BanList, error)
+	SetRelayState(context.Context, *masterapi.SetRelayStateRequest) (*masterapi.Relay, error)
+	ForgetRelay(context.Context, *masterapi.ForgetRelayRequest) (*masterapi.ForgetRelayResponse, error)
+	ListHosts(context.Context, *masterapi.ListHostsRequest) (*masterapi.ListHostsResponse, error)
+	GetHost(context.Context, *masterapi.GetHostRequest) (*masterapi.Host, error)
+	SetHostState(context.Context, *masterapi.SetHostStateRequest) (*masterapi.Host, error)
+	ForgetHost(context.Context, *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error)
+	PutBan(context.Context, *masterapi.Ban) (*masterapi.PutBanResponse, error)
+	RemoveBan(context.Context, *masterapi.RemoveBanRequest) (*masterapi.RemoveBanResponse, error)
+	ListBans(context.Context, *masterapi.ListBansRequest) (*masterapi.BanList, error)
 }
 
 // NewFleetServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -1076,7 +1009,7 @@ type FleetServiceHandler interface {
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
 func NewFleetServiceHandler(svc FleetServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	fleetServiceMethods := File_master_proto.Services().ByName("FleetService").Methods()
+	fleetServiceMethods := masterapi.File_master_proto.Services().ByName("FleetService").Methods()
 	fleetServiceListRelaysHandler := connect.NewUnaryHandlerSimple(
 		FleetServiceListRelaysProcedure,
 		svc.ListRelays,
@@ -1176,59 +1109,59 @@ func NewFleetServiceHandler(svc FleetServiceHandler, opts ...connect.HandlerOpti
 // UnimplementedFleetServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedFleetServiceHandler struct{}
 
-func (UnimplementedFleetServiceHandler) ListRelays(context.Context, *ListRelaysRequest) (*ListRelaysResponse, error) {
+func (UnimplementedFleetServiceHandler) ListRelays(context.Context, *masterapi.ListRelaysRequest) (*masterapi.ListRelaysResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.ListRelays is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) GetRelay(context.Context, *GetRelayRequest) (*Relay, error) {
+func (UnimplementedFleetServiceHandler) GetRelay(context.Context, *masterapi.GetRelayRequest) (*masterapi.Relay, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.GetRelay is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) SetRelayState(context.Context, *SetRelayStateRequest) (*Relay, error) {
+func (UnimplementedFleetServiceHandler) SetRelayState(context.Context, *masterapi.SetRelayStateRequest) (*masterapi.Relay, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.SetRelayState is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) ForgetRelay(context.Context, *ForgetRelayRequest) (*ForgetRelayResponse, error) {
+func (UnimplementedFleetServiceHandler) ForgetRelay(context.Context, *masterapi.ForgetRelayRequest) (*masterapi.ForgetRelayResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.ForgetRelay is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error) {
+func (UnimplementedFleetServiceHandler) ListHosts(context.Context, *masterapi.ListHostsRequest) (*masterapi.ListHostsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.ListHosts is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) GetHost(context.Context, *GetHostRequest) (*Host, error) {
+func (UnimplementedFleetServiceHandler) GetHost(context.Context, *masterapi.GetHostRequest) (*masterapi.Host, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.GetHost is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) SetHostState(context.Context, *SetHostStateRequest) (*Host, error) {
+func (UnimplementedFleetServiceHandler) SetHostState(context.Context, *masterapi.SetHostStateRequest) (*masterapi.Host, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.SetHostState is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) ForgetHost(context.Context, *ForgetHostRequest) (*ForgetHostResponse, error) {
+func (UnimplementedFleetServiceHandler) ForgetHost(context.Context, *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.ForgetHost is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) PutBan(context.Context, *Ban) (*PutBanResponse, error) {
+func (UnimplementedFleetServiceHandler) PutBan(context.Context, *masterapi.Ban) (*masterapi.PutBanResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.PutBan is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) RemoveBan(context.Context, *RemoveBanRequest) (*RemoveBanResponse, error) {
+func (UnimplementedFleetServiceHandler) RemoveBan(context.Context, *masterapi.RemoveBanRequest) (*masterapi.RemoveBanResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.RemoveBan is not implemented"))
 }
 
-func (UnimplementedFleetServiceHandler) ListBans(context.Context, *ListBansRequest) (*BanList, error) {
+func (UnimplementedFleetServiceHandler) ListBans(context.Context, *masterapi.ListBansRequest) (*masterapi.BanList, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.ListBans is not implemented"))
 }
 
 // KeyServiceClient is a client for the wavry.master.v1.KeyService service.
 type KeyServiceClient interface {
 	// GetKeySet returns the public keys that verify leases. Any server answers from its own copy; no identity is needed.
-	GetKeySet(context.Context, *GetKeySetRequest) (*KeySet, error)
-	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
+	GetKeySet(context.Context, *masterapi.GetKeySetRequest) (*masterapi.KeySet, error)
+	ListKeys(context.Context, *masterapi.ListKeysRequest) (*masterapi.ListKeysResponse, error)
 	// Rotate makes the next key sign now and publishes a new next key.
-	Rotate(context.Context, *RotateKeyRequest) (*ListKeysResponse, error)
+	Rotate(context.Context, *masterapi.RotateKeyRequest) (*masterapi.ListKeysResponse, error)
 	// Revoke takes a key out of the key set at once; live leases that it signed are revoked and their sessions end.
-	Revoke(context.Context, *RevokeKeyRequest) (*ListKeysResponse, error)
+	Revoke(context.Context, *masterapi.RevokeKeyRequest) (*masterapi.ListKeysResponse, error)
 }
 
 // NewKeyServiceClient constructs a client for the wavry.master.v1.KeyService service. By default,
@@ -1240,27 +1173,27 @@ type KeyServiceClient interface {
 // http://api.acme.com or https://acme.com/grpc).
 func NewKeyServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) KeyServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	keyServiceMethods := File_master_proto.Services().ByName("KeyService").Methods()
+	keyServiceMethods := masterapi.File_master_proto.Services().ByName("KeyService").Methods()
 	return &keyServiceClient{
-		getKeySet: connect.NewClient[GetKeySetRequest, KeySet](
+		getKeySet: connect.NewClient[masterapi.GetKeySetRequest, masterapi.KeySet](
 			httpClient,
 			baseURL+KeyServiceGetKeySetProcedure,
 			connect.WithSchema(keyServiceMethods.ByName("GetKeySet")),
 			connect.WithClientOptions(opts...),
 		),
-		listKeys: connect.NewClient[ListKeysRequest, ListKeysResponse](
+		listKeys: connect.NewClient[masterapi.ListKeysRequest, masterapi.ListKeysResponse](
 			httpClient,
 			baseURL+KeyServiceListKeysProcedure,
 			connect.WithSchema(keyServiceMethods.ByName("ListKeys")),
 			connect.WithClientOptions(opts...),
 		),
-		rotate: connect.NewClient[RotateKeyRequest, ListKeysResponse](
+		rotate: connect.NewClient[masterapi.RotateKeyRequest, masterapi.ListKeysResponse](
 			httpClient,
 			baseURL+KeyServiceRotateProcedure,
 			connect.WithSchema(keyServiceMethods.ByName("Rotate")),
 			connect.WithClientOptions(opts...),
 		),
-		revoke: connect.NewClient[RevokeKeyRequest, ListKeysResponse](
+		revoke: connect.NewClient[masterapi.RevokeKeyRequest, masterapi.ListKeysResponse](
 			httpClient,
 			baseURL+KeyServiceRevokeProcedure,
 			connect.WithSchema(keyServiceMethods.ByName("Revoke")),
@@ -1271,14 +1204,14 @@ func NewKeyServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 
 // keyServiceClient implements KeyServiceClient.
 type keyServiceClient struct {
-	getKeySet *connect.Client[GetKeySetRequest, KeySet]
-	listKeys  *connect.Client[ListKeysRequest, ListKeysResponse]
-	rotate    *connect.Client[RotateKeyRequest, ListKeysResponse]
-	revoke    *connect.Client[RevokeKeyRequest, ListKeysResponse]
+	getKeySet *connect.Client[masterapi.GetKeySetRequest, masterapi.KeySet]
+	listKeys  *connect.Client[masterapi.ListKeysRequest, masterapi.ListKeysResponse]
+	rotate    *connect.Client[masterapi.RotateKeyRequest, masterapi.ListKeysResponse]
+	revoke    *connect.Client[masterapi.RevokeKeyRequest, masterapi.ListKeysResponse]
 }
 
 // GetKeySet calls wavry.master.v1.KeyService.GetKeySet.
-func (c *keyServiceClient) GetKeySet(ctx context.Context, req *GetKeySetRequest) (*KeySet, error) {
+func (c *keyServiceClient) GetKeySet(ctx context.Context, req *masterapi.GetKeySetRequest) (*masterapi.KeySet, error) {
 	response, err := c.getKeySet.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1287,7 +1220,7 @@ func (c *keyServiceClient) GetKeySet(ctx context.Context, req *GetKeySetRequest)
 }
 
 // ListKeys calls wavry.master.v1.KeyService.ListKeys.
-func (c *keyServiceClient) ListKeys(ctx context.Context, req *ListKeysRequest) (*ListKeysResponse, error) {
+func (c *keyServiceClient) ListKeys(ctx context.Context, req *masterapi.ListKeysRequest) (*masterapi.ListKeysResponse, error) {
 	response, err := c.listKeys.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1296,7 +1229,7 @@ func (c *keyServiceClient) ListKeys(ctx context.Context, req *ListKeysRequest) (
 }
 
 // Rotate calls wavry.master.v1.KeyService.Rotate.
-func (c *keyServiceClient) Rotate(ctx context.Context, req *RotateKeyRequest) (*ListKeysResponse, error) {
+func (c *keyServiceClient) Rotate(ctx context.Context, req *masterapi.RotateKeyRequest) (*masterapi.ListKeysResponse, error) {
 	response, err := c.rotate.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1305,7 +1238,7 @@ func (c *keyServiceClient) Rotate(ctx context.Context, req *RotateKeyRequest) (*
 }
 
 // Revoke calls wavry.master.v1.KeyService.Revoke.
-func (c *keyServiceClient) Revoke(ctx context.Context, req *RevokeKeyRequest) (*ListKeysResponse, error) {
+func (c *keyServiceClient) Revoke(ctx context.Context, req *masterapi.RevokeKeyRequest) (*masterapi.ListKeysResponse, error) {
 	response, err := c.revoke.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1316,12 +1249,12 @@ func (c *keyServiceClient) Revoke(ctx context.Context, req *RevokeKeyRequest) (*
 // KeyServiceHandler is an implementation of the wavry.master.v1.KeyService service.
 type KeyServiceHandler interface {
 	// GetKeySet returns the public keys that verify leases. Any server answers from its own copy; no identity is needed.
-	GetKeySet(context.Context, *GetKeySetRequest) (*KeySet, error)
-	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
+	GetKeySet(context.Context, *masterapi.GetKeySetRequest) (*masterapi.KeySet, error)
+	ListKeys(context.Context, *masterapi.ListKeysRequest) (*masterapi.ListKeysResponse, error)
 	// Rotate makes the next key sign now and publishes a new next key.
-	Rotate(context.Context, *RotateKeyRequest) (*ListKeysResponse, error)
+	Rotate(context.Context, *masterapi.RotateKeyRequest) (*masterapi.ListKeysResponse, error)
 	// Revoke takes a key out of the key set at once; live leases that it signed are revoked and their sessions end.
-	Revoke(context.Context, *RevokeKeyRequest) (*ListKeysResponse, error)
+	Revoke(context.Context, *masterapi.RevokeKeyRequest) (*masterapi.ListKeysResponse, error)
 }
 
 // NewKeyServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -1330,7 +1263,7 @@ type KeyServiceHandler interface {
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
 func NewKeyServiceHandler(svc KeyServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	keyServiceMethods := File_master_proto.Services().ByName("KeyService").Methods()
+	keyServiceMethods := masterapi.File_master_proto.Services().ByName("KeyService").Methods()
 	keyServiceGetKeySetHandler := connect.NewUnaryHandlerSimple(
 		KeyServiceGetKeySetProcedure,
 		svc.GetKeySet,
@@ -1374,36 +1307,36 @@ func NewKeyServiceHandler(svc KeyServiceHandler, opts ...connect.HandlerOption) 
 // UnimplementedKeyServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedKeyServiceHandler struct{}
 
-func (UnimplementedKeyServiceHandler) GetKeySet(context.Context, *GetKeySetRequest) (*KeySet, error) {
+func (UnimplementedKeyServiceHandler) GetKeySet(context.Context, *masterapi.GetKeySetRequest) (*masterapi.KeySet, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.KeyService.GetKeySet is not implemented"))
 }
 
-func (UnimplementedKeyServiceHandler) ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error) {
+func (UnimplementedKeyServiceHandler) ListKeys(context.Context, *masterapi.ListKeysRequest) (*masterapi.ListKeysResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.KeyService.ListKeys is not implemented"))
 }
 
-func (UnimplementedKeyServiceHandler) Rotate(context.Context, *RotateKeyRequest) (*ListKeysResponse, error) {
+func (UnimplementedKeyServiceHandler) Rotate(context.Context, *masterapi.RotateKeyRequest) (*masterapi.ListKeysResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.KeyService.Rotate is not implemented"))
 }
 
-func (UnimplementedKeyServiceHandler) Revoke(context.Context, *RevokeKeyRequest) (*ListKeysResponse, error) {
+func (UnimplementedKeyServiceHandler) Revoke(context.Context, *masterapi.RevokeKeyRequest) (*masterapi.ListKeysResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.KeyService.Revoke is not implemented"))
 }
 
 // OperatorServiceClient is a client for the wavry.master.v1.OperatorService service.
 type OperatorServiceClient interface {
 	// ServerStatus is about the asked server itself and is never forwarded.
-	ServerStatus(context.Context, *ServerStatusRequest) (*ServerStatusResponse, error)
-	ListPeers(context.Context, *ListPeersRequest) (*ListPeersResponse, error)
-	RemovePeer(context.Context, *RemovePeerRequest) (*RemovePeerResponse, error)
+	ServerStatus(context.Context, *masterapi.ServerStatusRequest) (*masterapi.ServerStatusResponse, error)
+	ListPeers(context.Context, *masterapi.ListPeersRequest) (*masterapi.ListPeersResponse, error)
+	RemovePeer(context.Context, *masterapi.RemovePeerRequest) (*masterapi.RemovePeerResponse, error)
 	// Join adds a server; only servers call it.
-	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	Join(context.Context, *masterapi.JoinRequest) (*masterapi.JoinResponse, error)
 	// SaveSnapshot streams a consistent snapshot archive of the leader's state.
-	SaveSnapshot(context.Context, *SaveSnapshotRequest) (*connect.ServerStreamForClient[SnapshotChunk], error)
+	SaveSnapshot(context.Context, *masterapi.SaveSnapshotRequest) (*connect.ServerStreamForClient[masterapi.SnapshotChunk], error)
 	// RestoreSnapshot replaces the state of the whole cluster. The archive is verified before anything changes.
-	RestoreSnapshot(context.Context) (*connect.ClientStreamForClientSimple[SnapshotChunk, RestoreSnapshotResponse], error)
-	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
-	TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipResponse, error)
+	RestoreSnapshot(context.Context) (*connect.ClientStreamForClientSimple[masterapi.SnapshotChunk, masterapi.RestoreSnapshotResponse], error)
+	ListAudit(context.Context, *masterapi.ListAuditRequest) (*masterapi.ListAuditResponse, error)
+	TransferLeadership(context.Context, *masterapi.TransferLeadershipRequest) (*masterapi.TransferLeadershipResponse, error)
 }
 
 // NewOperatorServiceClient constructs a client for the wavry.master.v1.OperatorService service. By
@@ -1415,51 +1348,51 @@ type OperatorServiceClient interface {
 // http://api.acme.com or https://acme.com/grpc).
 func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) OperatorServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	operatorServiceMethods := File_master_proto.Services().ByName("OperatorService").Methods()
+	operatorServiceMethods := masterapi.File_master_proto.Services().ByName("OperatorService").Methods()
 	return &operatorServiceClient{
-		serverStatus: connect.NewClient[ServerStatusRequest, ServerStatusResponse](
+		serverStatus: connect.NewClient[masterapi.ServerStatusRequest, masterapi.ServerStatusResponse](
 			httpClient,
 			baseURL+OperatorServiceServerStatusProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("ServerStatus")),
 			connect.WithClientOptions(opts...),
 		),
-		listPeers: connect.NewClient[ListPeersRequest, ListPeersResponse](
+		listPeers: connect.NewClient[masterapi.ListPeersRequest, masterapi.ListPeersResponse](
 			httpClient,
 			baseURL+OperatorServiceListPeersProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("ListPeers")),
 			connect.WithClientOptions(opts...),
 		),
-		removePeer: connect.NewClient[RemovePeerRequest, RemovePeerResponse](
+		removePeer: connect.NewClient[masterapi.RemovePeerRequest, masterapi.RemovePeerResponse](
 			httpClient,
 			baseURL+OperatorServiceRemovePeerProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("RemovePeer")),
 			connect.WithClientOptions(opts...),
 		),
-		join: connect.NewClient[JoinRequest, JoinResponse](
+		join: connect.NewClient[masterapi.JoinRequest, masterapi.JoinResponse](
 			httpClient,
 			baseURL+OperatorServiceJoinProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("Join")),
 			connect.WithClientOptions(opts...),
 		),
-		saveSnapshot: connect.NewClient[SaveSnapshotRequest, SnapshotChunk](
+		saveSnapshot: connect.NewClient[masterapi.SaveSnapshotRequest, masterapi.SnapshotChunk](
 			httpClient,
 			baseURL+OperatorServiceSaveSnapshotProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("SaveSnapshot")),
 			connect.WithClientOptions(opts...),
 		),
-		restoreSnapshot: connect.NewClient[SnapshotChunk, RestoreSnapshotResponse](
+		restoreSnapshot: connect.NewClient[masterapi.SnapshotChunk, masterapi.RestoreSnapshotResponse](
 			httpClient,
 			baseURL+OperatorServiceRestoreSnapshotProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("RestoreSnapshot")),
 			connect.WithClientOptions(opts...),
 		),
-		listAudit: connect.NewClient[ListAuditRequest, ListAuditResponse](
+		listAudit: connect.NewClient[masterapi.ListAuditRequest, masterapi.ListAuditResponse](
 			httpClient,
 			baseURL+OperatorServiceListAuditProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("ListAudit")),
 			connect.WithClientOptions(opts...),
 		),
-		transferLeadership: connect.NewClient[TransferLeadershipRequest, TransferLeadershipResponse](
+		transferLeadership: connect.NewClient[masterapi.TransferLeadershipRequest, masterapi.TransferLeadershipResponse](
 			httpClient,
 			baseURL+OperatorServiceTransferLeadershipProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("TransferLeadership")),
@@ -1470,18 +1403,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 
 // operatorServiceClient implements OperatorServiceClient.
 type operatorServiceClient struct {
-	serverStatus       *connect.Client[ServerStatusRequest, ServerStatusResponse]
-	listPeers          *connect.Client[ListPeersRequest, ListPeersResponse]
-	removePeer         *connect.Client[RemovePeerRequest, RemovePeerResponse]
-	join               *connect.Client[JoinRequest, JoinResponse]
-	saveSnapshot       *connect.Client[SaveSnapshotRequest, SnapshotChunk]
-	restoreSnapshot    *connect.Client[SnapshotChunk, RestoreSnapshotResponse]
-	listAudit          *connect.Client[ListAuditRequest, ListAuditResponse]
-	transferLeadership *connect.Client[TransferLeadershipRequest, TransferLeadershipResponse]
+	serverStatus       *connect.Client[masterapi.ServerStatusRequest, masterapi.ServerStatusResponse]
+	listPeers          *connect.Client[masterapi.ListPeersRequest, masterapi.ListPeersResponse]
+	removePeer         *connect.Client[masterapi.RemovePeerRequest, masterapi.RemovePeerResponse]
+	join               *connect.Client[masterapi.JoinRequest, masterapi.JoinResponse]
+	saveSnapshot       *connect.Client[masterapi.SaveSnapshotRequest, masterapi.SnapshotChunk]
+	restoreSnapshot    *connect.Client[masterapi.SnapshotChunk, masterapi.RestoreSnapshotResponse]
+	listAudit          *connect.Client[masterapi.ListAuditRequest, masterapi.ListAuditResponse]
+	transferLeadership *connect.Client[masterapi.TransferLeadershipRequest, masterapi.TransferLeadershipResponse]
 }
 
 // ServerStatus calls wavry.master.v1.OperatorService.ServerStatus.
-func (c *operatorServiceClient) ServerStatus(ctx context.Context, req *ServerStatusRequest) (*ServerStatusResponse, error) {
+func (c *operatorServiceClient) ServerStatus(ctx context.Context, req *masterapi.ServerStatusRequest) (*masterapi.ServerStatusResponse, error) {
 	response, err := c.serverStatus.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1490,7 +1423,7 @@ func (c *operatorServiceClient) ServerStatus(ctx context.Context, req *ServerSta
 }
 
 // ListPeers calls wavry.master.v1.OperatorService.ListPeers.
-func (c *operatorServiceClient) ListPeers(ctx context.Context, req *ListPeersRequest) (*ListPeersResponse, error) {
+func (c *operatorServiceClient) ListPeers(ctx context.Context, req *masterapi.ListPeersRequest) (*masterapi.ListPeersResponse, error) {
 	response, err := c.listPeers.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1499,7 +1432,7 @@ func (c *operatorServiceClient) ListPeers(ctx context.Context, req *ListPeersReq
 }
 
 // RemovePeer calls wavry.master.v1.OperatorService.RemovePeer.
-func (c *operatorServiceClient) RemovePeer(ctx context.Context, req *RemovePeerRequest) (*RemovePeerResponse, error) {
+func (c *operatorServiceClient) RemovePeer(ctx context.Context, req *masterapi.RemovePeerRequest) (*masterapi.RemovePeerResponse, error) {
 	response, err := c.removePeer.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1508,7 +1441,7 @@ func (c *operatorServiceClient) RemovePeer(ctx context.Context, req *RemovePeerR
 }
 
 // Join calls wavry.master.v1.OperatorService.Join.
-func (c *operatorServiceClient) Join(ctx context.Context, req *JoinRequest) (*JoinResponse, error) {
+func (c *operatorServiceClient) Join(ctx context.Context, req *masterapi.JoinRequest) (*masterapi.JoinResponse, error) {
 	response, err := c.join.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1517,17 +1450,17 @@ func (c *operatorServiceClient) Join(ctx context.Context, req *JoinRequest) (*Jo
 }
 
 // SaveSnapshot calls wavry.master.v1.OperatorService.SaveSnapshot.
-func (c *operatorServiceClient) SaveSnapshot(ctx context.Context, req *SaveSnapshotRequest) (*connect.ServerStreamForClient[SnapshotChunk], error) {
+func (c *operatorServiceClient) SaveSnapshot(ctx context.Context, req *masterapi.SaveSnapshotRequest) (*connect.ServerStreamForClient[masterapi.SnapshotChunk], error) {
 	return c.saveSnapshot.CallServerStream(ctx, connect.NewRequest(req))
 }
 
 // RestoreSnapshot calls wavry.master.v1.OperatorService.RestoreSnapshot.
-func (c *operatorServiceClient) RestoreSnapshot(ctx context.Context) (*connect.ClientStreamForClientSimple[SnapshotChunk, RestoreSnapshotResponse], error) {
+func (c *operatorServiceClient) RestoreSnapshot(ctx context.Context) (*connect.ClientStreamForClientSimple[masterapi.SnapshotChunk, masterapi.RestoreSnapshotResponse], error) {
 	return c.restoreSnapshot.CallClientStreamSimple(ctx)
 }
 
 // ListAudit calls wavry.master.v1.OperatorService.ListAudit.
-func (c *operatorServiceClient) ListAudit(ctx context.Context, req *ListAuditRequest) (*ListAuditResponse, error) {
+func (c *operatorServiceClient) ListAudit(ctx context.Context, req *masterapi.ListAuditRequest) (*masterapi.ListAuditResponse, error) {
 	response, err := c.listAudit.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1536,7 +1469,7 @@ func (c *operatorServiceClient) ListAudit(ctx context.Context, req *ListAuditReq
 }
 
 // TransferLeadership calls wavry.master.v1.OperatorService.TransferLeadership.
-func (c *operatorServiceClient) TransferLeadership(ctx context.Context, req *TransferLeadershipRequest) (*TransferLeadershipResponse, error) {
+func (c *operatorServiceClient) TransferLeadership(ctx context.Context, req *masterapi.TransferLeadershipRequest) (*masterapi.TransferLeadershipResponse, error) {
 	response, err := c.transferLeadership.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -1547,17 +1480,17 @@ func (c *operatorServiceClient) TransferLeadership(ctx context.Context, req *Tra
 // OperatorServiceHandler is an implementation of the wavry.master.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	// ServerStatus is about the asked server itself and is never forwarded.
-	ServerStatus(context.Context, *ServerStatusRequest) (*ServerStatusResponse, error)
-	ListPeers(context.Context, *ListPeersRequest) (*ListPeersResponse, error)
-	RemovePeer(context.Context, *RemovePeerRequest) (*RemovePeerResponse, error)
+	ServerStatus(context.Context, *masterapi.ServerStatusRequest) (*masterapi.ServerStatusResponse, error)
+	ListPeers(context.Context, *masterapi.ListPeersRequest) (*masterapi.ListPeersResponse, error)
+	RemovePeer(context.Context, *masterapi.RemovePeerRequest) (*masterapi.RemovePeerResponse, error)
 	// Join adds a server; only servers call it.
-	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	Join(context.Context, *masterapi.JoinRequest) (*masterapi.JoinResponse, error)
 	// SaveSnapshot streams a consistent snapshot archive of the leader's state.
-	SaveSnapshot(context.Context, *SaveSnapshotRequest, *connect.ServerStream[SnapshotChunk]) error
+	SaveSnapshot(context.Context, *masterapi.SaveSnapshotRequest, *connect.ServerStream[masterapi.SnapshotChunk]) error
 	// RestoreSnapshot replaces the state of the whole cluster. The archive is verified before anything changes.
-	RestoreSnapshot(context.Context, *connect.ClientStream[SnapshotChunk]) (*RestoreSnapshotResponse, error)
-	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
-	TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipResponse, error)
+	RestoreSnapshot(context.Context, *connect.ClientStream[masterapi.SnapshotChunk]) (*masterapi.RestoreSnapshotResponse, error)
+	ListAudit(context.Context, *masterapi.ListAuditRequest) (*masterapi.ListAuditResponse, error)
+	TransferLeadership(context.Context, *masterapi.TransferLeadershipRequest) (*masterapi.TransferLeadershipResponse, error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -1566,7 +1499,7 @@ type OperatorServiceHandler interface {
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
 func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	operatorServiceMethods := File_master_proto.Services().ByName("OperatorService").Methods()
+	operatorServiceMethods := masterapi.File_master_proto.Services().ByName("OperatorService").Methods()
 	operatorServiceServerStatusHandler := connect.NewUnaryHandlerSimple(
 		OperatorServiceServerStatusProcedure,
 		svc.ServerStatus,
@@ -1642,34 +1575,34 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 // UnimplementedOperatorServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedOperatorServiceHandler struct{}
 
-func (UnimplementedOperatorServiceHandler) ServerStatus(context.Context, *ServerStatusRequest) (*ServerStatusResponse, error) {
+func (UnimplementedOperatorServiceHandler) ServerStatus(context.Context, *masterapi.ServerStatusRequest) (*masterapi.ServerStatusResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.OperatorService.ServerStatus is not implemented"))
 }
 
-func (UnimplementedOperatorServiceHandler) ListPeers(context.Context, *ListPeersRequest) (*ListPeersResponse, error) {
+func (UnimplementedOperatorServiceHandler) ListPeers(context.Context, *masterapi.ListPeersRequest) (*masterapi.ListPeersResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.OperatorService.ListPeers is not implemented"))
 }
 
-func (UnimplementedOperatorServiceHandler) RemovePeer(context.Context, *RemovePeerRequest) (*RemovePeerResponse, error) {
+func (UnimplementedOperatorServiceHandler) RemovePeer(context.Context, *masterapi.RemovePeerRequest) (*masterapi.RemovePeerResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.OperatorService.RemovePeer is not implemented"))
 }
 
-func (UnimplementedOperatorServiceHandler) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
+func (UnimplementedOperatorServiceHandler) Join(context.Context, *masterapi.JoinRequest) (*masterapi.JoinResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.OperatorService.Join is not implemented"))
 }
 
-func (UnimplementedOperatorServiceHandler) SaveSnapshot(context.Context, *SaveSnapshotRequest, *connect.ServerStream[SnapshotChunk]) error {
+func (UnimplementedOperatorServiceHandler) SaveSnapshot(context.Context, *masterapi.SaveSnapshotRequest, *connect.ServerStream[masterapi.SnapshotChunk]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.OperatorService.SaveSnapshot is not implemented"))
 }
 
-func (UnimplementedOperatorServiceHandler) RestoreSnapshot(context.Context, *connect.ClientStream[SnapshotChunk]) (*RestoreSnapshotResponse, error) {
+func (UnimplementedOperatorServiceHandler) RestoreSnapshot(context.Context, *connect.ClientStream[masterapi.SnapshotChunk]) (*masterapi.RestoreSnapshotResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.OperatorService.RestoreSnapshot is not implemented"))
 }
 
-func (UnimplementedOperatorServiceHandler) ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error) {
+func (UnimplementedOperatorServiceHandler) ListAudit(context.Context, *masterapi.ListAuditRequest) (*masterapi.ListAuditResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.OperatorService.ListAudit is not implemented"))
 }
 
-func (UnimplementedOperatorServiceHandler) TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipResponse, error) {
+func (UnimplementedOperatorServiceHandler) TransferLeadership(context.Context, *masterapi.TransferLeadershipRequest) (*masterapi.TransferLeadershipResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.OperatorService.TransferLeadership is not implemented"))
 }
