@@ -163,8 +163,9 @@ func (g *Gateway) endPart(ctx context.Context, s *store.Store, x store.Session, 
 	} else {
 		_, err = sessions.RemoveViewer(ctx, &masterapi.RemoveViewerRequest{SessionId: x.ID, ViewerId: x.Viewer, Reason: why.reason})
 	}
-	if reason, _ := masterapi.ReasonOf(masterapi.FromError(err)); err != nil && reason != masterapi.Reason_REASON_SESSION_UNKNOWN {
-		return fromMaster(err)
+	err = fromMaster(err)
+	if reason, _ := masterapi.ReasonOf(err); err != nil && reason != masterapi.Reason_REASON_SESSION_UNKNOWN {
+		return err
 	}
 	g.log.Info("right to a session has ended", "session_id", x.ID, "cause", why.message)
 	g.sockets.send(signalapi.Event{Kind: signalapi.EventEnded, Session: x.ID, Viewer: x.Viewer, Reason: why.reason.Slug(), Message: why.message})
