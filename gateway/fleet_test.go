@@ -133,7 +133,7 @@ func (f *fleet) RemoveViewer(_ context.Context, r *masterapi.RemoveViewerRequest
 	s := f.sessions[r.GetSessionId()]
 	if s == nil {
 		f.mu.Unlock()
-		return nil, masterapi.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_SESSION_UNKNOWN, ""))
+		return nil, masterapiconnect.ToConnect(masterapi.Refuse(masterapi.Reason_REASON_SESSION_UNKNOWN, ""))
 	}
 	s.Leases = slices.DeleteFunc(s.Leases, func(l *masterapi.Lease) bool { return l.GetViewerId() == r.GetViewerId() })
 	f.mu.Unlock()
