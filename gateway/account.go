@@ -178,9 +178,12 @@ func (g *Gateway) newLink(ctx context.Context, kind, userID, createdBy string) (
 	if o == nil {
 		return "", link, ErrNotRunning
 	}
-	token, now := credential.NewToken(), g.cfg.Now()
+	token, now, lifetime := credential.NewToken(), g.cfg.Now(), g.cfg.LinkLifetime
+	if kind == store.LinkFirstAdmin {
+		lifetime = min(lifetime, firstAdminLifetime)
+	}
 	link = store.Link{Hash: credential.HashToken(string(token)), ID: credential.NewID("k-"), Kind: kind, UserID: userID,
-		CreatedBy: createdBy, CreatedAt: now, ExpiresAt: now.Add(g.cfg.LinkLifetime)}
+		CreatedBy: createdBy, CreatedAt: now, ExpiresAt: now.Add(lifetime)}
 	if err := o.store.CreateLink(ctx, link, g.actOf(createdBy, "", "link.create", link.ID, kind)); err != nil {
 		return "", link, fmt.Errorf("make one-time link: %w", err)
 	}

@@ -170,9 +170,6 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 func (g *Gateway) openStore(ctx context.Context) (*opened, error) {
 	lite := g.cfg.Store.Driver == store.SQLite
 	if lite {
-		if err := os.MkdirAll(filepath.Dir(g.cfg.Store.DSN), 0o700); err != nil {
-			return nil, fmt.Errorf("make folder of the store: %w", err)
-		}
 		if err := os.MkdirAll(filepath.Dir(g.cfg.KeyFile), 0o700); err != nil {
 			return nil, fmt.Errorf("make folder of the sealing key: %w", err)
 		}
@@ -201,7 +198,7 @@ func (g *Gateway) welcome(ctx context.Context) error {
 	if g.cfg.Announce != nil {
 		g.cfg.Announce(link)
 	} else {
-		g.log.Warn("no admin yet: open this one-time link and choose name and password", "link", link)
+		g.log.Warn("no admin yet: open this one-time link within an hour and choose name and password; a restart makes another", "link", link)
 	}
 	return nil
 }

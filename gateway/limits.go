@@ -76,6 +76,9 @@ const (
 	// limitedKeys bounds the memory of each limiter; when full, keys that have recovered make room, then arbitrary ones.
 	limitedKeys = 50_000
 
+	// firstAdminLifetime is how long the first admin's link works at most: it is in a log or on a screen, and whoever reads it there owns
+	// the fleet.
+	firstAdminLifetime = time.Hour
 	// freshSignIn is how old a sign-in may be that stands for a password where the account has none.
 	freshSignIn = 5 * time.Minute
 

@@ -13,25 +13,28 @@ import (
 	"github.com/wavry/fleet/gateway/store"
 )
 
-// cookieName has the __Host- prefix where browsers allow it: then no subdomain and no plain page can set it.
-func (g *Gateway) cookieName() string {
+// hostCookie is the name of a cookie, with the __Host- prefix where browsers allow it: then no subdomain and no plain page can set it.
+func (g *Gateway) hostCookie(name string) string {
 	if g.secure() {
-		return "__Host-wavry"
+		return "__Host-" + name
 	}
-	return "wavry"
+	return name
 }
 
-// setCookie gives the browser its login. Strict: no other site can make a browser send it.
-func (c *call) setCookie(token credential.Secret, lifetime time.Duration) {
-	http.SetCookie(c.w, &http.Cookie{
-		Name: c.gw.cookieName(), Value: string(token), Path: "/", MaxAge: int(lifetime.Seconds()),
-		Secure: c.gw.secure(), HttpOnly: true, SameSite: http.SameSiteStrictMode,
-	})
+// cookieName names the cookie that holds a login.
+func (g *Gateway) cookieName() string { return g.hostCookie("wavry") }
+
+// setCookie is how every cookie of ours is set: out of reach of scripts, for all paths as __Host- wants it. A negative age ends it.
+func (c *call) setCookie(name, value string, seconds int, site http.SameSite) {
+	http.SetCookie(c.w, &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: seconds, Secure: c.gw.secure(), HttpOnly: true, SameSite: site})
 }
 
-func (c *call) clearCookie() {
-	http.SetCookie(c.w, &http.Cookie{Name: c.gw.cookieName(), Path: "/", MaxAge: -1, Secure: c.gw.secure(), HttpOnly: true, SameSite: http.SameSiteStrictMode})
+// setLogin gives the browser its login. Strict: no other site can make a browser send it.
+func (c *call) setLogin(token credential.Secret, lifetime time.Duration) {
+	c.setCookie(c.gw.cookieName(), string(token), int(lifetime.Seconds()), http.SameSiteStrictMode)
 }
+
+func (c *call) clearLogin() { c.setCookie(c.gw.cookieName(), "", -1, http.SameSiteStrictMode) }
 
 // newLogin prepares a login; the token goes to the browser, the rest to the store.
 func (c *call) newLogin(userID, method string) (store.Login, credential.Secret) {

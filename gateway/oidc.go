@@ -27,7 +27,10 @@ const (
 	oidcFlow = 10 * time.Minute
 	// oidcTimeout bounds each question to the provider.
 	oidcTimeout = 10 * time.Second
-	oidcCookie  = "wavry-oidc"
+	// oidcCookie is followed by the name of the flow: two tabs that sign in at once do not know of each other.
+	oidcCookie = "wavry-oidc-"
+	// maxFlows bounds the sign-ins that one browser has begun and not ended; beyond it the oldest ones end. Each is a cookie of 300 bytes.
+	maxFlows = 8
 	// maxIDToken bounds what a provider may answer.
 	maxIDToken = 1 << 20
 )
@@ -105,21 +108,35 @@ func oidcStart(c *call) (any, error) {
 
 // setFlow is Lax: the browser comes back from another site.
 func (c *call) setFlow(f flow) {
+	var begun []string
+	for _, cookie := range c.Cookies() {
+		if strings.HasPrefix(cookie.Name, c.gw.hostCookie(oidcCookie)) {
+			begun = append(begun, cookie.Name) // browsers send older ones first
+		}
+	}
+	for _, name := range begun[:max(len(begun)-maxFlows+1, 0)] {
+		c.setCookie(name, "", -1, http.SameSiteLaxMode)
+	}
 	text, err := json.Marshal(f)
 	if err != nil {
 		panic("gateway: three texts are not JSON: " + err.Error())
 	}
-	http.SetCookie(c.w, &http.Cookie{Name: oidcCookie, Value: base64.RawURLEncoding.EncodeToString(text), Path: signalapi.PathOIDCCallback,
-		MaxAge: int(oidcFlow.Seconds()), Secure: c.gw.secure(), HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	c.setCookie(c.flowCookie(f.State), base64.RawURLEncoding.EncodeToString(text), int(oidcFlow.Seconds()), http.SameSiteLaxMode)
 }
 
-// takeFlow reads the cookie and ends it: a flow works once.
+// flowCookie names the cookie of the flow with this state. The name is no secret, so it is not the state.
+func (c *call) flowCookie(state string) string {
+	return c.gw.hostCookie(oidcCookie + credential.HashToken(state)[:16])
+}
+
+// takeFlow reads the cookie of the flow that the provider answers and ends it: a flow works once.
 func (c *call) takeFlow() (f flow, ok bool) {
-	cookie, err := c.Cookie(oidcCookie)
+	name := c.flowCookie(c.FormValue("state"))
+	cookie, err := c.Cookie(name)
 	if err != nil {
 		return f, false
 	}
-	http.SetCookie(c.w, &http.Cookie{Name: oidcCookie, Path: signalapi.PathOIDCCallback, MaxAge: -1, Secure: c.gw.secure(), HttpOnly: true})
+	c.setCookie(name, "", -1, http.SameSiteLaxMode)
 	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
 	if err != nil || json.Unmarshal(text, &f) != nil {
 		return f, false
@@ -169,8 +186,8 @@ func oidcCallback(c *call) (any, error) {
 // oidcIdentity is who the provider says this is.
 type oidcIdentity struct {
 	issuer, subject string
-	email           string // empty unless verified
-	name            string
+	email           string     // empty unless verified
+	name            string     // as the person, or whoever else, may have chosen it
 	role            store.Role // empty unless a claim decides
 }
 
@@ -273,11 +290,7 @@ func (c *call) accountOf(who oidcIdentity) (store.User, error) {
 	s, ctx := c.open.store, c.Context()
 	u, err := s.UserByOIDC(ctx, who.issuer, who.subject)
 	if errors.Is(err, store.ErrNotFound) && who.email != "" {
-		if u, err = s.UserByName(ctx, who.email); err == nil && u.OIDCSubject != "" {
-			return u, forbidden("The account %q belongs to another identity; ask an admin.", who.email)
-		} else if err == nil {
-			err = s.BindOIDC(ctx, u.ID, who.issuer, who.subject, c.gw.actOf(u.Name, addressText(c), "oidc.bind", u.Name, who.issuer))
-		}
+		u, err = c.bindByAddress(who)
 	}
 	if errors.Is(err, store.ErrNotFound) {
 		u, err = c.createFor(who)
@@ -295,18 +308,54 @@ func (c *call) accountOf(who oidcIdentity) (store.User, error) {
 	return u, err
 }
 
-// createFor makes an account named by the verified e-mail address or else by the provider's name for the person.
+// bindByAddress binds an identity to the account that is called as its verified address; ErrNotFound when there is none.
+func (c *call) bindByAddress(who oidcIdentity) (store.User, error) {
+	u, err := c.open.store.UserByName(c.Context(), who.email)
+	switch {
+	case err != nil:
+		return u, err
+	case !sameAddress(u.Name, who.email): // alike, but another mailbox
+		return u, store.ErrNotFound
+	case u.OIDCSubject != "":
+		return u, forbidden("The account %q belongs to another identity; ask an admin.", who.email)
+	}
+	return u, c.open.store.BindOIDC(c.Context(), u.ID, who.issuer, who.subject, c.gw.actOf(u.Name, addressText(c), "oidc.bind", u.Name, who.issuer))
+}
+
+// sameAddress compares e-mail addresses as mail servers do at most: byte for byte but for the case of ASCII letters. Any other folding
+// makes two mailboxes one: the Kelvin sign, which Unicode folds to k, is not a k in an address.
+func sameAddress(a, b string) bool {
+	lower := func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r - 'A' + 'a'
+		}
+		return r
+	}
+	return strings.Map(lower, a) == strings.Map(lower, b)
+}
+
+// looksLikeAddress says whether people would take a name for an e-mail address: it has an @ in any of its forms.
+func looksLikeAddress(name string) bool { return strings.ContainsAny(name, "@\uff20\ufe6b") }
+
+// createFor makes an account named by the verified e-mail address or else by the provider's name for the person. That name is nobody's
+// proof of anything: it must not look like an address, and a name that is taken stays its owner's.
 func (c *call) createFor(who oidcIdentity) (store.User, error) {
 	if !c.gw.cfg.OIDC.Create {
 		return store.User{}, forbidden("There is no account for you here; ask an admin for one.")
 	}
 	name := who.email
 	if name == "" {
-		name = strings.TrimSpace(who.name)
+		if name = strings.TrimSpace(who.name); looksLikeAddress(name) {
+			return store.User{}, forbidden("The identity provider has not verified the address %q; ask an admin for an account.", printable(name))
+		}
 	}
 	if err := checkName(name); err != nil {
 		return store.User{}, forbidden("The identity provider gave no usable name; ask an admin for an account.")
 	}
 	u := store.User{ID: credential.NewID("u-"), Name: name, Role: store.RoleViewer, OIDCIssuer: who.issuer, OIDCSubject: who.subject, CreatedAt: c.now()}
-	return u, c.open.store.CreateUser(c.Context(), u, c.gw.actOf(name, addressText(c), "user.create", name, "first sign-in through "+who.issuer))
+	err := c.open.store.CreateUser(c.Context(), u, c.gw.actOf(name, addressText(c), "user.create", name, "first sign-in through "+who.issuer))
+	if errors.Is(err, store.ErrNameTaken) {
+		return u, forbidden("The name %q is another account's; ask an admin for an account.", printable(name))
+	}
+	return u, err
 }

@@ -282,3 +282,120 @@ func TestOIDCRefuses(t *testing.T) {
 		t.Errorf("an absent provider: %q", end)
 	}
 }
+
+// Two tabs that sign in at once both do, whichever comes back first, and what a browser begins and never ends stays bounded.
+func TestOIDCTwoTabs(t *testing.T) {
+	s, _ := oidcSite(t)
+	b := s.browser()
+	begin := func() string {
+		resp, err := b.client.Get(s.URL() + signalapi.PathOIDCStart)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.Header.Get("Location")
+	}
+	first, second := begin(), begin()
+	for _, tab := range []string{first, second} {
+		if end := b.visit(tab); end != "/" {
+			t.Errorf("a tab ended at %q", end)
+		}
+	}
+	for range 3 * maxFlows {
+		begin()
+	}
+	if n := len(b.client.Jar.Cookies(must(url.Parse(s.URL())))); n > maxFlows+1 {
+		t.Errorf("%d cookies", n)
+	}
+}
+
+// A name that the provider has not verified is nobody's address and nobody else's name, and an address that only looks like another,
+// or becomes it when letters are folded, is not that one.
+func TestOIDCNames(t *testing.T) {
+	s, p := oidcSite(t)
+	admin := s.admin()
+	ok[signalapi.Invite](admin, "POST", signalapi.PathAdminUsers, signalapi.NewUser{Name: "kay@example.org", Role: "admin"})
+	for name, claims := range map[string]map[string]any{
+		"address of somebody":        {"preferred_username": "bob@example.org"},
+		"address not verified":       {"preferred_username": "bob@example.org", "email": "bob@example.org", "email_verified": false},
+		"address as the full name":   {"name": "bob@example.org"},
+		"wide at sign":               {"preferred_username": "bob\uff20example.org"},
+		"taken":                      {"preferred_username": "root"},
+		"taken in another case":      {"preferred_username": "ROOT"},
+		"Kelvin sign for a k":        {"email": "\u212aay@example.org", "email_verified": true},
+		"Kelvin sign, not verified":  {"preferred_username": "\u212aay@example.org"},
+		"verified, but only as text": {"email": "kay@example.org", "email_verified": "true"},
+	} {
+		claims["sub"] = "evil " + name
+		p.person(claims)
+		b := s.browser()
+		if end := b.visit(s.URL() + signalapi.PathOIDCStart); !strings.HasPrefix(end, "/"+signalapi.OIDCErrorFragment) {
+			t.Errorf("%s: ended at %q", name, end)
+		}
+	}
+	users, err := s.open.Load().store.Users(t.Context())
+	if err != nil || len(users) != 2 || users[0].OIDCSubject+users[1].OIDCSubject != "" {
+		t.Errorf("accounts %+v, %v", users, err)
+	}
+}
+
+// The owner of a name and the owner of an address come in by them.
+func TestOIDCOwnNames(t *testing.T) {
+	s, p := oidcSite(t)
+	ok[signalapi.Invite](s.admin(), "POST", signalapi.PathAdminUsers, signalapi.NewUser{Name: "kay@example.org", Role: "admin"})
+	p.person(map[string]any{"sub": "s-1", "preferred_username": "mallory"})
+	if end := s.browser().visit(s.URL() + signalapi.PathOIDCStart); end != "/" {
+		t.Errorf("a name of one's own ended at %q", end)
+	}
+	p.person(map[string]any{"sub": "s-2", "email": "KAY@Example.org", "email_verified": true})
+	b := s.browser()
+	b.visit(s.URL() + signalapi.PathOIDCStart)
+	if me := ok[signalapi.Me](b, "GET", signalapi.PathMe, nil); me.Role != "admin" {
+		t.Errorf("the owner of the address is %+v", me)
+	}
+}
+
+// Every cookie of an https gateway has the __Host- prefix and all that it asks for.
+func TestCookies(t *testing.T) {
+	p := startProvider(t)
+	s := startSite(t, func(c *Config) {
+		c.PublicURL = "https://desk.example"
+		c.OIDC = &OIDC{Issuer: p.URL, ClientID: "wavry", ClientSecret: "hush", Create: true}
+	})
+	local := "http://" + s.addr.String()
+	request := func(method, path, body string, cookies ...*http.Cookie) *http.Response {
+		req := must(http.NewRequest(method, local+path, strings.NewReader(body)))
+		req.Host = "desk.example"
+		req.Header.Set(signalapi.CSRFHeader, "1")
+		req.Header.Set("Content-Type", "application/json")
+		for _, c := range cookies {
+			req.AddCookie(c)
+		}
+		resp := must(s.browser().client.Do(req))
+		resp.Body.Close()
+		return resp
+	}
+	start := request("GET", signalapi.PathOIDCStart, "")
+	state := must(url.Parse(start.Header.Get("Location"))).Query().Get("state")
+	signIn := request("POST", signalapi.PathSignIn, `{"link":"`+token(s.first)+`","name":"root"}`)
+	var set []*http.Cookie
+	for _, resp := range []*http.Response{start, request("GET", signalapi.PathOIDCCallback+"?error=x&state="+state, "", start.Cookies()...),
+		signIn, request("POST", signalapi.PathSignOut, "", signIn.Cookies()...)} {
+		if len(resp.Cookies()) != 1 && resp != signIn {
+			t.Errorf("%s sets %v", resp.Request.URL.Path, resp.Cookies())
+		}
+		set = append(set, resp.Cookies()...)
+	}
+	for _, c := range set {
+		if !strings.HasPrefix(c.Name, "__Host-") || !c.Secure || !c.HttpOnly || c.Path != "/" || c.Domain != "" || c.SameSite < http.SameSiteLaxMode {
+			t.Errorf("cookie %s", c)
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

@@ -178,7 +178,7 @@ func TestLinkAndSecondFactor(t *testing.T) {
 	}
 	setup = ok[signalapi.TOTPSetup](admin, "POST", signalapi.PathTOTPBegin, nil)
 	ok[signalapi.RecoveryCodes](admin, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code(), Password: goodPassword})
-	b.refused(http.StatusUnauthorized, signalapi.ReasonTOTPRequired, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(third)})
+	s.browser().refused(http.StatusUnauthorized, signalapi.ReasonTOTPRequired, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(third)})
 }
 
 // What signs a person in changes only when the person is there: by the present password, or by a sign-in that has just been where there is none.

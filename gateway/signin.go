@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -203,7 +204,7 @@ func (c *call) welcomeBack(login store.Login, token credential.Secret) error {
 	if _, err := c.gw.findLogin(c.Context(), c.open, login.Hash, c.addr); err != nil {
 		return errors.Join(err, c.open.store.EndLogin(c.Context(), login.Hash))
 	}
-	c.setCookie(token, c.gw.cfg.LoginLifetime)
+	c.setLogin(token, c.gw.cfg.LoginLifetime)
 	return nil
 }
 
@@ -216,7 +217,14 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 	if err := checkName(name); err != nil {
 		return store.User{}, err
 	}
-	if err := c.secondFactorOfLink(s); err != nil {
+	u, err := c.open.store.LinkAccount(c.Context(), credential.HashToken(cut(s.Link, maxAgent)), c.now())
+	if err != nil {
+		return u, err
+	}
+	if err := c.askToReplace(u, s.Replace); err != nil {
+		return u, err
+	}
+	if err := c.secondFactorOfLink(u, s.TOTP); err != nil {
 		return store.User{}, err
 	}
 	encoded := ""
@@ -230,7 +238,7 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 		}
 	}
 	login, token := c.newLogin("", store.MethodLink)
-	u, err := c.open.store.UseLink(c.Context(), store.LinkUse{
+	u, err = c.open.store.UseLink(c.Context(), store.LinkUse{
 		Hash: credential.HashToken(cut(s.Link, maxAgent)), Try: credential.NewID("t-"), Password: encoded, Login: login,
 		Admin: store.User{ID: credential.NewID("u-"), Name: name, CreatedAt: c.now()},
 		Act:   c.gw.actOf("", login.Address, "signin.link", "", ""),
@@ -238,23 +246,55 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 	if err != nil {
 		return u, err
 	}
-	return u, c.welcomeBack(login, token)
+	if err := c.welcomeBack(login, token); err != nil {
+		return u, err
+	}
+	return u, c.endReplaced(u)
+}
+
+// endReplaced ends the login that this browser had as somebody else.
+func (c *call) endReplaced(now store.User) error {
+	if c.in.User.ID == "" || c.in.User.ID == now.ID {
+		return nil
+	}
+	if err := c.endLogin(c.in.Login.Hash); err != nil {
+		return err
+	}
+	c.gw.sockets.closeLogin(c.in.Login.Hash)
+	c.gw.doubt()
+	return nil
+}
+
+// askToReplace refuses a link of another account in a browser that is signed in, until the person has said that they want it: who sends
+// somebody a link must not have them work, unawares, in an account that the sender knows too. What is replaced ends.
+func (c *call) askToReplace(owner store.User, wanted bool) error {
+	var refusal *RefusalError
+	if err := c.authenticate(); errors.As(err, &refusal) {
+		return nil // nobody is signed in here
+	} else if err != nil {
+		return err
+	}
+	if c.in.User.ID != owner.ID && !wanted {
+		whose := "an account that is not made yet"
+		if owner.ID != "" {
+			whose = fmt.Sprintf("%q", owner.Name)
+		}
+		return refuse(http.StatusConflict, signalapi.ReasonSignedIn,
+			"You are signed in as %q, and this link signs in as %s. Use it only if you asked for it.", c.in.User.Name, whose)
+	}
+	return nil
 }
 
 // secondFactorOfLink asks the account of a link for its second factor: whoever got hold of the link, or of the power to make one, is not
 // its owner yet. Somebody who has lost theirs needs an admin to take it away first.
-func (c *call) secondFactorOfLink(s signalapi.SignIn) error {
-	u, err := c.open.store.LinkAccount(c.Context(), credential.HashToken(cut(s.Link, maxAgent)), c.now())
-	if err != nil {
-		return err
-	}
+func (c *call) secondFactorOfLink(u store.User, code string) error {
 	if u.TOTPSecret == "" {
 		return nil // nothing to guess: whoever locks an account out does not keep its owner from using a link
 	}
 	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
 		return tooFast(wait)
 	}
-	return c.checkSecondFactor(u, s.TOTP)
+	return c.checkSecondFactor(u, code)
 }
 
 // signOut ends the login of the cookie, if there is one.
@@ -267,7 +307,7 @@ func signOut(c *call) (any, error) {
 		c.gw.sockets.closeLogin(hash)
 		c.gw.doubt()
 	}
-	c.clearCookie()
+	c.clearLogin()
 	return nil, nil
 }
 

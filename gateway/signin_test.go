@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -208,6 +209,45 @@ func TestLoginLifetime(t *testing.T) {
 	ok[signalapi.Me](admin, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "root", Password: goodPassword})
 	c.add(61 * time.Minute)
 	admin.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+}
+
+// A link does not sign a browser in as somebody else unasked; what is replaced ends. One's own link asks nothing.
+func TestLinkOverLogin(t *testing.T) {
+	s := startSite(t)
+	admin := s.admin()
+	ada, user := s.person(admin, "ada", store.RoleViewer)
+	again := ok[signalapi.Invite](admin, "POST", signalapi.PathAdminUser+user.ID+"/invite", nil)
+	ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(again.URL)})
+	link, err := s.SignInLink(t.Context(), "mallory", store.RoleViewer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mallory := signalapi.SignIn{Link: token(link)}
+	r := ada.refused(http.StatusConflict, signalapi.ReasonSignedIn, "POST", signalapi.PathSignIn, mallory)
+	if !strings.Contains(r.Message, `"ada"`) || !strings.Contains(r.Message, `"mallory"`) {
+		t.Errorf("the person is told %q", r.Message)
+	}
+	if me := ok[signalapi.Me](ada, "GET", signalapi.PathMe, nil); me.Name != "ada" {
+		t.Fatalf("signed in as %s", me.Name)
+	}
+	had := ada.client.Jar.Cookies(must(url.Parse(s.URL())))[0]
+	mallory.Replace = true
+	if me := ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, mallory); me.Name != "mallory" {
+		t.Fatalf("signed in as %s", me.Name)
+	}
+	s.browser().refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil, "Cookie", had.String())
+}
+
+// The first admin's link works for an hour.
+func TestFirstAdminExpires(t *testing.T) {
+	c := newClock()
+	s := startSite(t, withClock(c))
+	c.add(time.Hour)
+	s.browser().refused(http.StatusUnauthorized, signalapi.ReasonLinkUsed, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(s.first), Name: "root"})
+	s.stop()
+	again := runSite(t, s.fleet, s.cfg)
+	c.add(time.Hour - time.Second)
+	again.admin()
 }
 
 // The embedding process gets a link that signs in once, also for an account that exists already.

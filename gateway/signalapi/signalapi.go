@@ -29,6 +29,9 @@ type SignIn struct {
 	Name     string `json:"name,omitempty"`
 	Password string `json:"password,omitempty"`
 	TOTP     string `json:"totp,omitempty"`
+	// Replace says that the person wants the link to sign them in as another account than the one they are signed in as
+	// (ReasonSignedIn asks for it).
+	Replace bool `json:"replace,omitempty"`
 }
 
 // Me is the signed-in person as the web app shows it.
@@ -220,6 +223,7 @@ const (
 	ReasonBadCredentials  = "bad_credentials"
 	ReasonTOTPRequired    = "totp_required"
 	ReasonLinkUsed        = "link_used"
+	ReasonSignedIn        = "signed_in"
 	ReasonForbidden       = "forbidden"
 	ReasonRateLimited     = "rate_limited"
 	ReasonBanned          = "banned"

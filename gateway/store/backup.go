@@ -67,15 +67,21 @@ func (s *Store) copyTo(ctx context.Context, path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	// An empty file of ours is in the copy's place from its first moment, so that no other user ever reads it.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
 	if s.Driver() == Postgres {
 		dsn, password := splitPassword(s.cfg.DSN)
 		return run(ctx, password, "pg_dump", "--format=custom", "--no-owner", "--no-privileges", "--file="+path, "--dbname="+dsn)
 	}
 	// VACUUM INTO reads one snapshot and lets writers go on: https://www.sqlite.org/lang_vacuum.html
-	if _, err := s.db.ExecContext(ctx, `VACUUM INTO ?`, path); err != nil {
-		return err
-	}
-	return os.Chmod(path, 0o600)
+	_, err = s.db.ExecContext(ctx, `VACUUM INTO ?`, path)
+	return err
 }
 
 // settle makes a finished file durable under its final name.

@@ -21,6 +21,8 @@ var (
 	ErrBackup = errors.New("backup is not usable")
 	// ErrExists is returned when a restore would replace something that is there.
 	ErrExists = errors.New("target exists")
+	// ErrOpenToOthers is returned by Open for a SQLite database that other users of the machine could change or read, and that we cannot mend.
+	ErrOpenToOthers = errors.New("the store is open to others")
 	// ErrNoTool is returned when pg_dump or pg_restore is not installed on this machine.
 	ErrNoTool = errors.New("PostgreSQL client tools are not installed")
 )

@@ -2,10 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -35,6 +38,57 @@ func TestSQLiteMigrates(t *testing.T) {
 		t.Cleanup(func() { must(t, s.Close()) })
 		return s
 	})
+}
+
+// A database is its owner's alone: made so, mended where it was not, with all that SQLite and a backup put beside it; and a folder in which
+// others may write is refused.
+func TestSQLiteIsPrivate(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	mode := func(path string) fs.FileMode {
+		info, err := os.Stat(path)
+		must(t, err)
+		return info.Mode().Perm()
+	}
+	dir := filepath.Join(t.TempDir(), "store")
+	cfg := Config{Driver: SQLite, DSN: filepath.Join(dir, "gateway.sqlite")}
+	for _, spoil := range []fs.FileMode{0o700, 0o755} {
+		s, err := Open(t.Context(), cfg)
+		must(t, err)
+		addUser(t, s, fmt.Sprintf("u%o", spoil), RoleViewer) // so that there is a journal
+		names, err := filepath.Glob(cfg.DSN + "*")
+		must(t, err)
+		if len(names) < 2 || mode(dir) != 0o700 {
+			t.Fatalf("folder %o holds %v", mode(dir), names)
+		}
+		for _, name := range names {
+			if mode(name) != 0o600 {
+				t.Errorf("%s has mode %o", name, mode(name))
+			}
+		}
+		must(t, s.Close())
+		must(t, errors.Join(os.Chmod(dir, spoil), os.Chmod(cfg.DSN, 0o644), os.WriteFile(cfg.DSN+"-journal", nil, 0o666)))
+	}
+	s, err := Open(t.Context(), cfg)
+	must(t, err)
+	if mode(cfg.DSN) != 0o600 || mode(cfg.DSN+"-journal") != 0o600 {
+		t.Errorf("what was open to others stays so: %o", mode(cfg.DSN))
+	}
+	folder := filepath.Join(t.TempDir(), "backup")
+	report, err := s.Backup(t.Context(), folder, start)
+	must(t, err)
+	if mode(report.Path) != 0o600 || mode(folder) != 0o700 {
+		t.Errorf("backup %o in %o", mode(report.Path), mode(folder))
+	}
+	must(t, s.Close())
+	must(t, os.Chmod(dir, 0o777))
+	_, err = Open(t.Context(), cfg)
+	want(t, err, ErrOpenToOthers)
+	shared := filepath.Join(t.TempDir(), "shared") // somebody else's things are there: readable as it was, and the database is not
+	must(t, errors.Join(os.Mkdir(shared, 0o755), os.WriteFile(filepath.Join(shared, "notes"), nil, 0o644)))
+	s = openConfig(t, Config{Driver: SQLite, DSN: filepath.Join(shared, "gateway.sqlite")})
+	if mode(shared) != 0o755 || mode(s.cfg.DSN) != 0o600 {
+		t.Errorf("shared folder %o, database %o", mode(shared), mode(s.cfg.DSN))
+	}
 }
 
 // What was committed is there after closing and opening again.

@@ -42,6 +42,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("open %s store: %w", cfg.Driver, err)
 		}
 	}
+	if cfg.Driver == SQLite {
+		if err := keepPrivate(cfg.DSN); err != nil {
+			return nil, err
+		}
+	}
 	s, err := connect(cfg, false)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,6 @@
 // The gateway's HTTP/JSON endpoints: gateway/signalapi in TypeScript. Byte fields are base64, times RFC 3339.
 
-export interface SignIn { link?: string; name?: string; password?: string; totp?: string }
+export interface SignIn { link?: string; name?: string; password?: string; totp?: string; replace?: boolean }
 export interface Info { version: string; accounts: boolean; oidc?: string }
 /** What a change of the second factor asks for; the password where the account has one. */
 export interface Proof { code: string; password?: string }

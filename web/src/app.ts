@@ -4,13 +4,13 @@
 // #/admin/<tab>. #link=<token> is a one-time link, #link=<token>&to=/desktop/<pool> one that leads somewhere; it is taken out of the
 // address bar before anything else.
 
-import { Refused, api, type Info, type Me } from "./api.js";
+import { Refused, api, type Info, type Me, type SignIn } from "./api.js";
 import { h, icon, logo, toast } from "./dom.js";
 import { note } from "./notes.js";
 import { accountPage } from "./pages/account.js";
 import { adminPage } from "./pages/admin.js";
 import { desktopsPage, rememberTitles, titleOf } from "./pages/desktops.js";
-import { signInPage } from "./pages/signin.js";
+import { replacePage, signInPage } from "./pages/signin.js";
 import type { Session } from "./session.js";
 import { Signal, type Socket } from "./signal.js";
 import "./surface.js";
@@ -62,16 +62,19 @@ class App {
     }
   }
 
-  private async useLink(link: string, to: string): Promise<void> {
+  private async useLink(link: string, to: string, replace = false): Promise<void> {
     this.page(h("div", { class: "center" }, h("div", { class: "progress" }, h("div", { class: "spinner" }), h("p", {}, "Signing in"))));
     try {
-      const me = await api.signIn({ link });
+      const me = await api.signIn({ link, replace });
       // An invited person needs a password before the login of the link ends.
       if (to.startsWith("/")) history.replaceState(null, "", `#${to}`);
       else if (me.accounts && !me.password) history.replaceState(null, "", "#/account");
       await this.signedIn(me);
     } catch (e) {
-      if (e instanceof Refused && (e.reason === "bad_request" || e.reason === "totp_required")) return this.showSignIn("", link, e.reason === "totp_required");
+      if (e instanceof Refused && e.reason === "signed_in") {
+        return this.page(replacePage(e.message, () => void this.arrived(), () => void this.useLink(link, to, true)));
+      }
+      if (e instanceof Refused && (e.reason === "bad_request" || e.reason === "totp_required")) return this.showSignIn("", { link, replace }, e.reason === "totp_required");
       await this.showSignIn((e as Error).message);
     }
   }
@@ -89,7 +92,7 @@ class App {
     this.route();
   }
 
-  private async showSignIn(message: string, link = "", code = false): Promise<void> {
+  private async showSignIn(message: string, link: SignIn = {}, code = false): Promise<void> {
     this.me = null;
     this.signal?.stop();
     this.signal = null;

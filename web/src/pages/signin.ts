@@ -5,7 +5,7 @@ import { Refused, api, type Info, type Me, type SignIn } from "../api.js";
 import { field, h, logo, values } from "../dom.js";
 import { sentence } from "../texts.js";
 
-export function signInPage(info: Info, message: string, link: string, code: boolean, done: (me: Me) => void): HTMLElement {
+export function signInPage(info: Info, message: string, link: SignIn, code: boolean, done: (me: Me) => void): HTMLElement {
   const problem = h("p", { class: "problem", role: "alert" }, message);
   const body = h("div", {});
   const card = h("div", { class: "card signin" }, logo(44), h("h1", {}, "Wavry"), problem, body);
@@ -44,11 +44,11 @@ export function signInPage(info: Info, message: string, link: string, code: bool
     if (info.oidc) body.append(h("div", { class: "or" }, "or"), h("a", { class: "button wide", href: "/v1/oidc/start" }, info.oidc));
   };
 
-  if (link && code) {
-    askCode({ link });
-  } else if (link) {
+  if (link.link && code) {
+    askCode(link);
+  } else if (link.link) {
     card.querySelector("h1")!.textContent = "Welcome to Wavry";
-    form("Set up account", { link },
+    form("Set up account", link,
       field({ name: "name", label: "Name", required: true, autocomplete: "username" }),
       field({ name: "password", label: "Password", type: "password", required: true, autocomplete: "new-password" }));
   } else if (info.accounts) {
@@ -57,4 +57,10 @@ export function signInPage(info: Info, message: string, link: string, code: bool
     body.append(h("p", { class: "muted" }, "Open the one-time link that the host printed. Each link signs in once; the host prints a new one when it starts."));
   }
   return h("main", { class: "center" }, card, info.version ? h("footer", { class: "muted" }, `Wavry Fleet ${info.version}`) : null);
+}
+
+/** A link came to a browser in which somebody else is signed in: whoever sent it may want them to work in an account not theirs. */
+export function replacePage(message: string, stay: () => void, replace: () => void): HTMLElement {
+  return h("main", { class: "center" }, h("div", { class: "card signin" }, logo(44), h("h1", {}, "You are signed in already"), h("p", {}, sentence(message)),
+    h("button", { class: "primary wide", onclick: stay }, "Stay signed in"), h("button", { class: "quiet wide", onclick: replace }, "Use the link")));
 }
