@@ -19,11 +19,16 @@ type source struct {
 
 	mu          sync.Mutex
 	keyframes   int
+	areas       []session.Area // asked for
 	adjustments int
 	input       []*pluginpb.InputEvent
 	changed     chan struct{} // gets a token when anything above changed
 	sink        session.Sink
 	started     chan struct{}
+	follows     bool          // takes the sizes it is asked for; the test emits the pictures
+	may         chan struct{} // nil, or closed when the source may start
+	busy        chan struct{} // nil, or gets a token for each resize that is done
+	untyped     string        // what it cannot type of any input
 }
 
 func newSource() *source {
@@ -35,6 +40,9 @@ func newSource() *source {
 
 func (f *source) Run(ctx context.Context, sink session.Sink) error {
 	f.sink = sink
+	if f.may != nil {
+		<-f.may
+	}
 	sink.Event(session.Event{Started: &session.Started{Capture: "fake", Encoder: "fake", Input: true, Resize: true, Width: 64, Height: 48}})
 	close(f.started)
 	for {
@@ -49,12 +57,25 @@ func (f *source) Run(ctx context.Context, sink session.Sink) error {
 	}
 }
 
-func (f *source) Inject(_ context.Context, b *pluginpb.InputBatch) (media.Time, error) {
+func (f *source) Inject(_ context.Context, b *pluginpb.InputBatch) (*pluginpb.Injected, error) {
 	f.note(func() { f.input = append(f.input, b.Events...) })
-	return media.Now(), nil
+	done := &pluginpb.Injected{Time: int64(media.Now()), Untyped: f.untyped}
+	if f.untyped != "" {
+		done.UntypedReason = "this fake has no such key"
+	}
+	return done, nil
 }
 
-func (f *source) Resize(context.Context, int, int) error { return errors.New("this fake has one size") }
+func (f *source) Resize(_ context.Context, a session.Area) error {
+	f.note(func() { f.areas = append(f.areas, a) })
+	if f.busy != nil {
+		<-f.busy
+	}
+	if !f.follows {
+		return errors.New("this fake has one size")
+	}
+	return nil
+}
 
 func (f *source) Adjust(int, float64) { f.note(func() { f.adjustments++ }) }
 
@@ -89,9 +110,11 @@ func (f *source) wait(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-func (f *source) emit(keyframe bool, data string) {
+func (f *source) emit(keyframe bool, data string) { f.emitSized(keyframe, data, 64, 48) }
+
+func (f *source) emitSized(keyframe bool, data string, width, height int) {
 	now := media.Now()
 	f.units <- media.AccessUnit{
-		Codec: media.CodecH264, Keyframe: keyframe, Width: 64, Height: 48, CaptureTime: now, HandoffTime: now, EncodeTime: now, Data: []byte(data),
+		Codec: media.CodecH264, Keyframe: keyframe, Width: width, Height: height, CaptureTime: now, HandoffTime: now, EncodeTime: now, Data: []byte(data),
 	}
 }

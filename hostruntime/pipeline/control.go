@@ -5,13 +5,19 @@ import (
 	"sync"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/session"
 )
 
 // settings are what the session wishes; the newest counts.
 type settings struct {
-	bitrate       int
-	fps           float64
-	width, height int
+	bitrate int
+	fps     float64
+	area    session.Area
+}
+
+func (s settings) size() *pluginpb.Size {
+	return &pluginpb.Size{Width: uint32(s.area.Width), Height: uint32(s.area.Height), Scale: s.area.Scale}
 }
 
 // wishes are set from any goroutine and carried out by the runs.

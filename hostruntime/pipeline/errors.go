@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// ErrRecovering is returned by Inject and Resize while no capture runs; the viewer was told.
+// ErrRecovering is returned by Inject while no capture runs; the viewer was told.
 var ErrRecovering = errors.New("the capture is being restarted")
 
 // cause is why a run was ended: a closed set, used as a metric's label.

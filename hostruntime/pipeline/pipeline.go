@@ -50,7 +50,7 @@ func New(cfg Config) (*Pipeline, error) {
 	}
 	p := &Pipeline{
 		cfg: cfg, log: cfg.Logger,
-		wishes:   newWishes(settings{bitrate: cfg.Bitrate, fps: cfg.FPS, width: cfg.Width, height: cfg.Height}),
+		wishes:   newWishes(settings{bitrate: cfg.Bitrate, fps: cfg.FPS, area: session.Area{Width: cfg.Width, Height: cfg.Height}}),
 		messages: make(chan func() []action, messageQueue), done: make(chan struct{}),
 		sup: newSupervisor(names(cfg.Captures), names(cfg.Encoders)), stops: map[uint64]context.CancelFunc{},
 	}
@@ -171,11 +171,11 @@ func (p *Pipeline) live() {
 	p.out.event(session.Event{State: &streamwire.StateChange{State: streamwire.StateLive}})
 }
 
-// Inject delivers input and returns the time at which the compositor was told. ErrRecovering while no capture runs.
-func (p *Pipeline) Inject(ctx context.Context, batch *pluginpb.InputBatch) (media.Time, error) {
+// Inject delivers input and returns when the compositor was told, and what it could not do. ErrRecovering while no capture runs.
+func (p *Pipeline) Inject(ctx context.Context, batch *pluginpb.InputBatch) (*pluginpb.Injected, error) {
 	r, err := p.running()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var done *pluginpb.Injected
 	err = p.onCapture(ctx, r, func(ctx context.Context) (err error) {
@@ -183,7 +183,7 @@ func (p *Pipeline) Inject(ctx context.Context, batch *pluginpb.InputBatch) (medi
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if n := actions(batch); n > 0 {
 		p.tell(func() { p.sup.input(n) })
@@ -191,29 +191,30 @@ func (p *Pipeline) Inject(ctx context.Context, batch *pluginpb.InputBatch) (medi
 	if done.Rejected > 0 {
 		p.log.Debug("input rejected", "events", done.Rejected, "cause", done.Reason)
 	}
-	return media.Time(done.Time), nil
+	return done, nil
 }
 
 // actions counts the events that should change the picture.
 func actions(batch *pluginpb.InputBatch) int {
 	n := 0
 	for _, e := range batch.Events {
-		if e.GetKey().GetDown() || e.GetButton().GetDown() || e.GetScroll() != nil || e.GetTouch() != nil {
+		if e.GetKey().GetDown() || e.GetButton().GetDown() || e.GetScroll() != nil || e.GetTouch() != nil || e.GetText() != nil {
 			n++
 		}
 	}
 	return n
 }
 
-// Resize asks the desktop for another size; later runs ask for it too. The size that holds comes with the pictures.
-func (p *Pipeline) Resize(ctx context.Context, width, height int) error {
-	p.wishes.update(func(s *settings) { s.width, s.height = width, height })
+// Resize asks the desktop for another area; later runs ask for it too, and while none runs that is all there is to do. The size that
+// holds comes with the pictures.
+func (p *Pipeline) Resize(ctx context.Context, a session.Area) error {
+	p.wishes.update(func(s *settings) { s.area = a })
 	r, err := p.running()
 	if err != nil {
-		return err
+		return nil
 	}
 	return p.onCapture(ctx, r, func(ctx context.Context) error {
-		_, err := r.client.Resize(ctx, &pluginpb.Size{Width: uint32(width), Height: uint32(height)})
+		_, err := r.client.Resize(ctx, settings{area: a}.size())
 		return err
 	})
 }

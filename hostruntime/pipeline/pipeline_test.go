@@ -416,16 +416,20 @@ func TestControl(t *testing.T) {
 	ctx := t.Context()
 	r.await("live", 10*time.Second, lives(1))
 	before := media.Now()
-	at, err := r.p.Inject(ctx, &pluginpb.InputBatch{Events: []*pluginpb.InputEvent{{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 30, Down: true}}}}})
-	if err != nil || at < before || at > media.Now() {
-		t.Fatal(at, err)
+	done, err := r.p.Inject(ctx, &pluginpb.InputBatch{Events: []*pluginpb.InputEvent{{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 30, Down: true}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := media.Time(done.Time)
+	if at < before || at > media.Now() {
+		t.Fatal(at)
 	}
 	r.await("picture with the input", 2*time.Second, func(s *recorder) bool {
 		last := s.units[len(s.units)-1]
 		return !last.Repeat && last.CaptureTime >= at
 	})
 	r.p.Adjust(2_000_000, 30)
-	if err := r.p.Resize(ctx, 640, 400); err != nil {
+	if err := r.p.Resize(ctx, session.Area{Width: 640, Height: 400}); err != nil {
 		t.Fatal(err)
 	}
 	r.await("new size", 2*time.Second, func(s *recorder) bool {
@@ -460,8 +464,11 @@ func TestInputWhileDown(t *testing.T) {
 	if _, err := p.Inject(t.Context(), &pluginpb.InputBatch{}); !errors.Is(err, ErrRecovering) {
 		t.Fatal(err)
 	}
-	if err := p.Resize(t.Context(), 100, 100); !errors.Is(err, ErrRecovering) {
+	if err := p.Resize(t.Context(), session.Area{Width: 100, Height: 100, Scale: 2}); err != nil {
 		t.Fatal(err)
+	}
+	if got := p.wishes.get().size(); got.Width != 100 || got.Height != 100 || got.Scale != 2 {
+		t.Error("the next start does not know the size:", got)
 	}
 }
 

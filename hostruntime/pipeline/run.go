@@ -63,7 +63,7 @@ func (r *captureRun) main(ctx context.Context, delay time.Duration) {
 func (r *captureRun) request(s settings) *pluginpb.StartCaptureRequest {
 	c := r.p.cfg
 	return &pluginpb.StartCaptureRequest{
-		SourcePath: r.source.path, Methods: r.candidate.Methods, Fps: s.fps, Size: &pluginpb.Size{Width: uint32(s.width), Height: uint32(s.height)},
+		SourcePath: r.source.path, Methods: r.candidate.Methods, Fps: s.fps, Size: s.size(),
 		EmbedCursor: c.EmbedCursor, KeepaliveFps: c.KeepaliveFPS, Display: c.Display, StateDir: c.StateDir, Options: r.candidate.Options,
 	}
 }

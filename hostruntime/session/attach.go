@@ -148,7 +148,8 @@ func (s *Session) join(v *viewer) {
 	if s.cursor != nil {
 		v.send(s.cursor)
 	}
-	s.resizeFor(v, v.hello.Width, v.hello.Height)
+	s.resizeFor(v, areaOf(v.hello.Width, v.hello.Height, v.hello.Scale))
+	s.fitFirst(v)
 	s.askKeyframe(0)
 }
 
@@ -171,6 +172,7 @@ func (s *Session) leave(v *viewer) {
 		return
 	}
 	if s.countControllers(); s.aloneFrom == 0 {
+		s.follow()
 		return
 	}
 	s.in.releaseAll()

@@ -46,7 +46,7 @@ func (s *Session) controlMessage(v *viewer, m streamwire.Message) {
 		v.queue.Desync()
 		s.askKeyframe(s.keyframeInterval(v))
 	case *streamwire.Resize:
-		s.resizeFor(v, m.Width, m.Height)
+		s.resizeFor(v, areaOf(m.Width, m.Height, m.Scale))
 	case *streamwire.Limits:
 		v.applyLimits(m.MaxKbps, m.MaxFPS, s.cfg)
 		v.setSize(s.started.Width, s.started.Height)
@@ -57,16 +57,66 @@ func (s *Session) controlMessage(v *viewer, m streamwire.Message) {
 	}
 }
 
-// resizeFor makes the desktop follow the controller's size. A failure is worth a log line, not the session.
-func (s *Session) resizeFor(v *viewer, width, height uint16) {
-	if !v.controls() || !s.started.Resize || width == 0 || height == 0 {
+// resizeFor makes the desktop follow v's area if v controls it.
+func (s *Session) resizeFor(v *viewer, a Area) {
+	v.area = a
+	s.follow()
+}
+
+// follow asks the desktop to take the area of the viewer who came last of those that control. What is asked before the source has
+// started holds for its start; every start asks again, for the wish may have come in between.
+func (s *Session) follow() {
+	v := s.controller()
+	if v == nil || !v.area.known() || (s.running() && !s.started.Resize) {
 		return
 	}
-	w, h := int(width)&^1, int(height)&^1 // 4:2:0 needs even sides
-	if w == s.started.Width && h == s.started.Height {
+	fits := v.area.Width == s.started.Width && v.area.Height == s.started.Height
+	if fits && v.area.Scale == s.scale {
 		return
 	}
-	s.in.resize(w, h)
+	s.scale = v.area.Scale
+	s.in.resize(v.area)
+}
+
+// running says whether the source has ever told what it can.
+func (s *Session) running() bool { return s.started.Capture != "" }
+
+// controller is the newest connection that controls; nil: none.
+func (s *Session) controller() *viewer {
+	var newest *viewer
+	for v := range s.viewers {
+		if v.controls() && (newest == nil || v.order > newest.order) {
+			newest = v
+		}
+	}
+	return newest
+}
+
+// fitFirst holds v's first picture back if the desktop is about to change for it.
+func (s *Session) fitFirst(v *viewer) {
+	if v == s.controller() && v.next == 0 && v.area.known() && s.running() && s.started.Resize {
+		v.fit.begin(since(media.Now()), v.area)
+	}
+}
+
+// resizeAnswered is told by the injector. A failure is worth a log line, not the session.
+func (s *Session) resizeAnswered(err error) {
+	s.loop.do(func() {
+		for v := range s.viewers {
+			v.fit.answered(since(media.Now()), err)
+		}
+	})
+}
+
+// untyped tells those who control what their desktop could not type.
+func (s *Session) untyped(text, reason string) {
+	s.loop.do(func() {
+		for v := range s.viewers {
+			if v.controls() {
+				v.send(&streamwire.Untyped{Text: text, Reason: reason})
+			}
+		}
+	})
 }
 
 // readDatagrams handles motion, feedback and pings until the connection ends.

@@ -15,7 +15,9 @@ type injector struct {
 	log     *slog.Logger
 	metrics *Metrics
 	queue   chan input
-	sizes   chan [2]int // wished sizes; only the newest counts
+	areas   chan Area // wished ones; only the newest counts
+	resized func(error)
+	untyped func(text, reason string)
 
 	mu   sync.Mutex // guards mark
 	mark inputMark
@@ -27,7 +29,7 @@ type input struct {
 }
 
 func newInjector(source Source, log *slog.Logger, m *Metrics) *injector {
-	return &injector{source: source, log: log, metrics: m, queue: make(chan input, maxInputs), sizes: make(chan [2]int, 1)}
+	return &injector{source: source, log: log, metrics: m, queue: make(chan input, maxInputs), areas: make(chan Area, 1)}
 }
 
 // put queues an event and waits while the queue is full.
@@ -53,14 +55,14 @@ func (in *injector) offer(id uint32, e *pluginpb.InputEvent) {
 // releases everything.
 func (in *injector) releaseAll() { in.offer(0, releaseAll()) }
 
-// resize asks for another output size, forgetting an older wish that is still waiting.
-func (in *injector) resize(width, height int) {
+// resize asks for another area, forgetting an older wish that is still waiting.
+func (in *injector) resize(a Area) {
 	select {
-	case <-in.sizes:
+	case <-in.areas:
 	default:
 	}
 	select {
-	case in.sizes <- [2]int{width, height}:
+	case in.areas <- a:
 	default: // a concurrent resize won; its wish is as new
 	}
 }
@@ -86,10 +88,12 @@ func (in *injector) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case size := <-in.sizes:
-			if err := in.source.Resize(ctx, size[0], size[1]); err != nil {
+		case a := <-in.areas:
+			err := in.source.Resize(ctx, a)
+			if err != nil {
 				in.log.Warn("desktop does not follow the viewer's size", "cause", err)
 			}
+			in.resized(err)
 		case first := <-in.queue:
 			waiting = append(waiting[:0], first)
 			for len(waiting) < maxInputs && len(in.queue) > 0 {
@@ -101,17 +105,20 @@ func (in *injector) run(ctx context.Context) error {
 }
 
 func (in *injector) inject(ctx context.Context, waiting []input) {
-	at, err := in.source.Inject(ctx, coalesce(waiting))
+	done, err := in.source.Inject(ctx, coalesce(waiting))
 	if err != nil {
 		in.metrics.inputDropped.Add(float64(len(waiting)))
 		in.log.Debug("input not delivered", "cause", err)
 		return
 	}
+	if done.Untyped != "" {
+		in.untyped(done.Untyped, done.UntypedReason)
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, w := range waiting {
 		if w.id != 0 {
-			in.mark.applied(w.id, at)
+			in.mark.applied(w.id, media.Time(done.Time))
 		}
 	}
 }

@@ -52,9 +52,11 @@ func inputEvents(m streamwire.Input) []*pluginpb.InputEvent {
 		}
 		return []*pluginpb.InputEvent{absolute(m.X, m.Y), button}
 	case *streamwire.Scroll:
-		return []*pluginpb.InputEvent{{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{
-			Dx: fixed(m.DX), Dy: fixed(m.DY), NotchX: int32(m.NotchX), NotchY: int32(m.NotchY),
-		}}}}
+		return []*pluginpb.InputEvent{{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{X: m.X, Y: m.Y}}}}
+	case *streamwire.Text:
+		return []*pluginpb.InputEvent{{Event: &pluginpb.InputEvent_Text{Text: &pluginpb.Text{Text: m.Text}}}}
+	case *streamwire.Locks:
+		return []*pluginpb.InputEvent{{Event: &pluginpb.InputEvent_Locks{Locks: &pluginpb.Locks{Known: uint32(m.Known), On: uint32(m.On)}}}}
 	case *streamwire.Touch:
 		return []*pluginpb.InputEvent{{Event: &pluginpb.InputEvent_Touch{Touch: &pluginpb.Touch{
 			Id: uint32(m.Finger), Phase: pluginpb.Touch_Phase(m.Phase), X: fraction(m.X), Y: fraction(m.Y),

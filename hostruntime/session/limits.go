@@ -39,6 +39,10 @@ const (
 	// cutAfter our bye was queued, the connection is closed though the viewer has not taken it: longer than byeTimeout, for the polite,
 	// and well below the two seconds within which the end of a right must bite.
 	cutAfter = time.Second
+	// fitPatience is how long a first picture may wait for the desktop to take the viewer's size; a resize takes about 100 ms.
+	fitPatience = 1500 * time.Millisecond
+	// fitSettles is how long pictures of the old size may still come after the desktop has changed.
+	fitSettles = 300 * time.Millisecond
 	// replaceAfter a newer connection of the same viewer has its first picture, the older one is closed. A viewer closes it
 	// itself sooner.
 	replaceAfter = 2 * time.Second

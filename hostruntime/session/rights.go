@@ -124,6 +124,7 @@ func (s *Session) setRole(v *viewer, role lease.Role) {
 	s.countControllers()
 	s.welcome(v)
 	s.tellPeople()
+	s.follow()
 }
 
 // countControllers begins or ends the time that the session waits for somebody in control.

@@ -27,9 +27,10 @@ import (
 type Source interface {
 	// Run delivers to sink until ctx ends (nil) or nothing works any more (an error with what to do).
 	Run(ctx context.Context, sink Sink) error
-	// Inject delivers input and returns when the compositor was told.
-	Inject(ctx context.Context, batch *pluginpb.InputBatch) (media.Time, error)
-	Resize(ctx context.Context, width, height int) error
+	// Inject delivers input and returns when the compositor was told, with that time and with what it could not do.
+	Inject(ctx context.Context, batch *pluginpb.InputBatch) (*pluginpb.Injected, error)
+	// Resize asks the desktop for an area; while nothing runs, the next start does.
+	Resize(ctx context.Context, a Area) error
 	// Adjust sets the encoder's target.
 	Adjust(bitrate int, fps float64)
 	RequestKeyframe()
@@ -97,6 +98,7 @@ type Session struct {
 	started   Started
 	state     streamwire.StateChange
 	cursor    *streamwire.Cursor
+	scale     float64 // the desktop was asked for
 	keyframes keyframe.Limiter
 	aloneFrom media.Time // when the last controller left; 0: one is here
 	end       *EndedError
@@ -118,6 +120,7 @@ func New(cfg Config) (*Session, error) {
 		aloneFrom: media.Now(),
 	}
 	s.in = newInjector(cfg.Source, s.log, cfg.Metrics)
+	s.in.resized, s.in.untyped = s.resizeAnswered, s.untyped
 	return s, nil
 }
 

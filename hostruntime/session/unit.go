@@ -37,6 +37,9 @@ func (s *Session) offer(v *viewer, u media.AccessUnit) {
 		return
 	}
 	now := media.Now()
+	if v.fit.holds(since(now), u.Width, u.Height) {
+		return
+	}
 	verdict, wantKeyframe := v.queue.Offer(since(now), u.Keyframe)
 	if wantKeyframe {
 		s.askKeyframe(s.keyframeInterval(v))
@@ -126,7 +129,9 @@ func (s *Session) sourceEvent(e Event) {
 		s.resized()
 		for v := range s.viewers {
 			s.welcome(v)
+			s.fitFirst(v)
 		}
+		s.follow()
 	}
 	if e.State != nil {
 		s.setState(*e.State)

@@ -35,6 +35,8 @@ type viewer struct {
 	name     string              // of the person
 	told     []streamwire.Person // of whom it was told last
 	cut      *time.Timer         // closes the connection of a viewer that takes no goodbye; nil before the goodbye
+	area     Area                // as it told last
+	fit      fit
 	queue    sendqueue.Queue
 	rate     *ratecontrol.Controller
 	limits   viewerLimits

@@ -12,6 +12,7 @@ import (
 type Hello struct {
 	Version       uint16
 	Width, Height uint16 // of the viewer's picture area in device pixels; 0: unknown
+	Scale         uint16 // device pixels of one of the page's, in 1/ScaleUnit; 0: unknown
 	MaxKbps       uint32
 	MaxFPS        uint8
 	Codecs        []media.Codec // that the viewer decodes, best first
@@ -23,6 +24,7 @@ func (m *Hello) appendBody(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, m.Version)
 	b = binary.BigEndian.AppendUint16(b, m.Width)
 	b = binary.BigEndian.AppendUint16(b, m.Height)
+	b = binary.BigEndian.AppendUint16(b, m.Scale)
 	b = binary.BigEndian.AppendUint32(b, m.MaxKbps)
 	b = append(b, m.MaxFPS, byte(len(m.Codecs)))
 	for _, c := range m.Codecs {
@@ -32,7 +34,7 @@ func (m *Hello) appendBody(b []byte) []byte {
 }
 
 func (m *Hello) parseBody(r *reader) error {
-	m.Version, m.Width, m.Height, m.MaxKbps, m.MaxFPS = r.u16(), r.u16(), r.u16(), r.u32(), r.u8()
+	m.Version, m.Width, m.Height, m.Scale, m.MaxKbps, m.MaxFPS = r.u16(), r.u16(), r.u16(), r.u16(), r.u32(), r.u8()
 	n := int(r.u8())
 	if n > MaxCodecs {
 		return &WireError{Type: typeHello, Problem: fmt.Sprintf("%d codecs, at most %d", n, MaxCodecs)}
@@ -60,15 +62,17 @@ func (m *Keyframe) parseBody(r *reader) error {
 	return nil
 }
 
-// Resize asks the desktop to follow the viewer's size.
-type Resize struct{ Width, Height uint16 }
+// Resize asks the desktop to follow the viewer's area; its fields are Hello's.
+type Resize struct{ Width, Height, Scale uint16 }
 
 func (*Resize) messageType() byte { return typeResize }
 
-func (m *Resize) appendBody(b []byte) []byte { return appendSize(b, m.Width, m.Height) }
+func (m *Resize) appendBody(b []byte) []byte {
+	return binary.BigEndian.AppendUint16(appendSize(b, m.Width, m.Height), m.Scale)
+}
 
 func (m *Resize) parseBody(r *reader) error {
-	m.Width, m.Height = r.u16(), r.u16()
+	m.Width, m.Height, m.Scale = r.u16(), r.u16(), r.u16()
 	return nil
 }
 
@@ -290,6 +294,18 @@ func (m *People) parseBody(r *reader) error {
 	for range n {
 		m.Others = append(m.Others, Person{Role: Role(r.u8()), Name: r.text()})
 	}
+	return nil
+}
+
+// Untyped says which characters of a Text the desktop could not type; Reason is a sentence for the person.
+type Untyped struct{ Text, Reason string }
+
+func (*Untyped) messageType() byte { return typeUntyped }
+
+func (m *Untyped) appendBody(b []byte) []byte { return appendText(appendText(b, m.Text), m.Reason) }
+
+func (m *Untyped) parseBody(r *reader) error {
+	m.Text, m.Reason = r.text(), r.text()
 	return nil
 }
 

@@ -1,6 +1,9 @@
 package streamwire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // Input is a message of the input stream.
 type Input interface {
@@ -57,11 +60,11 @@ func (m *Button) parseBody(r *reader) error {
 	return nil
 }
 
-// Scroll is a turn of the wheel or a move of two fingers; positive is right and down.
+// Scroll is a turn of the wheel or a move of two fingers; positive is right and down. It is a distance, whatever the device: its
+// clicks are what adds up to whole notches.
 type Scroll struct {
-	ID             uint32
-	DX, DY         int32 // 1/256 pixel
-	NotchX, NotchY int16 // 1/120 notch; 0 for a touchpad
+	ID   uint32
+	X, Y int32 // 1/120 notch
 }
 
 func (*Scroll) messageType() byte { return typeScroll }
@@ -71,13 +74,12 @@ func (m *Scroll) InputID() uint32 { return m.ID }
 
 func (m *Scroll) appendBody(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, m.ID)
-	b = binary.BigEndian.AppendUint32(b, uint32(m.DX))
-	b = binary.BigEndian.AppendUint32(b, uint32(m.DY))
-	return appendSize(b, uint16(m.NotchX), uint16(m.NotchY))
+	b = binary.BigEndian.AppendUint32(b, uint32(m.X))
+	return binary.BigEndian.AppendUint32(b, uint32(m.Y))
 }
 
 func (m *Scroll) parseBody(r *reader) error {
-	m.ID, m.DX, m.DY, m.NotchX, m.NotchY = r.u32(), int32(r.u32()), int32(r.u32()), int16(r.u16()), int16(r.u16())
+	m.ID, m.X, m.Y = r.u32(), int32(r.u32()), int32(r.u32())
 	return nil
 }
 
@@ -130,5 +132,57 @@ func (m *ReleaseAll) appendBody(b []byte) []byte { return binary.BigEndian.Appen
 
 func (m *ReleaseAll) parseBody(r *reader) error {
 	m.ID = r.u32()
+	return nil
+}
+
+// Text is characters that no key stands for: of an on-screen keyboard, an input method or a picker. What the desktop cannot type comes
+// back as Untyped.
+type Text struct {
+	ID   uint32
+	Text string
+}
+
+func (*Text) messageType() byte { return typeText }
+
+// InputID implements Input.
+func (m *Text) InputID() uint32 { return m.ID }
+
+func (m *Text) appendBody(b []byte) []byte {
+	return appendText(binary.BigEndian.AppendUint32(b, m.ID), m.Text)
+}
+
+func (m *Text) parseBody(r *reader) error {
+	m.ID, m.Text = r.u32(), r.text()
+	if len(m.Text) > MaxText {
+		return &WireError{Type: typeText, Problem: fmt.Sprintf("text of %d bytes, at most %d", len(m.Text), MaxText)}
+	}
+	return nil
+}
+
+// The locks of a keyboard, as bits.
+const (
+	LockCaps   = 1
+	LockNum    = 2
+	LockScroll = 4
+)
+
+// Locks says which locks hold at the viewer's keyboard. Lock keys do not travel as keys: systems disagree on when they tell of one.
+type Locks struct {
+	ID    uint32
+	Known uint8 // locks that On speaks of; the others stay as they are
+	On    uint8
+}
+
+func (*Locks) messageType() byte { return typeLocks }
+
+// InputID implements Input.
+func (m *Locks) InputID() uint32 { return m.ID }
+
+func (m *Locks) appendBody(b []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(b, m.ID), m.Known, m.On)
+}
+
+func (m *Locks) parseBody(r *reader) error {
+	m.ID, m.Known, m.On = r.u32(), r.u8(), r.u8()
 	return nil
 }

@@ -14,6 +14,8 @@ const (
 	MaxInputReports = 32
 	// MaxCodecs in one Hello.
 	MaxCodecs = 16
+	// MaxText is the bytes of one Text: what a dictated paragraph has, and what a desktop types in a moment.
+	MaxText = 4096
 	// MaxHashes in one Move: present and next certificate, and room for one more rotation.
 	MaxHashes = 4
 	// MaxPeople in one People: as many as a session has viewers.

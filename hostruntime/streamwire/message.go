@@ -67,6 +67,8 @@ func newMessage(kind byte) Message {
 		return &Move{}
 	case typePeople:
 		return &People{}
+	case typeUntyped:
+		return &Untyped{}
 	case typeKey:
 		return &Key{}
 	case typeButton:
@@ -77,6 +79,10 @@ func newMessage(kind byte) Message {
 		return &Touch{}
 	case typeReleaseAll:
 		return &ReleaseAll{}
+	case typeText:
+		return &Text{}
+	case typeLocks:
+		return &Locks{}
 	}
 	return nil
 }

@@ -23,10 +23,10 @@ func pattern(n int) []byte {
 // messageSamples has every message, at its edges: zero, largest, negative, empty and full lists, text beyond ASCII.
 func messageSamples() []sample {
 	return []sample{
-		{"hello", &Hello{Version: 1, Width: 2560, Height: 1440, MaxKbps: 20000, MaxFPS: 60, Codecs: []media.Codec{media.CodecH264, media.CodecAV1}}},
+		{"hello", &Hello{Version: 1, Width: 2560, Height: 1440, Scale: 240, MaxKbps: 20000, MaxFPS: 60, Codecs: []media.Codec{media.CodecH264, media.CodecAV1}}},
 		{"hello empty", &Hello{Version: 1}},
 		{"keyframe", &Keyframe{Track: 1, LastDecoded: 0xfffffffe}},
-		{"resize", &Resize{Width: 1918, Height: 1078}},
+		{"resize", &Resize{Width: 1918, Height: 1078, Scale: 150}},
 		{"limits", &Limits{MaxKbps: 4_000_000_000, MaxFPS: 144}},
 		{"bye", &Bye{Code: CodeOperator, Text: "Wartung: täglich um 5 Uhr ☕"}},
 		{"bye bare", &Bye{Code: CodeEnded}},
@@ -46,10 +46,13 @@ func messageSamples() []sample {
 		{"key up", &Key{ID: 0xffffffff, Code: 0x2ff}},
 		{"button placed", &Button{ID: 2, Code: 0x110, Down: true, Placed: true, X: 32768, Y: 65535}},
 		{"button", &Button{ID: 3, Code: 0x114}},
-		{"scroll", &Scroll{ID: 4, DX: -256, DY: 25600, NotchX: 0, NotchY: -120}},
-		{"scroll far", &Scroll{ID: 5, DX: -1 << 31, DY: 1<<31 - 1, NotchX: -1 << 15, NotchY: 1<<15 - 1}},
+		{"scroll", &Scroll{ID: 4, X: -7, Y: 120}},
+		{"scroll far", &Scroll{ID: 5, X: -1 << 31, Y: 1<<31 - 1}},
 		{"touch", &Touch{ID: 6, Finger: 9, Phase: TouchCancel, X: 1, Y: 2}},
 		{"release all", &ReleaseAll{ID: 7}},
+		{"text", &Text{ID: 8, Text: "é€ñü😀\n"}},
+		{"locks", &Locks{ID: 9, Known: LockCaps | LockNum | LockScroll, On: LockNum}},
+		{"untyped", &Untyped{Text: "😀", Reason: "the keyboard layout has no key for it"}},
 	}
 }
 

@@ -12,9 +12,10 @@
 //
 // A message on control or input is: type u8, length u24, then length bytes.
 //
-//	Hello      0x01 v->h  version u16, width u16, height u16, max bitrate u32 (kbit/s, 0: host's choice), max fps u8, n u8, n x codec u8
+//	Hello      0x01 v->h  version u16, width u16, height u16, scale u16 (1/120), max bitrate u32 (kbit/s, 0: host's choice), max fps u8,
+//	                      n u8, n x codec u8
 //	Keyframe   0x02 v->h  track u8, last decoded sequence u32
-//	Resize     0x03 v->h  width u16, height u16
+//	Resize     0x03 v->h  width u16, height u16, scale u16 (1/120)
 //	Limits     0x04 v->h  max bitrate u32 (kbit/s), max fps u8
 //	Bye        0x05 both  code u8, text
 //	Welcome    0x81 h->v  version u16, role u8, flags u8, codec u8, width u16, height u16, fps u8, session text; sent again when these change
@@ -24,12 +25,15 @@
 //	Stats      0x85 h->v  rtt u32, target bitrate u32 (kbit/s), fps u8, window u32 (bytes), skipped u32, path u8, encoder text, capture text
 //	Move       0x86 h->v  URL text, n u8, n x certificate hash (32 bytes)
 //	People     0x87 h->v  n u8, n x (role u8, name text): who else is connected; sent before they get a picture, and at each change
+//	Untyped    0x88 h->v  characters text, reason text
 //
 //	Key        0x21 v->h  id u32, evdev code u16, down u8
 //	Button     0x22 v->h  id u32, evdev code u16, down u8, placed u8, x u16, y u16
-//	Scroll     0x23 v->h  id u32, dx i32, dy i32 (1/256 pixel), notch x i16, y i16 (1/120)
+//	Scroll     0x23 v->h  id u32, x i32, y i32 (1/120 notch)
 //	Touch      0x24 v->h  id u32, finger u8, phase u8, x u16, y u16
 //	ReleaseAll 0x25 v->h  id u32
+//	Text       0x26 v->h  id u32, characters text
+//	Locks      0x27 v->h  id u32, known u8, on u8 (1 Caps, 2 Num, 4 Scroll)
 //
 // Video is a header of 36 bytes after the kind byte, then the access unit up to the end of the stream:
 //
@@ -52,6 +56,9 @@
 // Growth: receivers ignore trailing bytes of messages, messages of the unknown odd types 0x61..0x7f (optional), and
 // unknown datagrams; any other unknown type ends the session with CodeProtocol. A change of meaning raises Version.
 package streamwire
+
+// ScaleUnit is one device pixel per pixel of the page: the fractions that screens have are whole numbers of 1/120.
+const ScaleUnit = 120
 
 // Version of this page. A host refuses a viewer of another version with CodeVersion.
 const Version = 1
@@ -78,12 +85,15 @@ const (
 	typeStats   = 0x85
 	typeMove    = 0x86
 	typePeople  = 0x87
+	typeUntyped = 0x88
 
 	typeKey        = 0x21
 	typeButton     = 0x22
 	typeScroll     = 0x23
 	typeTouch      = 0x24
 	typeReleaseAll = 0x25
+	typeText       = 0x26
+	typeLocks      = 0x27
 
 	typeMotionAbsolute = 0x31
 	typeMotionRelative = 0x32

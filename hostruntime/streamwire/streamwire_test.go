@@ -111,6 +111,8 @@ func TestLimits(t *testing.T) {
 		{"cursor too high", cursor(1, MaxCursor+1), false},
 		{"cursor of no width", cursor(0, 1), false},
 		{"cursor of no height", cursor(1, 0), false},
+		{"text", &Text{Text: strings.Repeat("a", MaxText)}, true},
+		{"text above", &Text{Text: strings.Repeat("a", MaxText+1)}, false},
 		{"phase", &Touch{Phase: TouchCancel}, true},
 		{"phase above", &Touch{Phase: TouchCancel + 1}, false},
 	} {

@@ -41,9 +41,15 @@ func (s *inputState) apply(e *pluginpb.InputEvent, size capture.Size) bool {
 	case *pluginpb.InputEvent_Button:
 		s.setButton(e.Button.Code, e.Button.Down)
 	case *pluginpb.InputEvent_Scroll:
-		s.notchesFine += e.Scroll.NotchX + e.Scroll.NotchY
+		s.notchesFine += e.Scroll.X + e.Scroll.Y
 	case *pluginpb.InputEvent_Touch:
 		s.touch(e.Touch)
+	case *pluginpb.InputEvent_Text:
+		for range e.Text.Text { // each is a stroke
+			s.inputs++
+		}
+		return true
+	case *pluginpb.InputEvent_Locks: // no picture shows them
 	case *pluginpb.InputEvent_ReleaseAll:
 		s.keyDown, s.buttons = false, 0
 		clear(s.contactsDown)

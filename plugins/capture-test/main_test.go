@@ -335,7 +335,7 @@ func relative(dx, dy float64) *pluginpb.InputEvent {
 }
 
 func scroll(y int32) *pluginpb.InputEvent {
-	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{NotchY: y}}}
+	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Y: y}}}
 }
 
 func touch(phase pluginpb.Touch_Phase, x, y float64) *pluginpb.InputEvent {

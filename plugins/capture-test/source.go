@@ -134,7 +134,7 @@ func (s *source) Inject(_ context.Context, events []*pluginpb.InputEvent) (captu
 }
 
 // Resize implements capture.Source. The new size holds from the next picture on.
-func (s *source) Resize(_ context.Context, wish capture.Size) (capture.Size, error) {
+func (s *source) Resize(_ context.Context, wish capture.Size, _ float64) (capture.Size, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := checkSize(wish); err != nil {

@@ -58,23 +58,14 @@ func (d *kwinDevice) move(dx, dy float64) error {
 
 // scroll sends pixels, of which one notch is 15 for KWin: fake input knows no notches, and KWin counts them from the pixels.
 func (d *kwinDevice) scroll(s *pluginpb.Scroll) error {
-	const vertical, horizontal = 0, 1
-	dx, dy := kwinNotch(s.NotchX, s.Dx), kwinNotch(s.NotchY, s.Dy)
-	if dy != 0 {
-		d.fake.Axis(vertical, dy)
+	const vertical, horizontal, perUnit = 0, 1, 15.0 / notchUnits
+	if s.Y != 0 {
+		d.fake.Axis(vertical, float64(s.Y)*perUnit)
 	}
-	if dx != 0 {
-		d.fake.Axis(horizontal, dx)
+	if s.X != 0 {
+		d.fake.Axis(horizontal, float64(s.X)*perUnit)
 	}
 	return nil
-}
-
-func kwinNotch(v120 int32, pixels float64) float64 {
-	const perNotch = 15.0 / 120
-	if v120 != 0 {
-		return float64(v120) * perNotch
-	}
-	return pixels
 }
 
 func (d *kwinDevice) touch(id uint32, phase pluginpb.Touch_Phase, x, y float64) error {

@@ -154,7 +154,7 @@ func (s *shotSource) Inject(ctx context.Context, events []*pluginpb.InputEvent) 
 }
 
 // Resize implements capture.Source; Info says that it does not work.
-func (s *shotSource) Resize(context.Context, capture.Size) (capture.Size, error) {
+func (s *shotSource) Resize(context.Context, capture.Size, float64) (capture.Size, error) {
 	return s.info.Size, nil
 }
 

@@ -58,6 +58,21 @@ func (m *modifiers) key(code uint32, down bool) (changed bool) {
 	return true
 }
 
+// lock makes the known locks hold that are in on, and reports whether that changed any.
+func (m *modifiers) lock(known, on uint32) (changed bool) {
+	before := m.locked
+	for lock, bit := range map[uint32]uint32{lockCaps: modLock, lockNum: modNum} {
+		if known&lock == 0 {
+			continue
+		}
+		m.locked &^= bit
+		if on&lock != 0 {
+			m.locked |= bit
+		}
+	}
+	return m.locked != before
+}
+
 // depressed is the set of held modifiers.
 func (m *modifiers) depressed() uint32 {
 	var bits uint32

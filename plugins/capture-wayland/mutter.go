@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
@@ -86,8 +87,8 @@ func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (cap
 		source.input = newInjector(d)
 	}
 	source.resized = s.sizeAfter
-	source.resize = func(ctx context.Context, wish capture.Size) error {
-		size, err := s.resize(ctx, source.node, wish)
+	source.resize = func(ctx context.Context, wish capture.Size, scale float64) error {
+		size, err := s.resize(ctx, source.node, wish, scale)
 		if err == nil {
 			source.setSize(size)
 		}
@@ -95,6 +96,7 @@ func (m *mutter) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (cap
 	}
 	if wish := capture.SizeOf(r.Size); s.follows() && !wish.Zero() {
 		source.info.Size = even(wish)
+		s.scale.Store(math.Float64bits(r.Size.GetScale()))
 	}
 	if s.follows() {
 		return source, source.node.Ask(source.info.Size)

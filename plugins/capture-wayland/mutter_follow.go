@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/plugins/internal/capture"
@@ -58,14 +59,19 @@ func (s *mutterSession) fixed() *pluginapi.UnavailableError {
 }
 
 // resize makes the picture as large as wish, or nearly so, and returns its size.
-func (s *mutterSession) resize(ctx context.Context, node *capture.PipeWire, wish capture.Size) (capture.Size, error) {
-	if s.follows() {
-		return even(wish), node.Ask(even(wish))
+func (s *mutterSession) resize(ctx context.Context, node *capture.PipeWire, wish capture.Size, scale float64) (capture.Size, error) {
+	if !s.follows() {
+		return s.monitor.resize(ctx, s.bus, wish, scale)
 	}
-	return s.monitor.resize(ctx, s.bus, wish)
+	s.scale.Store(math.Float64bits(scale))
+	if err := node.Ask(even(wish)); err != nil {
+		return capture.Size{}, err
+	}
+	s.settle(ctx) // the size may be the same; if not, the change of monitors settles it again
+	return even(wish), nil
 }
 
-// settle makes the session's own monitor the only one, which every change of monitors undoes, and returns its size.
+// settle makes the session's own monitor the only one and gives it the wished scale, which every change of monitors undoes, and returns its size.
 func (s *mutterSession) settle(ctx context.Context) (capture.Size, bool) {
 	all, err := readMonitors(ctx, s.bus)
 	if err != nil {
@@ -76,9 +82,11 @@ func (s *mutterSession) settle(ctx context.Context) (capture.Size, bool) {
 	if err != nil || m.connector != connector {
 		return capture.Size{}, false // no encoder has asked for it yet
 	}
-	if len(all.logical) > 1 {
+	scale := math.Float64frombits(s.scale.Load())
+	mode := nearestMode(m.modes, m.size)
+	if len(all.logical) > 1 || (scale > 0 && m.logical.Scale != mode.scale(scale)) {
 		// A failure is of a state that has changed again, and that comes with a signal of its own.
-		_ = m.apply(ctx, s.bus, nearestMode(m.modes, m.size))
+		_ = m.apply(ctx, s.bus, mode, scale)
 	}
 	return m.size, true
 }

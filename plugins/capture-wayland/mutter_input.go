@@ -14,6 +14,7 @@ import (
 // trip would wait for a frame of the compositor each time.
 type mutterDevice struct {
 	session *mutterSession
+	wheel   mutterWheel
 	size    func() capture.Size
 }
 
@@ -57,39 +58,19 @@ func scaled(x, y float64, size capture.Size) (float64, float64) {
 	return min(x*float64(size.Width), float64(size.Width-1)), min(y*float64(size.Height), float64(size.Height-1))
 }
 
-// The axes of NotifyPointerAxisDiscrete, and the flag of NotifyPointerAxis that says "the fingers were lifted".
+// The axes of NotifyPointerAxisDiscrete, and the flag of NotifyPointerAxis that says "a wheel".
 const (
-	axisVertical   = uint32(0)
-	axisHorizontal = uint32(1)
-	axisFinish     = uint32(1)
+	axisVertical    = uint32(0)
+	axisHorizontal  = uint32(1)
+	axisSourceWheel = uint32(2)
 )
 
-// scroll prefers notches: a wheel's clicks are what programs count. Positive is down and right, as in libinput.
 func (d *mutterDevice) scroll(s *pluginpb.Scroll) error {
-	if x, y := notches(s.NotchX), notches(s.NotchY); x != 0 || y != 0 {
-		if y != 0 {
-			if err := d.notify("NotifyPointerAxisDiscrete", axisVertical, y); err != nil {
-				return err
-			}
-		}
-		if x != 0 {
-			return d.notify("NotifyPointerAxisDiscrete", axisHorizontal, x)
-		}
-		return nil
-	}
-	if s.Dx == 0 && s.Dy == 0 {
-		return d.notify("NotifyPointerAxis", 0.0, 0.0, axisFinish)
-	}
-	return d.notify("NotifyPointerAxis", s.Dx, s.Dy, uint32(0))
-}
-
-// notches rounds 1/120 to whole clicks, away from zero only from half a click on; a fraction is left to the pixels.
-func notches(v120 int32) int32 {
-	const click = 120
-	if v120 < 0 {
-		return -notches(-v120)
-	}
-	return (v120 + click/2) / click
+	return d.wheel.turn(s, func(axis uint32, steps int32) error {
+		return d.notify("NotifyPointerAxisDiscrete", axis, steps)
+	}, func(dx, dy float64) error {
+		return d.notify("NotifyPointerAxis", dx, dy, axisSourceWheel)
+	})
 }
 
 func (d *mutterDevice) touch(id uint32, phase pluginpb.Touch_Phase, x, y float64) error {

@@ -52,11 +52,11 @@ func wantModeAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.apply(t.Context(), bus, m.modes[0]); err != nil {
+	if err := m.apply(t.Context(), bus, m.modes[0], 1); err != nil {
 		t.Errorf("Mutter refused its own mode: %v", err)
 	}
 	m.serial--
-	if err := m.apply(t.Context(), bus, m.modes[0]); err == nil {
+	if err := m.apply(t.Context(), bus, m.modes[0], 1); err == nil {
 		t.Error("Mutter accepted a stale serial, so nothing was checked")
 	}
 }

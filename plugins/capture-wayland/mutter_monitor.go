@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/godbus/dbus/v5"
 
@@ -133,25 +134,25 @@ func (m *monitor) fixed() *pluginapi.UnavailableError {
 }
 
 // resize sets the mode that comes nearest to wish without being configured for longer than this session, and returns its size.
-func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size) (capture.Size, error) {
+func (m *monitor) resize(ctx context.Context, bus *portal.Bus, wish capture.Size, scale float64) (capture.Size, error) {
 	now, err := findMonitor(ctx, bus, m.connector) // for the serial, which changes with every change
 	if err != nil {
 		return capture.Size{}, err
 	}
 	mode := nearestMode(now.modes, wish)
 	size := capture.Size{Width: int(mode.Width), Height: int(mode.Height)}
-	if size == now.size {
+	if size == now.size && mode.scale(scale) == now.logical.Scale {
 		return size, nil
 	}
-	if err := now.apply(ctx, bus, mode); err != nil {
+	if err := now.apply(ctx, bus, mode, scale); err != nil {
 		return now.size, err
 	}
 	return size, nil
 }
 
 // apply sets a mode of the monitor, which becomes the only one and must just have been read, until this session of Mutter ends.
-func (m *monitor) apply(ctx context.Context, bus *portal.Bus, mode monitorMode) error {
-	return applyLayout(ctx, bus, m.serial, []placed{{m.connector, mode, m.logical.Transform}})
+func (m *monitor) apply(ctx context.Context, bus *portal.Bus, mode monitorMode, scale float64) error {
+	return applyLayout(ctx, bus, m.serial, []placed{{m.connector, mode, m.logical.Transform, mode.scale(scale)}})
 }
 
 // placed is a monitor of a layout.
@@ -159,6 +160,7 @@ type placed struct {
 	connector string
 	mode      monitorMode
 	transform uint32
+	scale     float64 // one of the mode's; 0: 1
 }
 
 // applyLayout sets monitors side by side, the first of which is the primary one, and switches all others off. serial is of the state that
@@ -178,9 +180,9 @@ func applyLayout(ctx context.Context, bus *portal.Bus, serial uint32, side []pla
 	var layout []logicalConfig
 	x := int32(0)
 	for i, p := range side {
-		layout = append(layout, logicalConfig{X: x, Scale: 1, Transform: p.transform, Primary: i == 0,
+		layout = append(layout, logicalConfig{X: x, Scale: max(p.scale, 1), Transform: p.transform, Primary: i == 0,
 			Monitors: []monitorConfig{{p.connector, p.mode.ID, map[string]dbus.Variant{}}}})
-		x += p.mode.Width
+		x += int32(float64(p.mode.Width) / max(p.scale, 1))
 	}
 	const temporary = uint32(1)
 	err := bus.Object(displayConfig, displayPath).CallWithContext(ctx, displayConfig+".ApplyMonitorsConfig", 0,
@@ -189,6 +191,17 @@ func applyLayout(ctx context.Context, bus *portal.Bus, serial uint32, side []pla
 		return fmt.Errorf("set mode %s of monitor %s: %w", side[0].mode.ID, side[0].connector, err)
 	}
 	return nil
+}
+
+// scale is the mode's scale that comes nearest to wish; 1 without a wish.
+func (m monitorMode) scale(wish float64) float64 {
+	best := 1.0
+	for _, s := range m.Scales {
+		if wish > 0 && math.Abs(s-wish) < math.Abs(best-wish) {
+			best = s
+		}
+	}
+	return best
 }
 
 // nearestMode differs least from wish in width and height; of equals it has the highest refresh rate.

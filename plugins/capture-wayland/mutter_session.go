@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"github.com/godbus/dbus/v5"
 
@@ -34,6 +35,7 @@ type mutterSession struct {
 	remote  func() (*os.File, error)
 	watch   *portal.Watch
 	version uint32
+	scale   atomic.Uint64   // float bits, of the session's own monitor, wished by the viewer; 0: none
 	others  map[string]bool // connectors of the monitors beside the session's own; nil: it has none
 }
 

@@ -48,11 +48,12 @@ func TestNearestMode(t *testing.T) {
 	}
 }
 
-// TestNotches proves the rounding of v120 to clicks.
-func TestNotches(t *testing.T) {
-	for v120, want := range map[int32]int32{0: 0, 59: 0, 60: 1, 120: 1, 180: 2, 240: 2, -59: 0, -60: -1, -120: -1} {
-		if got := notches(v120); got != want {
-			t.Errorf("notches(%d) = %d, want %d", v120, got, want)
+// TestMutterScale proves that a monitor gets the scale it has that comes nearest.
+func TestMutterScale(t *testing.T) {
+	m := monitorMode{Scales: []float64{1, 1.25, 1.5, 2}}
+	for wish, want := range map[float64]float64{0: 1, 1: 1, 2: 2, 3: 2, 1.3: 1.25, 0.5: 1} {
+		if got := m.scale(wish); got != want {
+			t.Errorf("scale(%v) = %v, want %v", wish, got, want)
 		}
 	}
 }

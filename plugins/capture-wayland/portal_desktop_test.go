@@ -213,7 +213,7 @@ func (in inside) wantInput(t *testing.T) {
 	x := in.clickUntil(t, "a click arrived", 0.5, func(column int) bool { return column >= 0 })
 	in.inject(t, keys(35, 23)...) // h i
 	in.wantBytes(t, "hi")
-	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: 15, NotchY: 120}}})
+	in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Y: notchUnits}}})
 	in.wantMouse(t, "\x1b[<65;")
 	in.wantPixelScroll(t)
 	in.clickUntil(t, "the pointer moved left", 0.25, func(column int) bool { return column*3 <= x*2 })
@@ -241,12 +241,12 @@ func (in inside) clickUntil(t *testing.T, what string, part float64, good func(c
 	return column
 }
 
-// wantPixelScroll proves that a touchpad's pixels scroll too.
+// wantPixelScroll proves that parts of a notch scroll too.
 func (in inside) wantPixelScroll(t *testing.T) {
 	t.Helper()
 	const up = "\x1b[<64;"
 	eventually(t, "the application scrolled by pixels", func() error {
-		in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: -15}}})
+		in.inject(t, &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Y: -50}}})
 		if mouseColumn(in.input(t), up) < 0 {
 			return fmt.Errorf("it got %q", in.input(t))
 		}

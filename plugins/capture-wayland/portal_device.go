@@ -8,7 +8,10 @@ import (
 )
 
 // portalDevice injects by org.freedesktop.portal.RemoteDesktop. Positions are in the stream's logical size.
-type portalDevice struct{ cast *portal.Cast }
+type portalDevice struct {
+	cast  *portal.Cast
+	wheel mutterWheel
+}
 
 func (d *portalDevice) key(code uint32, down bool) error {
 	if d.cast.Devices&portal.DeviceKeyboard == 0 {
@@ -39,21 +42,13 @@ func (d *portalDevice) point(x, y float64) (float64, float64) {
 	return x * float64(max(d.cast.Width-1, 0)), y * float64(max(d.cast.Height-1, 0))
 }
 
-// scroll prefers notches; see mutterDevice.scroll.
+// scroll does as mutterDevice does; GNOME is behind most portals that take input.
 func (d *portalDevice) scroll(s *pluginpb.Scroll) error {
-	x, y := notches(s.NotchX), notches(s.NotchY)
-	if x == 0 && y == 0 {
-		return d.pointer("NotifyPointerAxis", s.Dx, s.Dy)
-	}
-	if y != 0 {
-		if err := d.pointer("NotifyPointerAxisDiscrete", axisVertical, y); err != nil {
-			return err
-		}
-	}
-	if x != 0 {
-		return d.pointer("NotifyPointerAxisDiscrete", axisHorizontal, x)
-	}
-	return nil
+	return d.wheel.turn(s, func(axis uint32, steps int32) error {
+		return d.pointer("NotifyPointerAxisDiscrete", axis, steps)
+	}, func(dx, dy float64) error {
+		return d.pointer("NotifyPointerAxis", dx, dy)
+	})
 }
 
 func (d *portalDevice) touch(id uint32, phase pluginpb.Touch_Phase, x, y float64) error {

@@ -30,15 +30,30 @@ type injector struct {
 	keys    map[uint32]bool
 	buttons map[uint32]bool
 	touches map[uint32]bool
+	locks   locks
+	layout  strokes
+}
+
+// lockReader is a device that knows the desktop's locks.
+type lockReader interface {
+	readLocks() (known, on uint32)
 }
 
 func newInjector(d device) *injector {
-	return &injector{device: d, keys: map[uint32]bool{}, buttons: map[uint32]bool{}, touches: map[uint32]bool{}}
+	return &injector{device: d, keys: map[uint32]bool{}, buttons: map[uint32]bool{}, touches: map[uint32]bool{}, locks: newLocks(), layout: usStrokes()}
 }
 
 // inject delivers events in order. A connection that fails ends it with an error; an event that cannot be delivered is rejected.
 func (i *injector) inject(ctx context.Context, events []*pluginpb.InputEvent) (rejected capture.Rejected, err error) {
 	for _, e := range events {
+		if t := e.GetText(); t != nil {
+			if err := i.text(t.Text, &rejected); errors.Is(err, errNoDevice) {
+				rejected.Add(err.Error())
+			} else if err != nil {
+				return rejected, err
+			}
+			continue
+		}
 		switch err := i.one(e); {
 		case errors.Is(err, errNoDevice):
 			rejected.Add(err.Error())
@@ -63,6 +78,8 @@ func (i *injector) one(e *pluginpb.InputEvent) error {
 		return i.device.scroll(v.Scroll)
 	case *pluginpb.InputEvent_Touch:
 		return i.point(v.Touch)
+	case *pluginpb.InputEvent_Locks:
+		return i.lock(v.Locks)
 	case *pluginpb.InputEvent_ReleaseAll:
 		return i.releaseAll()
 	}
@@ -77,6 +94,34 @@ func (i *injector) press(held map[uint32]bool, code uint32, down bool, tell func
 		held[code] = true
 	} else {
 		delete(held, code)
+	}
+	return nil
+}
+
+// text types what the layout has.
+func (i *injector) text(text string, rejected *capture.Rejected) error {
+	for _, c := range lines.Replace(text) {
+		s, ok := i.layout[c]
+		if !ok {
+			rejected.Untypable(c, "the desktop's keyboard layout has no key for it")
+			continue
+		}
+		if err := s.play(i.device.key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock presses the keys of locks that are not as wished.
+func (i *injector) lock(wish *pluginpb.Locks) error {
+	if r, ok := i.device.(lockReader); ok {
+		i.locks.learn(r.readLocks())
+	}
+	for _, key := range i.locks.wish(wish) {
+		if err := (stroke{code: key}).play(i.device.key); err != nil {
+			return err
+		}
 	}
 	return nil
 }

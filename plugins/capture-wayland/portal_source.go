@@ -20,9 +20,9 @@ type pipewireSource struct {
 	// Set once.
 	node    *capture.PipeWire
 	watch   *portal.Watch
-	input   *injector                                 // nil: none
-	resize  func(context.Context, capture.Size) error // nil: info says why it is fixed
-	resized func(*dbus.Signal) (capture.Size, bool)   // reads a signal that may tell of a new size; nil: none
+	input   *injector                                          // nil: none
+	resize  func(context.Context, capture.Size, float64) error // nil: info says why it is fixed
+	resized func(*dbus.Signal) (capture.Size, bool)            // reads a signal that may tell of a new size; nil: none
 	close   func() error
 
 	mu   sync.Mutex // guards info
@@ -88,8 +88,8 @@ func (s *pipewireSource) Inject(ctx context.Context, events []*pluginpb.InputEve
 }
 
 // Resize implements capture.Source.
-func (s *pipewireSource) Resize(ctx context.Context, wish capture.Size) (capture.Size, error) {
-	if err := s.resize(ctx, wish); err != nil {
+func (s *pipewireSource) Resize(ctx context.Context, wish capture.Size, scale float64) (capture.Size, error) {
+	if err := s.resize(ctx, wish, scale); err != nil {
 		return s.Info().Size, err
 	}
 	return s.Info().Size, nil

@@ -30,7 +30,7 @@ func (d *diary) key(code uint32, down bool) error    { return d.write("key %d %v
 func (d *diary) button(code uint32, down bool) error { return d.write("button %d %v", code, down) }
 func (d *diary) moveTo(x, y float64) error           { return d.write("to %v %v", x, y) }
 func (d *diary) move(dx, dy float64) error           { return d.write("by %v %v", dx, dy) }
-func (d *diary) scroll(s *pluginpb.Scroll) error     { return d.write("scroll %v", s.Dy) }
+func (d *diary) scroll(s *pluginpb.Scroll) error     { return d.write("scroll %v", s.Y) }
 func (d *diary) flush(context.Context) error         { return d.broken }
 
 func (d *diary) touch(id uint32, phase pluginpb.Touch_Phase, _, _ float64) error {

@@ -95,6 +95,7 @@ type wlrOptions struct {
 	fps         float64
 	keepAlive   float64 // lowest rate, by repeated pictures; 0: none are repeated
 	size        capture.Size
+	scale       float64 // of the output; 0: leave
 	embedCursor bool
 	output      string // name; empty: the first
 	memory      string // shm, dmabuf or auto
@@ -110,7 +111,7 @@ const (
 
 func readWlrOptions(r *pluginpb.StartCaptureRequest) (wlrOptions, error) {
 	o := wlrOptions{
-		fps: r.Fps, keepAlive: r.KeepaliveFps, size: capture.SizeOf(r.Size),
+		fps: r.Fps, keepAlive: r.KeepaliveFps, size: capture.SizeOf(r.Size), scale: r.Size.GetScale(),
 		// There is no cursor metadata in wlr-screencopy: without embedding there would be no cursor at all.
 		embedCursor: true,
 		output:      r.Options[optionOutput], memory: r.Options[optionMemory], layout: r.Options[optionLayout],

@@ -83,10 +83,10 @@ const (
 // resizeTries is how often an outdated configuration is built anew.
 const resizeTries = 3
 
-// resize gives the named output a custom mode.
-func (h *wlrHeads) resize(ctx context.Context, name string, size capture.Size) error {
+// resize gives the named output a custom mode, and a scale unless that is 0.
+func (h *wlrHeads) resize(ctx context.Context, name string, size capture.Size, scale float64) error {
 	for range resizeTries {
-		verdict, err := h.tryResize(ctx, name, size)
+		verdict, err := h.tryResize(ctx, name, size, scale)
 		switch {
 		case err != nil:
 			return err
@@ -99,13 +99,13 @@ func (h *wlrHeads) resize(ctx context.Context, name string, size capture.Size) e
 	return fmt.Errorf("outputs keep changing while %s is being resized", name)
 }
 
-func (h *wlrHeads) tryResize(ctx context.Context, name string, size capture.Size) (int, error) {
+func (h *wlrHeads) tryResize(ctx context.Context, name string, size capture.Size, scale float64) (int, error) {
 	verdict := make(chan int, 1)
 	var c wayland.OutputConfiguration
 	c.On.Succeeded = func() { verdict <- modeSet }
 	c.On.Failed = func() { verdict <- modeRefused }
 	c.On.Cancelled = func() { verdict <- modeOutdated }
-	news := h.apply(&c, name, size)
+	news := h.apply(&c, name, size, scale)
 	defer c.Destroy()
 	if err := h.conn.Flush(); err != nil {
 		return 0, err
@@ -131,7 +131,7 @@ func wait(ctx context.Context, c <-chan struct{}) {
 }
 
 // apply asks for all outputs as they are, but the named one in size. news is closed when the state it rests on is old.
-func (h *wlrHeads) apply(c *wayland.OutputConfiguration, name string, size capture.Size) (news <-chan struct{}) {
+func (h *wlrHeads) apply(c *wayland.OutputConfiguration, name string, size capture.Size, scale float64) (news <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.manager.CreateConfiguration(c, h.serial)
@@ -144,6 +144,9 @@ func (h *wlrHeads) apply(c *wayland.OutputConfiguration, name string, size captu
 		c.EnableHead(&head, w.head)
 		if w.name == name {
 			head.SetCustomMode(int32(size.Width), int32(size.Height), 0) // the compositor's own refresh rate
+			if scale > 0 {
+				head.SetScale(scale)
+			}
 		}
 	}
 	c.Apply()

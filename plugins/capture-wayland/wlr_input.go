@@ -19,6 +19,7 @@ const settleTime = 100 * time.Millisecond
 type wlrInput struct {
 	conn     *wayland.Conn
 	keyboard *wlrKeyboard // nil: not offered
+	text     *wlrText     // nil without a keyboard
 	pointer  *wlrPointer  // nil: not offered
 	ready    media.Time   // when the first key may be sent
 }
@@ -33,7 +34,7 @@ func newWlrInput(ctx context.Context, d *wlrDesktop, layout string) (*wlrInput, 
 		if err != nil {
 			return nil, err
 		}
-		in.keyboard = k
+		in.keyboard, in.text = k, &wlrText{desktop: d}
 	}
 	in.ready = media.Now().Add(settleTime)
 	return in, d.conn.Roundtrip(ctx)
@@ -45,10 +46,16 @@ func (in *wlrInput) works() bool { return in.keyboard != nil || in.pointer != ni
 func (in *wlrInput) inject(ctx context.Context, events []*pluginpb.InputEvent) (capture.Rejected, error) {
 	var rejected capture.Rejected
 	for _, e := range events {
-		if e.GetKey() != nil {
+		if e.GetKey() != nil || e.GetText() != nil {
 			if err := in.settle(ctx); err != nil {
 				return rejected, err
 			}
+		}
+		if t := e.GetText(); t != nil && in.text != nil {
+			if err := in.text.play(t.Text, wireTime(media.Now()), &rejected); err != nil {
+				return rejected, err
+			}
+			continue
 		}
 		if why := in.play(e, wireTime(media.Now())); why != "" {
 			rejected.Add(why)
@@ -92,6 +99,14 @@ func (in *wlrInput) play(e *pluginpb.InputEvent, now uint32) (rejected string) {
 			return noKeyboard
 		}
 		return in.keyboard.key(e.Key.Code, e.Key.Down, now)
+	case *pluginpb.InputEvent_Text:
+		return noKeyboard
+	case *pluginpb.InputEvent_Locks:
+		if in.keyboard == nil {
+			return noKeyboard
+		}
+		in.keyboard.lock(e.Locks)
+		return ""
 	case *pluginpb.InputEvent_ReleaseAll:
 		in.releaseAll(now)
 		return ""
@@ -118,6 +133,7 @@ func (in *wlrInput) close() error {
 	in.releaseAll(wireTime(media.Now()))
 	if in.keyboard != nil {
 		in.keyboard.device.Destroy()
+		in.text.close()
 	}
 	if in.pointer != nil {
 		in.pointer.device.Destroy()

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
 	"github.com/wavry/fleet/plugins/internal/wayland"
 )
@@ -43,7 +44,7 @@ func newWlrKeyboard(ctx context.Context, d *wlrDesktop, layout string) (*wlrKeyb
 	}
 	k := &wlrKeyboard{device: &wayland.VirtualKeyboard{}, down: map[uint32]bool{}}
 	d.keyboards.CreateVirtualKeyboard(d.seat, k.device)
-	if err := k.setKeymap(text); err != nil {
+	if err := sendKeymap(k.device, text); err != nil {
 		return nil, err
 	}
 	k.modifiers = newModifiers(hasAltGr(text))
@@ -66,13 +67,13 @@ func explainKeymap(err error, layout string) error {
 	}
 }
 
-func (k *wlrKeyboard) setKeymap(text string) error {
+func sendKeymap(device *wayland.VirtualKeyboard, text string) error {
 	m, err := capture.NewMemory(keymapMemoryName, len(text)+1) // with the NUL that libxkbcommon expects
 	if err != nil {
 		return err
 	}
 	copy(m.Data, text)
-	k.device.Keymap(keymapXKB, m.File, uint32(len(m.Data)))
+	device.Keymap(keymapXKB, m.File, uint32(len(m.Data)))
 	return m.Close()
 }
 
@@ -109,6 +110,13 @@ func (k *wlrKeyboard) key(code uint32, down bool, now uint32) (rejected string) 
 		k.sendModifiers()
 	}
 	return ""
+}
+
+// lock makes the locks of l hold. Scroll Lock is no modifier, and the compositor has no other place for it.
+func (k *wlrKeyboard) lock(l *pluginpb.Locks) {
+	if k.modifiers.lock(l.Known, l.On) {
+		k.sendModifiers()
+	}
 }
 
 func (k *wlrKeyboard) sendModifiers() {

@@ -10,8 +10,7 @@ import (
 const (
 	// pointerExtent is the resolution of absolute motion: finer than a 16K display's pixels.
 	pointerExtent = 1 << 16
-	// notchUnits is one wheel click in libinput's units, notchPixels its usual way in pixels (libinput's default of 15 degrees).
-	notchUnits  = 120
+	// notchPixels is a wheel click's usual way in pixels (libinput's default of 15 degrees).
 	notchPixels = 15
 	btnLeft     = 0x110
 	maxEvdev    = 0x2FF // KEY_MAX
@@ -31,8 +30,7 @@ const (
 type wlrPointer struct {
 	device *wayland.VirtualPointer
 	down   map[uint32]bool
-	// part is what is left of whole notches, by axis.
-	part [2]int32
+	wheel  [2]wheelAxis
 	// contact is the touch that moves the pointer, wlroots having no virtual touch device.
 	contact touchPointer
 }
@@ -95,39 +93,21 @@ func (p *wlrPointer) button(code uint32, down bool, now uint32) {
 	}
 }
 
-// scroll plays notches as a wheel and anything else as a smooth device.
+// scroll plays clicks as a wheel's, and parts of them as a device's that has none.
 func (p *wlrPointer) scroll(s *pluginpb.Scroll, now uint32) {
-	if s.NotchX == 0 && s.NotchY == 0 {
-		p.device.AxisSource(wlSourceContinuous)
-		p.smooth(wlAxisHorizontal, s.Dx, now)
-		p.smooth(wlAxisVertical, s.Dy, now)
-		return
+	const perUnit = float64(notchPixels) / notchUnits
+	for axis, units := range [2]int32{wlAxisVertical: s.Y, wlAxisHorizontal: s.X} {
+		if units == 0 {
+			continue
+		}
+		if clicks, smooth := p.wheel[axis].turn(units); clicks != 0 {
+			p.device.AxisSource(wlSourceWheel)
+			p.device.AxisDiscrete(now, uint32(axis), float64(clicks)*notchPixels, clicks)
+		} else {
+			p.device.AxisSource(wlSourceContinuous)
+			p.device.Axis(now, uint32(axis), float64(smooth)*perUnit)
+		}
 	}
-	p.device.AxisSource(wlSourceWheel)
-	p.wheel(wlAxisHorizontal, s.NotchX, now)
-	p.wheel(wlAxisVertical, s.NotchY, now)
-}
-
-func (p *wlrPointer) smooth(axis uint32, pixels float64, now uint32) {
-	if pixels != 0 {
-		p.device.Axis(now, axis, pixels)
-	}
-}
-
-// wheel moves by units of 1/120 notch. Whole notches are told as such; a high-resolution wheel's parts move smoothly until they add up.
-func (p *wlrPointer) wheel(axis uint32, units int32, now uint32) {
-	if units == 0 {
-		return
-	}
-	p.part[axis] += units
-	whole := p.part[axis] / notchUnits
-	p.part[axis] -= whole * notchUnits
-	pixels := float64(units) * notchPixels / notchUnits
-	if whole == 0 {
-		p.device.Axis(now, axis, pixels)
-		return
-	}
-	p.device.AxisDiscrete(now, axis, pixels, whole)
 }
 
 func (p *wlrPointer) touch(t *pluginpb.Touch, now uint32) (rejected string) {

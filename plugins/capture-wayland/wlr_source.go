@@ -36,6 +36,7 @@ type wlrSource struct {
 	log     *slog.Logger
 	input   *wlrInput
 	reason  string
+	scale   float64 // asked for last; 0: none
 
 	copier *wlrCopier // Run's
 	fps    chan float64
@@ -67,7 +68,8 @@ func (s *wlrSource) resizeAtStart(ctx context.Context) error {
 	if s.options.size.Zero() || s.fixed() != nil {
 		return nil
 	}
-	return s.desktop.heads.resize(ctx, s.desktop.output.Name(), even(s.options.size))
+	s.scale = s.options.scale
+	return s.desktop.heads.resize(ctx, s.desktop.output.Name(), even(s.options.size), s.scale)
 }
 
 // fixed says why the output's size cannot be changed; nil when it can.
@@ -209,14 +211,18 @@ func (s *wlrSource) Inject(ctx context.Context, events []*pluginpb.InputEvent) (
 }
 
 // Resize implements capture.Source. The size is rounded down to even numbers, which encoders need.
-func (s *wlrSource) Resize(ctx context.Context, wish capture.Size) (capture.Size, error) {
+func (s *wlrSource) Resize(ctx context.Context, wish capture.Size, scale float64) (capture.Size, error) {
 	wish = even(wish)
 	now, news := s.currentSize()
-	if wish == now {
+	if wish == now && (scale == 0 || scale == s.scale) {
 		return now, nil
 	}
-	if err := s.desktop.heads.resize(ctx, s.desktop.output.Name(), wish); err != nil {
+	if err := s.desktop.heads.resize(ctx, s.desktop.output.Name(), wish, scale); err != nil {
 		return now, explainWlr(err)
+	}
+	s.scale = scale
+	if wish == now {
+		return now, nil
 	}
 	return s.settled(ctx, wish, news), nil
 }

@@ -351,11 +351,22 @@ func TestWlrInput(t *testing.T) {
 		{"button", []*pluginpb.InputEvent{buttonEvent(0x110, true), buttonEvent(0x110, true), buttonEvent(0x110, false), buttonEvent(5000, true)}, []string{
 			"button 0x110 1", "frame", "frame", "button 0x110 0", "frame",
 		}, 1},
-		{"smooth", []*pluginpb.InputEvent{scrollEvent(1, -2, 0, 0)}, []string{"source 2", "axis 1 1", "axis 0 -2", "frame"}, 0},
-		{"wheel", []*pluginpb.InputEvent{scrollEvent(0, 0, 0, -240)}, []string{"source 0", "wheel 0 -30 -2", "frame"}, 0},
-		{"fine wheel", []*pluginpb.InputEvent{scrollEvent(0, 0, 0, 40), scrollEvent(0, 0, 0, 40), scrollEvent(0, 0, 0, 40)}, []string{
-			"source 0", "axis 0 5", "frame", "source 0", "axis 0 5", "frame", "source 0", "wheel 0 5 1", "frame",
+		{"smooth", []*pluginpb.InputEvent{scrollEvent(8, -16)}, []string{"source 2", "axis 0 -2", "source 2", "axis 1 1", "frame"}, 0},
+		{"smooth, back to where it began", []*pluginpb.InputEvent{scrollEvent(-8, 16)}, []string{"source 2", "axis 0 2", "source 2", "axis 1 -1", "frame"}, 0},
+		{"wheel", []*pluginpb.InputEvent{scrollEvent(0, -240)}, []string{"source 0", "wheel 0 -30 -2", "frame"}, 0},
+		{"halves", []*pluginpb.InputEvent{scrollEvent(0, 60), scrollEvent(0, 60), scrollEvent(0, 120)}, []string{
+			"source 2", "axis 0 7.5", "frame", "source 2", "axis 0 7.5", "frame", "source 0", "wheel 0 15 1", "frame",
 		}, 0},
+		{"fine wheel", []*pluginpb.InputEvent{scrollEvent(0, 40), scrollEvent(0, 40), scrollEvent(0, 40)}, []string{
+			"source 2", "axis 0 5", "frame", "source 2", "axis 0 5", "frame", "source 2", "axis 0 5", "frame",
+		}, 0},
+		{"locks", []*pluginpb.InputEvent{locksEvent(lockCaps|lockNum|lockScroll, lockCaps), locksEvent(lockCaps, lockCaps), locksEvent(lockCaps|lockNum, lockNum)}, []string{
+			"modifiers 0x0 0x0 0x2", "modifiers 0x0 0x0 0x10",
+		}, 0},
+		{"text", []*pluginpb.InputEvent{textEvent("é😀é\n")}, []string{
+			"key 16 1", "key 16 0", "key 17 1", "key 17 0", "key 16 1", "key 16 0", "key 18 1", "key 18 0",
+		}, 0},
+		{"the same text", []*pluginpb.InputEvent{textEvent("😀")}, []string{"key 17 1", "key 17 0"}, 0},
 		{"touch", []*pluginpb.InputEvent{
 			touchEvent(7, pluginpb.Touch_DOWN, 0), touchEvent(8, pluginpb.Touch_DOWN, 0.5), touchEvent(7, pluginpb.Touch_MOVE, 1), touchEvent(7, pluginpb.Touch_UP, 1),
 		}, []string{
@@ -425,8 +436,16 @@ func relative(dx, dy float64) *pluginpb.InputEvent {
 	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_MotionRelative{MotionRelative: &pluginpb.MotionRelative{Dx: dx, Dy: dy}}}
 }
 
-func scrollEvent(dx, dy float64, nx, ny int32) *pluginpb.InputEvent {
-	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dx: dx, Dy: dy, NotchX: nx, NotchY: ny}}}
+func scrollEvent(x, y int32) *pluginpb.InputEvent {
+	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{X: x, Y: y}}}
+}
+
+func textEvent(text string) *pluginpb.InputEvent {
+	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Text{Text: &pluginpb.Text{Text: text}}}
+}
+
+func locksEvent(known, on uint32) *pluginpb.InputEvent {
+	return &pluginpb.InputEvent{Event: &pluginpb.InputEvent_Locks{Locks: &pluginpb.Locks{Known: known, On: on}}}
 }
 
 func touchEvent(id uint32, phase pluginpb.Touch_Phase, x float64) *pluginpb.InputEvent {

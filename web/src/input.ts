@@ -1,9 +1,12 @@
 // Events of the page to input of the desktop. Keys go by their place on the keyboard; the layout is the desktop's. Each input
 // has an id of one counter that grows by one, wraps and leaves out 0.
 
-import { BUTTONS, EVDEV, strokeOf } from "./keys.js";
+import { Keyboard, habits, taken, type Act, type Held } from "./keyboard.js";
+import { BUTTONS } from "./keys.js";
+import { Wheel } from "./wheel.js";
 import {
-  TouchPhase, encodeButton, encodeKey, encodeMotionAbsolute, encodeMotionRelative, encodeReleaseAll, encodeScroll, encodeTouch,
+  MAX_TEXT, TouchPhase, encodeButton, encodeKey, encodeLocks, encodeMotionAbsolute, encodeMotionRelative, encodeReleaseAll, encodeScroll,
+  encodeText, encodeTouch,
 } from "./wire.js";
 
 /** Where input goes: streams for what must arrive, datagrams for motion. */
@@ -16,21 +19,18 @@ export interface InputSink {
 
 /** Motion is sent at most this often (ms): mice report up to 1000 times a second, pictures change 60 times. */
 const MOTION_INTERVAL = 4;
-/** Chromium's wheel delta of one notch. */
-const NOTCH = 120;
-/** Pixels of a line in deltaMode DOM_DELTA_LINE: Firefox scrolls three lines per notch. */
-const LINE_PIXELS = 16;
-
-/** One wheel event as pixels (1/256) and notches (1/120); notches are 0 for a touchpad. Pure, for tests. */
-export function wheel(e: { deltaX: number; deltaY: number; deltaMode: number; wheelDeltaX?: number; wheelDeltaY?: number }) {
-  const unit = e.deltaMode === 1 ? LINE_PIXELS : e.deltaMode === 2 ? 400 : 1;
-  const dx = Math.round(e.deltaX * unit * 256) || 0, dy = Math.round(e.deltaY * unit * 256) || 0;
-  const clamp = (v: number) => Math.max(-32768, Math.min(32767, Math.round(v))) || 0; // no -0
-  if (e.deltaMode === 1) return { dx, dy, notchX: clamp((e.deltaX / 3) * NOTCH), notchY: clamp((e.deltaY / 3) * NOTCH) };
-  const x = -(e.wheelDeltaX ?? 0), y = -(e.wheelDeltaY ?? 0);
-  // A mouse wheel moves in whole notches, a touchpad does not.
-  const notches = (x || y) && x % NOTCH === 0 && y % NOTCH === 0;
-  return { dx, dy, notchX: notches ? clamp(x) : 0, notchY: notches ? clamp(y) : 0 };
+/** text in parts that one message carries each, cut between characters. Pure, for tests. */
+export function parts(text: string): string[] {
+  const out: string[] = [], longest = MAX_TEXT / 4; // bytes of a character at most
+  let part = "", n = 0;
+  for (const ch of text) {
+    part += ch;
+    if (++n < longest) continue;
+    out.push(part);
+    part = "";
+    n = 0;
+  }
+  return part ? [...out, part] : out;
 }
 
 /** A place on the page as 0..65535 across the picture, clamped to it. Pure, for tests. */
@@ -41,11 +41,12 @@ export function place(clientX: number, clientY: number, r: { left: number; top: 
 }
 
 export class Input {
-  /** False for those who only watch, and while something of ours is in front. */
-  enabled = false;
   private sink: InputSink | null = null;
   private id = 0;
-  private keys = new Set<number>();
+  private on = false;
+  private readonly keyboard = new Keyboard(habits(navigator.userAgent));
+  private keyTimer: ReturnType<typeof setTimeout> | undefined;
+  private readonly wheels = new Wheel();
   private buttons = 0;
   private fingers = new Map<number, number>();
   private totalX = 0;
@@ -63,18 +64,32 @@ export class Input {
     private readonly shortcut: (e: KeyboardEvent) => boolean,
   ) {}
 
-  /** Sends to another connection from now on. Relative motion counts from its start. */
+  /** False for those who only watch, and while something of ours is in front. */
+  get enabled(): boolean { return this.on; }
+  set enabled(on: boolean) {
+    if (this.on && !on) this.releaseAll();
+    this.on = on;
+  }
+
+  /** Sends to another connection from now on. Relative motion counts from its start. What was lifted while the old one was dying may
+   *  never have reached the desktop: it lets go of everything, and gets what is still down. */
   attach(sink: InputSink | null): void {
+    const moved = this.sink !== null && sink !== null;
     this.sink = sink;
     this.totalX = this.totalY = 0;
+    if (!moved || !this.on) return;
+    const now = performance.now();
+    this.reliable((id) => encodeReleaseAll(id), now);
+    this.buttons = 0; // the next event of the pointer presses them again
+    this.play(this.keyboard.again(), now);
   }
 
   /** Listens until the signal ends. */
   listen(signal: AbortSignal): void {
     const on = <K extends keyof HTMLElementEventMap>(t: EventTarget, type: K | string, f: (e: never) => void, passive = false) =>
       t.addEventListener(type, f as EventListener, { signal, passive });
-    on(this.stage, "keydown", (e: KeyboardEvent) => this.key(e, true));
-    on(this.stage, "keyup", (e: KeyboardEvent) => this.key(e, false));
+    on(this.stage, "keydown", (e: KeyboardEvent) => this.key(e));
+    on(this.stage, "keyup", (e: KeyboardEvent) => this.key(e));
     on(this.stage, "pointerdown", (e: PointerEvent) => this.down(e));
     on(this.stage, "pointerup", (e: PointerEvent) => this.pointer(e, TouchPhase.up));
     on(this.stage, "pointercancel", (e: PointerEvent) => this.pointer(e, TouchPhase.cancel));
@@ -93,50 +108,61 @@ export class Input {
     on(this.stage, "blur", () => this.releaseAll());
     on(window, "blur", () => this.releaseAll());
     on(document, "visibilitychange", () => document.hidden && this.releaseAll());
-    signal.addEventListener("abort", () => clearTimeout(this.motionTimer), { once: true });
+    signal.addEventListener("abort", () => {
+      clearTimeout(this.motionTimer);
+      clearTimeout(this.keyTimer);
+    }, { once: true });
   }
 
   /** Lifts everything at the desktop: the page lost the focus, or input goes elsewhere. */
   releaseAll(): void {
-    const held = this.keys.size > 0 || this.buttons !== 0 || this.fingers.size > 0;
-    this.keys.clear();
+    const held = this.keyboard.held || this.buttons !== 0 || this.fingers.size > 0;
+    this.keyboard.forget();
+    clearTimeout(this.keyTimer);
     this.fingers.clear();
     this.buttons = 0;
     if (held) this.reliable((id) => encodeReleaseAll(id), performance.now());
   }
 
-  /** Types text through strokes of a US layout, for on-screen keyboards. Characters it does not have are left out. */
+  /** Types text, whatever the desktop's layout has. What it cannot type, the host tells. */
   type(text: string): void {
-    const shift = EVDEV["ShiftLeft"]!;
-    for (const ch of text) {
-      const s = strokeOf(ch);
-      if (!s) continue;
-      if (s.shift) this.stroke(shift, true);
-      this.tap(s.code);
-      if (s.shift) this.stroke(shift, false);
-    }
+    if (!this.enabled) return;
+    for (const part of parts(text)) this.reliable((id) => encodeText(id, part), performance.now());
   }
 
   tap(code: number): void {
-    this.stroke(code, true);
-    this.stroke(code, false);
+    if (!this.enabled) return;
+    const now = performance.now();
+    this.play([{ code, down: true }, { code, down: false }], now);
   }
 
-  private stroke(code: number, down: boolean): void {
-    this.reliable((id) => encodeKey(id, code, down), performance.now());
-  }
-
-  private key(e: KeyboardEvent, down: boolean): void {
+  private key(e: KeyboardEvent): void {
     if (this.shortcut(e) || !this.enabled) return;
-    const code = EVDEV[e.code];
-    if (code === undefined) return; // an on-screen keyboard: its text comes through type()
+    if (!taken(e)) return; // an on-screen keyboard: its text comes through type()
     e.preventDefault();
-    if (down === this.keys.has(code)) return; // the desktop repeats keys itself
-    if (down) this.keys.add(code);
-    else this.keys.delete(code);
-    this.reliable((id) => encodeKey(id, code, down), e.timeStamp);
-    // macOS tells no key up while Meta is held: whatever else is down is lifted with it.
-    if (!down && e.key === "Meta" && this.keys.size > 0) this.releaseAll();
+    this.play(this.keyboard.stroke(e), e.timeStamp);
+    this.wakeKeyboard();
+  }
+
+  /** Lets an event that is no key's correct what is believed of modifiers and locks. */
+  private look(e: Held & Event, locks: boolean): void {
+    this.play(this.keyboard.look(e, locks), e.timeStamp);
+    this.wakeKeyboard();
+  }
+
+  private wakeKeyboard(): void {
+    clearTimeout(this.keyTimer);
+    const wake = this.keyboard.wake;
+    if (wake === null) return;
+    this.keyTimer = setTimeout(() => {
+      const now = performance.now();
+      this.play(this.keyboard.due(now), now);
+      this.wakeKeyboard();
+    }, Math.max(1, wake - performance.now()));
+  }
+
+  private play(acts: Act[], at: number): void {
+    for (const a of acts) this.reliable((id) => ("code" in a ? encodeKey(id, a.code, a.down) : encodeLocks(id, a.known, a.locks)), at);
   }
 
   private down(e: PointerEvent): void {
@@ -149,6 +175,7 @@ export class Input {
   private pointer(e: PointerEvent, phase: number): void {
     if (!this.enabled) return;
     e.preventDefault();
+    this.look(e, e.pointerType === "mouse");
     if (e.pointerType === "touch") return this.touch(e, phase);
     this.buttonsOf(e);
   }
@@ -160,6 +187,7 @@ export class Input {
       if (here === this.lastPlace) return this.buttonsOf(e);
       this.lastPlace = here;
     }
+    this.look(e, e.pointerType === "mouse");
     if (e.pointerType === "touch") return this.touch(e, TouchPhase.move);
     this.buttonsOf(e);
     if (document.pointerLockElement === this.stage) return this.relative(e, dx, dy);
@@ -195,6 +223,7 @@ export class Input {
     if (!this.enabled || e.pointerType === "touch") return;
     const changed = e.buttons ^ this.buttons;
     if (changed === 0) return;
+    this.play(this.keyboard.settled(), e.timeStamp);
     this.motion = null; // a placed button says where the pointer is
     this.buttons = e.buttons;
     const at = document.pointerLockElement === this.stage ? null : place(e.clientX, e.clientY, this.picture.getBoundingClientRect());
@@ -208,6 +237,7 @@ export class Input {
     let finger = this.fingers.get(e.pointerId);
     if (phase === TouchPhase.down) {
       const used = new Set(this.fingers.values());
+      this.play(this.keyboard.settled(), e.timeStamp);
       finger = 0;
       while (used.has(finger)) finger++;
       this.fingers.set(e.pointerId, finger);
@@ -221,8 +251,10 @@ export class Input {
   private wheel(e: WheelEvent): void {
     if (!this.enabled) return;
     e.preventDefault();
-    const w = wheel(e as WheelEvent & { wheelDeltaX?: number; wheelDeltaY?: number });
-    this.reliable((id) => encodeScroll(id, w.dx, w.dy, w.notchX, w.notchY), e.timeStamp);
+    this.look(e, true);
+    this.play(this.keyboard.settled(), e.timeStamp);
+    const t = this.wheels.turn(e as WheelEvent & { wheelDeltaX?: number; wheelDeltaY?: number });
+    if (t.x || t.y) this.reliable((id) => encodeScroll(id, t.x, t.y), e.timeStamp);
   }
 
   private reliable(encode: (id: number) => Uint8Array, at: number): void {

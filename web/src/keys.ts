@@ -30,25 +30,3 @@ export const EVDEV: Readonly<Record<string, number>> = {
 
 /** evdev button codes in the order of PointerEvent.buttons' bits: left, right, middle, back, forward. */
 export const BUTTONS: readonly number[] = [0x110, 0x111, 0x112, 0x113, 0x114];
-
-/** A key of a US layout and whether it needs Shift: for on-screen keyboards, which give characters and no keys. */
-export interface Stroke { code: number; shift: boolean }
-
-const PLAIN = "1234567890-=qwertyuiop[]asdfghjkl;'`\\zxcvbnm,./ ";
-const SHIFTED = "!@#$%^&*()_+QWERTYUIOP{}ASDFGHJKL:\"~|ZXCVBNM<>? ";
-const ORDER = (
-  "Digit1 Digit2 Digit3 Digit4 Digit5 Digit6 Digit7 Digit8 Digit9 Digit0 Minus Equal " +
-  "KeyQ KeyW KeyE KeyR KeyT KeyY KeyU KeyI KeyO KeyP BracketLeft BracketRight " +
-  "KeyA KeyS KeyD KeyF KeyG KeyH KeyJ KeyK KeyL Semicolon Quote Backquote Backslash " +
-  "KeyZ KeyX KeyC KeyV KeyB KeyN KeyM Comma Period Slash Space"
-).split(" ");
-
-/** The stroke that types ch on a US layout, or null for a character it does not have. */
-export function strokeOf(ch: string): Stroke | null {
-  if (ch === "\n") return { code: EVDEV["Enter"]!, shift: false };
-  if (ch === "\t") return { code: EVDEV["Tab"]!, shift: false };
-  const plain = PLAIN.indexOf(ch);
-  if (plain >= 0) return { code: EVDEV[ORDER[plain]!]!, shift: false };
-  const shifted = SHIFTED.indexOf(ch);
-  return shifted >= 0 ? { code: EVDEV[ORDER[shifted]!]!, shift: true } : null;
-}

@@ -1,6 +1,7 @@
 // A session from the wish for a desktop to its end: admission, reaching the host, live, reconnecting, hand-over, leaving.
 // It wires the parts and decides when to do what; the parts know how.
 
+import type { Area } from "./area.js";
 import { Refused, type Candidate, type Connect, type Grant, type Renewed, type Report, type SessionEvent } from "./api.js";
 import { Connection } from "./connection.js";
 import { Unreachable, race } from "./connect.js";
@@ -15,7 +16,7 @@ import type { Signal } from "./signal.js";
 import { Measurements } from "./stats.js";
 import { UNREACHABLE, ending, offerEnding, refusalEnding, sentence, type Ending } from "./texts.js";
 import {
-  Code, Path, Role, StreamState, VERSION, encodeLimits, encodeResize, type Cursor, type HostMessage, type Move, type Person, type Welcome, type WireError,
+  Code, Path, Role, StreamState, VERSION, encodeLimits, encodeResize, type Cursor, type HostMessage, type Move, type Person, type Untyped, type Welcome, type WireError,
 } from "./wire.js";
 
 export type State = "connecting" | "live" | "reconnecting" | "moved" | "ended";
@@ -35,12 +36,14 @@ export interface SessionConfig {
   takeBack?: string;
   presenter(presented: (p: Picture, at: number) => void): Presenter;
   input: Input;
-  size(): { width: number; height: number };
+  /** The viewer's area; whoever asks tells the host. */
+  size(): Area;
   onStatus(s: Status): void;
   onWelcome(w: Welcome): void;
   onCursor(c: Cursor): void;
   /** Who else is connected, whenever that changes. */
   onPeople(others: Person[]): void;
+  onUntyped(u: Untyped): void;
   /** A sentence about something that passes by itself; empty clears it. */
   onNotice(text: string): void;
   onNote(text: string): void;
@@ -131,8 +134,8 @@ export class Session {
 
   /** The viewer's area has another size. */
   resize(): void {
-    const { width, height } = this.cfg.size();
-    if (this.welcome?.resize && this.feed && width && height) this.feed.conn.sendControl(encodeResize(width, height));
+    const { width, height, scale } = this.cfg.size();
+    if (this.feed && width && height) this.feed.conn.sendControl(encodeResize(width, height, scale));
   }
 
   /** The page went to the background or came back: nobody sees what is sent meanwhile. */
@@ -165,7 +168,8 @@ export class Session {
     for (;;) {
       try {
         if (this.cfg.takeBack) return await this.cfg.signal.request<Grant>("move", { session: this.cfg.takeBack, cause: "taken back" });
-        return await this.cfg.signal.request<Grant>("connect", { ...this.cfg.connect, ...this.cfg.size() });
+        const { width, height } = this.cfg.size();
+        return await this.cfg.signal.request<Grant>("connect", { ...this.cfg.connect, width, height });
       } catch (e) {
         const wait = e instanceof Refused ? e.retrySeconds * 1000 : 0;
         if (!wait || wait > 5_000 || performance.now() + wait > until || this.abort.signal.aborted) throw e;
@@ -283,6 +287,7 @@ export class Session {
       case "cursor": return this.cfg.onCursor(m);
       case "stats": this.m.host = m; return;
       case "move": return void this.hostMove(m);
+      case "untyped": return this.cfg.onUntyped(m);
       case "resized": this.note(`resized ${m.width}x${m.height}`);
     }
   }

@@ -109,3 +109,9 @@ export async function missing(decodable: () => Promise<number[]>): Promise<strin
   if (!("subtle" in crypto)) out.push("WebCrypto, which checks who the host is.");
   return out;
 }
+
+/** What the person reads when characters did not arrive: which, and why. */
+export function untypedText(characters: string, reason: string): string {
+  const shown = [...new Set(characters)].slice(0, 20).join(" ");
+  return `Could not type ${shown}. ${sentence(reason)}`.trim();
+}

@@ -1,17 +1,18 @@
 // The viewer page: stage, toolbar, state, statistics. It shows what Session tells and passes on what the person does.
 
 import type { Connect } from "./api.js";
+import { area, onRatio, type Area } from "./area.js";
+import { Composer, EMPTY, type Typed } from "./compose.js";
 import { CursorView } from "./cursor.js";
 import { copy, h, icon, toast, type Icon } from "./dom.js";
 import { Input } from "./input.js";
-import { EVDEV } from "./keys.js";
 import { note } from "./notes.js";
 import { Overlay } from "./overlay.js";
 import { Presenter } from "./present.js";
 import { Session, type State, type Status } from "./session.js";
 import type { Signal } from "./signal.js";
 import { publish } from "./surface.js";
-import { ACTIONS, watchedBy, watching, type Action } from "./texts.js";
+import { ACTIONS, untypedText, watchedBy, watching, type Action } from "./texts.js";
 import { Role, type Person, type Welcome } from "./wire.js";
 
 export interface ViewerConfig {
@@ -31,8 +32,6 @@ export interface ViewerConfig {
 const TOOLBAR_STAYS = 3_000;
 /** The desktop follows the window when it has kept its size for this long (ms). */
 const RESIZE_SETTLES = 250;
-/** Hosts take no larger picture than this. */
-const MAX_SIDE = 8192;
 
 export class Viewer {
   readonly element: HTMLElement;
@@ -53,7 +52,8 @@ export class Viewer {
   private oneToOne = localStorage.getItem("wavry.scale") === "1:1";
   private barTimer: ReturnType<typeof setTimeout> | undefined;
   private resizeTimer: ReturnType<typeof setTimeout> | undefined;
-  private sentSize = "";
+  private toldArea = "";
+  private readonly composer = new Composer();
   private control = false;
   private owner = "";
 
@@ -78,8 +78,12 @@ export class Viewer {
     on(document, "pointerlockchange", () => this.pointerLockChanged());
     on(document, "fullscreenchange", () => this.fullscreenChanged());
     on(document, "visibilitychange", () => this.session.setHidden(document.hidden));
-    on(this.typing, "input", () => this.typed());
+    onRatio(signal, () => this.laidOut());
+    on(this.typing, "compositionstart", () => this.composer.start());
+    on(this.typing, "compositionend", () => this.typed(this.composer.end(this.typing.value)));
+    on(this.typing, "input", (e) => this.typed(this.composer.input(this.typing.value, (e as InputEvent).inputType ?? "", (e as InputEvent).isComposing ?? false)));
     on(this.typing, "keydown", (e) => this.typedKey(e as KeyboardEvent));
+    this.typing.value = EMPTY;
     publish(this.session, () => this.presenter);
     this.cfg.onSession(this.session);
     this.showBar();
@@ -107,11 +111,12 @@ export class Viewer {
       takeBack: this.cfg.takeBack,
       presenter: (presented) => (this.presenter = new Presenter(this.canvas, presented, () => this.layout())),
       input: this.input,
-      size: () => this.size(),
+      size: () => this.tellArea(),
       onStatus: (s) => this.status(s),
       onWelcome: (w) => this.welcome(w),
       onCursor: (c) => this.cursor.update(c),
       onPeople: (others) => this.people(others),
+      onUntyped: (u) => toast(untypedText(u.text, u.reason), "bad"),
       onNotice: (t) => this.setNotice(t),
       onNote: note,
     });
@@ -119,21 +124,22 @@ export class Viewer {
 
   // Size.
 
-  /** The viewer's area in device pixels, even in both directions, as encoders want it. */
-  private size(): { width: number; height: number } {
-    const dpr = window.devicePixelRatio || 1;
-    const even = (v: number) => Math.min(MAX_SIDE, Math.floor((v * dpr) / 2) * 2);
-    return { width: even(this.stage.clientWidth), height: even(this.stage.clientHeight) };
+  private area(): Area {
+    return area(this.stage.clientWidth, this.stage.clientHeight, window.devicePixelRatio);
+  }
+
+  /** The area, which the host is about to be told. */
+  private tellArea(): Area {
+    const a = this.area();
+    this.toldArea = JSON.stringify(a);
+    return a;
   }
 
   private laidOut(): void {
     this.layout();
     clearTimeout(this.resizeTimer);
     this.resizeTimer = setTimeout(() => {
-      const s = this.size(), key = `${s.width}x${s.height}`;
-      if (key === this.sentSize) return;
-      this.sentSize = key;
-      this.session.resize();
+      if (JSON.stringify(this.area()) !== this.toldArea) this.session.resize();
     }, RESIZE_SETTLES);
   }
 
@@ -155,8 +161,7 @@ export class Viewer {
   // What the session tells.
 
   private welcome(w: Welcome): void {
-    const s = this.size();
-    this.sentSize = `${s.width}x${s.height}`;
+    this.laidOut(); // it may have changed since hello
     this.control = w.input && w.role === 1;
     this.element.classList.toggle("watching", !this.control);
     this.pointerLockChanged();
@@ -318,16 +323,17 @@ export class Viewer {
 
   // On-screen keyboards give text, not keys.
 
-  private typed(): void {
-    this.input.type(this.typing.value);
-    this.typing.value = "";
+  private typed(t: Typed): void {
+    if (t.text) this.input.type(t.text);
+    if (t.tap) this.input.tap(t.tap);
+    if (t.reset) this.typing.value = EMPTY;
   }
 
   private typedKey(e: KeyboardEvent): void {
-    const keys: Record<string, string> = { Backspace: "Backspace", Enter: "Enter" };
-    const name = keys[e.key];
-    if (!name) return;
+    // 229 is what a key of an input method has everywhere.
+    const code = this.composer.key(e.key, e.isComposing || e.keyCode === 229);
+    if (code === null) return;
     e.preventDefault();
-    this.input.tap(EVDEV[name]!);
+    this.input.tap(code);
   }
 }

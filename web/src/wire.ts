@@ -22,6 +22,9 @@ const MAX_HASHES = 4;
 const MAX_PEOPLE = 16;
 const MAX_CURSOR = 256;
 
+/** UTF-8 bytes of one text, which fit the host's queue of single characters. */
+export const MAX_TEXT = 4096;
+
 /** A delay that is not known yet. */
 export const NOT_YET = 0xffffffff;
 
@@ -38,11 +41,14 @@ export const Type = {
   stats: 0x85,
   move: 0x86,
   people: 0x87,
+  untyped: 0x88,
   key: 0x21,
   button: 0x22,
   scroll: 0x23,
   touch: 0x24,
   releaseAll: 0x25,
+  text: 0x26,
+  locks: 0x27,
   motionAbsolute: 0x31,
   motionRelative: 0x32,
   feedback: 0x33,
@@ -80,7 +86,7 @@ export class WireError extends Error {
   }
 }
 
-export interface Hello { version: number; width: number; height: number; maxKbps: number; maxFPS: number; codecs: number[] }
+export interface Hello { version: number; width: number; height: number; scale: number; maxKbps: number; maxFPS: number; codecs: number[] }
 export interface Bye { kind: "bye"; code: number; text: string }
 export interface Welcome {
   kind: "welcome"; version: number; role: number; input: boolean; resize: boolean; codec: number;
@@ -100,7 +106,9 @@ export interface Move { kind: "move"; url: string; hashes: Uint8Array[] }
 export interface Person { role: number; name: string }
 /** Who else is connected. */
 export interface People { kind: "people"; others: Person[] }
-export type HostMessage = Bye | Welcome | StateChange | Resized | Cursor | Stats | Move | People;
+/** Characters that the desktop could not type, and why. */
+export interface Untyped { kind: "untyped"; text: string; reason: string }
+export type HostMessage = Bye | Welcome | StateChange | Resized | Cursor | Stats | Move | People | Untyped;
 
 export interface VideoHeader {
   track: number; codec: number; keyframe: boolean; repeat: boolean; sequence: number; width: number; height: number;
@@ -174,15 +182,16 @@ function message(type: number, body: Writer): Uint8Array {
 // Messages of the viewer.
 
 export function encodeHello(m: Hello): Uint8Array {
-  const w = new Writer().u16(m.version).u16(m.width).u16(m.height).u32(m.maxKbps).u8(m.maxFPS).u8(m.codecs.length);
+  const w = new Writer().u16(m.version).u16(m.width).u16(m.height).u16(m.scale).u32(m.maxKbps).u8(m.maxFPS).u8(m.codecs.length);
   for (const c of m.codecs) w.u8(c);
   return message(Type.hello, w);
 }
 export function encodeKeyframe(track: number, lastDecoded: number): Uint8Array {
   return message(Type.keyframe, new Writer().u8(track).u32(lastDecoded));
 }
-export function encodeResize(width: number, height: number): Uint8Array {
-  return message(Type.resize, new Writer().u16(width).u16(height));
+/** scale is in 1/120. */
+export function encodeResize(width: number, height: number, scale: number): Uint8Array {
+  return message(Type.resize, new Writer().u16(width).u16(height).u16(scale));
 }
 export function encodeLimits(maxKbps: number, maxFPS: number): Uint8Array {
   return message(Type.limits, new Writer().u32(maxKbps).u8(maxFPS));
@@ -196,15 +205,23 @@ export function encodeKey(id: number, code: number, down: boolean): Uint8Array {
 export function encodeButton(id: number, code: number, down: boolean, at: { x: number; y: number } | null): Uint8Array {
   return message(Type.button, new Writer().u32(id).u16(code).u8(down ? 1 : 0).u8(at ? 1 : 0).u16(at?.x ?? 0).u16(at?.y ?? 0));
 }
-/** Pixels are 1/256, notches 1/120; positive is right and down. */
-export function encodeScroll(id: number, dx: number, dy: number, notchX: number, notchY: number): Uint8Array {
-  return message(Type.scroll, new Writer().u32(id).u32(dx).u32(dy).u16(notchX).u16(notchY));
+/** The distance is in 1/120 notch; positive is right and down. */
+export function encodeScroll(id: number, x: number, y: number): Uint8Array {
+  return message(Type.scroll, new Writer().u32(id).u32(x).u32(y));
 }
 export function encodeTouch(id: number, finger: number, phase: number, x: number, y: number): Uint8Array {
   return message(Type.touch, new Writer().u32(id).u8(finger).u8(phase).u16(x).u16(y));
 }
 export function encodeReleaseAll(id: number): Uint8Array {
   return message(Type.releaseAll, new Writer().u32(id));
+}
+/** The text must not have more than MAX_TEXT bytes. */
+export function encodeText(id: number, text: string): Uint8Array {
+  return message(Type.text, new Writer().u32(id).text(text));
+}
+/** known says which locks on speaks of. */
+export function encodeLocks(id: number, known: number, on: number): Uint8Array {
+  return message(Type.locks, new Writer().u32(id).u8(known).u8(on));
 }
 
 // Datagrams of the viewer.
@@ -265,6 +282,7 @@ export function parseMessage(type: number, body: Uint8Array): HostMessage | null
       };
     case Type.move: return parseMove(r);
     case Type.people: return parsePeople(r);
+    case Type.untyped: return { kind: "untyped", text: r.text(), reason: r.text() };
   }
   if (type > 0x60 && type < 0x80 && (type & 1) === 1) return null;
   throw new WireError(type, "unknown type");

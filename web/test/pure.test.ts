@@ -8,8 +8,8 @@ import { codecString } from "../src/decode.js";
 import { relative } from "../src/dom.js";
 import { InputLatency, Reports } from "../src/feedback.js";
 import { certificateStatement, unixSeconds, verifiedHashes, withToken } from "../src/grant.js";
-import { place, wheel } from "../src/input.js";
-import { EVDEV, strokeOf } from "../src/keys.js";
+import { place } from "../src/input.js";
+import { EVDEV } from "../src/keys.js";
 import { browser } from "../src/pages/account.js";
 import { Pace } from "../src/pace.js";
 import { MAX_HELD, Pli, Reorder, type Unit } from "../src/reorder.js";
@@ -149,18 +149,6 @@ test("keys: places of the keyboard have their evdev codes, each once", () => {
   assert.equal(new Set(codes).size, codes.length);
 });
 
-test("strokes of a US layout", () => {
-  assert.deepEqual(strokeOf("a"), { code: 30, shift: false });
-  assert.deepEqual(strokeOf("A"), { code: 30, shift: true });
-  assert.deepEqual(strokeOf("?"), { code: 53, shift: true });
-  assert.deepEqual(strokeOf("\\"), { code: 43, shift: false });
-  assert.deepEqual(strokeOf("|"), { code: 43, shift: true });
-  assert.deepEqual(strokeOf("~"), { code: 41, shift: true });
-  assert.deepEqual(strokeOf(" "), { code: 57, shift: false });
-  assert.deepEqual(strokeOf("\n"), { code: 28, shift: false });
-  assert.equal(strokeOf("é"), null);
-});
-
 test("places are clamped to the picture", () => {
   const r = { left: 100, top: 50, width: 200, height: 100 };
   assert.deepEqual(place(100, 50, r), { x: 0, y: 0 });
@@ -168,12 +156,6 @@ test("places are clamped to the picture", () => {
   assert.deepEqual(place(200, 100, r), { x: 32768, y: 32768 });
   assert.deepEqual(place(-5, 999, r), { x: 0, y: 65535 });
   assert.deepEqual(place(5, 5, { left: 0, top: 0, width: 0, height: 0 }), { x: 0, y: 0 });
-});
-
-test("wheels turn in notches, touchpads in pixels", () => {
-  assert.deepEqual(wheel({ deltaX: 0, deltaY: 100, deltaMode: 0, wheelDeltaX: 0, wheelDeltaY: -120 }), { dx: 0, dy: 25_600, notchX: 0, notchY: 120 });
-  assert.deepEqual(wheel({ deltaX: 0, deltaY: 4, deltaMode: 0, wheelDeltaX: 0, wheelDeltaY: -12 }), { dx: 0, dy: 1024, notchX: 0, notchY: 0 });
-  assert.deepEqual(wheel({ deltaX: 0, deltaY: -3, deltaMode: 1 }), { dx: 0, dy: -12_288, notchX: 0, notchY: -120 });
 });
 
 const candidate = (kind: string, priority: number, relay = ""): Candidate => ({ kind, priority, url: kind + relay, relay });

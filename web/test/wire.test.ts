@@ -26,17 +26,19 @@ const place = (f: Fields) => (f["placed"] ? { x: f["x"], y: f["y"] } : null);
 /** How each message of the viewer is built from a vector's fields. */
 const encoders: Record<number, (f: Fields) => Uint8Array> = {
   [wire.Type.hello]: (f) => wire.encodeHello({
-    version: f["version"], width: f["width"], height: f["height"], maxKbps: f["maxkbps"], maxFPS: f["maxfps"], codecs: [...Buffer.from(f["codecs"] ?? "", "base64")],
+    version: f["version"], width: f["width"], height: f["height"], scale: f["scale"], maxKbps: f["maxkbps"], maxFPS: f["maxfps"], codecs: [...Buffer.from(f["codecs"] ?? "", "base64")],
   }),
   [wire.Type.keyframe]: (f) => wire.encodeKeyframe(f["track"], f["lastdecoded"]),
-  [wire.Type.resize]: (f) => wire.encodeResize(f["width"], f["height"]),
+  [wire.Type.resize]: (f) => wire.encodeResize(f["width"], f["height"], f["scale"]),
   [wire.Type.limits]: (f) => wire.encodeLimits(f["maxkbps"], f["maxfps"]),
   [wire.Type.bye]: (f) => wire.encodeBye(f["code"], f["text"]),
   [wire.Type.key]: (f) => wire.encodeKey(f["id"], f["code"], f["down"]),
   [wire.Type.button]: (f) => wire.encodeButton(f["id"], f["code"], f["down"], place(f)),
-  [wire.Type.scroll]: (f) => wire.encodeScroll(f["id"], f["dx"], f["dy"], f["notchx"], f["notchy"]),
+  [wire.Type.scroll]: (f) => wire.encodeScroll(f["id"], f["x"], f["y"]),
   [wire.Type.touch]: (f) => wire.encodeTouch(f["id"], f["finger"], f["phase"], f["x"], f["y"]),
   [wire.Type.releaseAll]: (f) => wire.encodeReleaseAll(f["id"]),
+  [wire.Type.text]: (f) => wire.encodeText(f["id"], f["text"]),
+  [wire.Type.locks]: (f) => wire.encodeLocks(f["id"], f["known"], f["on"]),
   [wire.Type.motionAbsolute]: (f) => wire.encodeMotionAbsolute(f["id"], f["x"], f["y"]),
   [wire.Type.motionRelative]: (f) => wire.encodeMotionRelative(f["id"], f["dx"], f["dy"]),
   [wire.Type.ping]: (f) => wire.encodePing(f["id"], f["viewertime"]),
@@ -52,7 +54,7 @@ function parse(v: Vector, b: Uint8Array): unknown {
   return wire.parseMessage(b[0]!, b.subarray(4));
 }
 
-const fromHost = new Set<number>([...[wire.Type.bye, wire.Type.welcome, wire.Type.state, wire.Type.resized, wire.Type.cursor, wire.Type.stats, wire.Type.move, wire.Type.people], wire.STREAM_VIDEO, wire.Type.pong]);
+const fromHost = new Set<number>([...[wire.Type.bye, wire.Type.welcome, wire.Type.state, wire.Type.resized, wire.Type.cursor, wire.Type.stats, wire.Type.move, wire.Type.people, wire.Type.untyped], wire.STREAM_VIDEO, wire.Type.pong]);
 
 test("every vector is known to one side at least", () => {
   assert.ok(vectors.length > 30);

@@ -122,7 +122,7 @@ func (x Touch_Phase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Touch_Phase.Descriptor instead.
 func (Touch_Phase) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{24, 0}
 }
 
 type Empty struct {
@@ -208,9 +208,11 @@ func (x *WatchRequest) GetUnitPath() string {
 }
 
 type Size struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Width         uint32                 `protobuf:"varint,1,opt,name=width,proto3" json:"width,omitempty"`
-	Height        uint32                 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Width  uint32                 `protobuf:"varint,1,opt,name=width,proto3" json:"width,omitempty"`
+	Height uint32                 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"`
+	// Pixels of one logical pixel, for desktops that draw larger on fine screens; 0: unknown, leave.
+	Scale         float64 `protobuf:"fixed64,3,opt,name=scale,proto3" json:"scale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -255,6 +257,13 @@ func (x *Size) GetWidth() uint32 {
 func (x *Size) GetHeight() uint32 {
 	if x != nil {
 		return x.Height
+	}
+	return 0
+}
+
+func (x *Size) GetScale() float64 {
+	if x != nil {
+		return x.Scale
 	}
 	return 0
 }
@@ -1167,10 +1176,13 @@ func (x *InputBatch) GetEvents() []*InputEvent {
 }
 
 type Injected struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Time          int64                  `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
-	Rejected      uint32                 `protobuf:"varint,2,opt,name=rejected,proto3" json:"rejected,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Time     int64                  `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
+	Rejected uint32                 `protobuf:"varint,2,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	Reason   string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Characters of Text events that could not be typed, and why, a sentence for the person.
+	Untyped       string `protobuf:"bytes,4,opt,name=untyped,proto3" json:"untyped,omitempty"`
+	UntypedReason string `protobuf:"bytes,5,opt,name=untyped_reason,json=untypedReason,proto3" json:"untyped_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1226,6 +1238,20 @@ func (x *Injected) GetReason() string {
 	return ""
 }
 
+func (x *Injected) GetUntyped() string {
+	if x != nil {
+		return x.Untyped
+	}
+	return ""
+}
+
+func (x *Injected) GetUntypedReason() string {
+	if x != nil {
+		return x.UntypedReason
+	}
+	return ""
+}
+
 type InputEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
@@ -1237,6 +1263,8 @@ type InputEvent struct {
 	//	*InputEvent_Scroll
 	//	*InputEvent_Touch
 	//	*InputEvent_ReleaseAll
+	//	*InputEvent_Text
+	//	*InputEvent_Locks
 	Event         isInputEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1342,6 +1370,24 @@ func (x *InputEvent) GetReleaseAll() *ReleaseAll {
 	return nil
 }
 
+func (x *InputEvent) GetText() *Text {
+	if x != nil {
+		if x, ok := x.Event.(*InputEvent_Text); ok {
+			return x.Text
+		}
+	}
+	return nil
+}
+
+func (x *InputEvent) GetLocks() *Locks {
+	if x != nil {
+		if x, ok := x.Event.(*InputEvent_Locks); ok {
+			return x.Locks
+		}
+	}
+	return nil
+}
+
 type isInputEvent_Event interface {
 	isInputEvent_Event()
 }
@@ -1374,6 +1420,14 @@ type InputEvent_ReleaseAll struct {
 	ReleaseAll *ReleaseAll `protobuf:"bytes,7,opt,name=release_all,json=releaseAll,proto3,oneof"`
 }
 
+type InputEvent_Text struct {
+	Text *Text `protobuf:"bytes,8,opt,name=text,proto3,oneof"`
+}
+
+type InputEvent_Locks struct {
+	Locks *Locks `protobuf:"bytes,9,opt,name=locks,proto3,oneof"`
+}
+
 func (*InputEvent_Key) isInputEvent_Event() {}
 
 func (*InputEvent_MotionAbsolute) isInputEvent_Event() {}
@@ -1387,6 +1441,10 @@ func (*InputEvent_Scroll) isInputEvent_Event() {}
 func (*InputEvent_Touch) isInputEvent_Event() {}
 
 func (*InputEvent_ReleaseAll) isInputEvent_Event() {}
+
+func (*InputEvent_Text) isInputEvent_Event() {}
+
+func (*InputEvent_Locks) isInputEvent_Event() {}
 
 type Key struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1596,13 +1654,11 @@ func (x *Button) GetDown() bool {
 	return false
 }
 
-// Pixels, positive is right and down; notches in 1/120 (as libinput's v120) when the device has them, else 0.
+// A distance in 1/120 notch (libinput's v120), whatever the device; positive is right and down. Clicks are what adds up to whole ones.
 type Scroll struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Dx            float64                `protobuf:"fixed64,1,opt,name=dx,proto3" json:"dx,omitempty"`
-	Dy            float64                `protobuf:"fixed64,2,opt,name=dy,proto3" json:"dy,omitempty"`
-	NotchX        int32                  `protobuf:"zigzag32,3,opt,name=notch_x,json=notchX,proto3" json:"notch_x,omitempty"`
-	NotchY        int32                  `protobuf:"zigzag32,4,opt,name=notch_y,json=notchY,proto3" json:"notch_y,omitempty"`
+	X             int32                  `protobuf:"zigzag32,1,opt,name=x,proto3" json:"x,omitempty"`
+	Y             int32                  `protobuf:"zigzag32,2,opt,name=y,proto3" json:"y,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1637,30 +1693,113 @@ func (*Scroll) Descriptor() ([]byte, []int) {
 	return file_plugin_proto_rawDescGZIP(), []int{21}
 }
 
-func (x *Scroll) GetDx() float64 {
+func (x *Scroll) GetX() int32 {
 	if x != nil {
-		return x.Dx
+		return x.X
 	}
 	return 0
 }
 
-func (x *Scroll) GetDy() float64 {
+func (x *Scroll) GetY() int32 {
 	if x != nil {
-		return x.Dy
+		return x.Y
 	}
 	return 0
 }
 
-func (x *Scroll) GetNotchX() int32 {
+type Text struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Text) Reset() {
+	*x = Text{}
+	mi := &file_plugin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Text) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Text) ProtoMessage() {}
+
+func (x *Text) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[22]
 	if x != nil {
-		return x.NotchX
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Text.ProtoReflect.Descriptor instead.
+func (*Text) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Text) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// The locks that shall hold: 1 Caps, 2 Num, 4 Scroll. on speaks of those in known; the others stay.
+type Locks struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Known         uint32                 `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	On            uint32                 `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Locks) Reset() {
+	*x = Locks{}
+	mi := &file_plugin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Locks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Locks) ProtoMessage() {}
+
+func (x *Locks) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Locks.ProtoReflect.Descriptor instead.
+func (*Locks) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Locks) GetKnown() uint32 {
+	if x != nil {
+		return x.Known
 	}
 	return 0
 }
 
-func (x *Scroll) GetNotchY() int32 {
+func (x *Locks) GetOn() uint32 {
 	if x != nil {
-		return x.NotchY
+		return x.On
 	}
 	return 0
 }
@@ -1677,7 +1816,7 @@ type Touch struct {
 
 func (x *Touch) Reset() {
 	*x = Touch{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1828,7 @@ func (x *Touch) String() string {
 func (*Touch) ProtoMessage() {}
 
 func (x *Touch) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1841,7 @@ func (x *Touch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Touch.ProtoReflect.Descriptor instead.
 func (*Touch) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Touch) GetId() uint32 {
@@ -1741,7 +1880,7 @@ type ReleaseAll struct {
 
 func (x *ReleaseAll) Reset() {
 	*x = ReleaseAll{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1892,7 @@ func (x *ReleaseAll) String() string {
 func (*ReleaseAll) ProtoMessage() {}
 
 func (x *ReleaseAll) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1905,7 @@ func (x *ReleaseAll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAll.ProtoReflect.Descriptor instead.
 func (*ReleaseAll) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 type StartEncodeRequest struct {
@@ -1784,7 +1923,7 @@ type StartEncodeRequest struct {
 
 func (x *StartEncodeRequest) Reset() {
 	*x = StartEncodeRequest{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1935,7 @@ func (x *StartEncodeRequest) String() string {
 func (*StartEncodeRequest) ProtoMessage() {}
 
 func (x *StartEncodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1948,7 @@ func (x *StartEncodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEncodeRequest.ProtoReflect.Descriptor instead.
 func (*StartEncodeRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StartEncodeRequest) GetSourcePath() string {
@@ -1873,7 +2012,7 @@ type EncodeStarted struct {
 
 func (x *EncodeStarted) Reset() {
 	*x = EncodeStarted{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2024,7 @@ func (x *EncodeStarted) String() string {
 func (*EncodeStarted) ProtoMessage() {}
 
 func (x *EncodeStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2037,7 @@ func (x *EncodeStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeStarted.ProtoReflect.Descriptor instead.
 func (*EncodeStarted) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EncodeStarted) GetMethod() string {
@@ -1943,7 +2082,7 @@ type EncodeEvent struct {
 
 func (x *EncodeEvent) Reset() {
 	*x = EncodeEvent{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2094,7 @@ func (x *EncodeEvent) String() string {
 func (*EncodeEvent) ProtoMessage() {}
 
 func (x *EncodeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2107,7 @@ func (x *EncodeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeEvent.ProtoReflect.Descriptor instead.
 func (*EncodeEvent) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EncodeEvent) GetEvent() isEncodeEvent_Event {
@@ -2045,7 +2184,7 @@ type AccessUnit struct {
 
 func (x *AccessUnit) Reset() {
 	*x = AccessUnit{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2196,7 @@ func (x *AccessUnit) String() string {
 func (*AccessUnit) ProtoMessage() {}
 
 func (x *AccessUnit) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2209,7 @@ func (x *AccessUnit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessUnit.ProtoReflect.Descriptor instead.
 func (*AccessUnit) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AccessUnit) GetSequence() uint64 {
@@ -2159,7 +2298,7 @@ type EncodeHeartbeat struct {
 
 func (x *EncodeHeartbeat) Reset() {
 	*x = EncodeHeartbeat{}
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2310,7 @@ func (x *EncodeHeartbeat) String() string {
 func (*EncodeHeartbeat) ProtoMessage() {}
 
 func (x *EncodeHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2323,7 @@ func (x *EncodeHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeHeartbeat.ProtoReflect.Descriptor instead.
 func (*EncodeHeartbeat) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{28}
+	return file_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EncodeHeartbeat) GetTime() int64 {
@@ -2247,7 +2386,7 @@ type EncodeFault struct {
 
 func (x *EncodeFault) Reset() {
 	*x = EncodeFault{}
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2259,7 +2398,7 @@ func (x *EncodeFault) String() string {
 func (*EncodeFault) ProtoMessage() {}
 
 func (x *EncodeFault) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2272,7 +2411,7 @@ func (x *EncodeFault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeFault.ProtoReflect.Descriptor instead.
 func (*EncodeFault) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{29}
+	return file_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EncodeFault) GetReason() string {
@@ -2303,10 +2442,11 @@ const file_plugin_proto_rawDesc = "" +
 	"\fplugin.proto\x12\x0fwavry.plugin.v1\"\a\n" +
 	"\x05Empty\"+\n" +
 	"\fWatchRequest\x12\x1b\n" +
-	"\tunit_path\x18\x01 \x01(\tR\bunitPath\"4\n" +
+	"\tunit_path\x18\x01 \x01(\tR\bunitPath\"J\n" +
 	"\x04Size\x12\x14\n" +
 	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
-	"\x06height\x18\x02 \x01(\rR\x06height\"\x1d\n" +
+	"\x06height\x18\x02 \x01(\rR\x06height\x12\x14\n" +
+	"\x05scale\x18\x03 \x01(\x01R\x05scale\"\x1d\n" +
 	"\tFramerate\x12\x10\n" +
 	"\x03fps\x18\x01 \x01(\x01R\x03fps\"1\n" +
 	"\aBitrate\x12&\n" +
@@ -2381,11 +2521,13 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04rgba\x18\b \x01(\fR\x04rgba\"A\n" +
 	"\n" +
 	"InputBatch\x123\n" +
-	"\x06events\x18\x01 \x03(\v2\x1b.wavry.plugin.v1.InputEventR\x06events\"R\n" +
+	"\x06events\x18\x01 \x03(\v2\x1b.wavry.plugin.v1.InputEventR\x06events\"\x93\x01\n" +
 	"\bInjected\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x1a\n" +
 	"\brejected\x18\x02 \x01(\rR\brejected\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xad\x03\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
+	"\auntyped\x18\x04 \x01(\tR\auntyped\x12%\n" +
+	"\x0euntyped_reason\x18\x05 \x01(\tR\runtypedReason\"\x8a\x04\n" +
 	"\n" +
 	"InputEvent\x12(\n" +
 	"\x03key\x18\x01 \x01(\v2\x14.wavry.plugin.v1.KeyH\x00R\x03key\x12J\n" +
@@ -2395,7 +2537,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06scroll\x18\x05 \x01(\v2\x17.wavry.plugin.v1.ScrollH\x00R\x06scroll\x12.\n" +
 	"\x05touch\x18\x06 \x01(\v2\x16.wavry.plugin.v1.TouchH\x00R\x05touch\x12>\n" +
 	"\vrelease_all\x18\a \x01(\v2\x1b.wavry.plugin.v1.ReleaseAllH\x00R\n" +
-	"releaseAllB\a\n" +
+	"releaseAll\x12+\n" +
+	"\x04text\x18\b \x01(\v2\x15.wavry.plugin.v1.TextH\x00R\x04text\x12.\n" +
+	"\x05locks\x18\t \x01(\v2\x16.wavry.plugin.v1.LocksH\x00R\x05locksB\a\n" +
 	"\x05event\"-\n" +
 	"\x03Key\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
@@ -2408,12 +2552,15 @@ const file_plugin_proto_rawDesc = "" +
 	"\x02dy\x18\x02 \x01(\x01R\x02dy\"0\n" +
 	"\x06Button\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
-	"\x04down\x18\x02 \x01(\bR\x04down\"Z\n" +
-	"\x06Scroll\x12\x0e\n" +
-	"\x02dx\x18\x01 \x01(\x01R\x02dx\x12\x0e\n" +
-	"\x02dy\x18\x02 \x01(\x01R\x02dy\x12\x17\n" +
-	"\anotch_x\x18\x03 \x01(\x11R\x06notchX\x12\x17\n" +
-	"\anotch_y\x18\x04 \x01(\x11R\x06notchY\"\x98\x01\n" +
+	"\x04down\x18\x02 \x01(\bR\x04down\"$\n" +
+	"\x06Scroll\x12\f\n" +
+	"\x01x\x18\x01 \x01(\x11R\x01x\x12\f\n" +
+	"\x01y\x18\x02 \x01(\x11R\x01y\"\x1a\n" +
+	"\x04Text\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"-\n" +
+	"\x05Locks\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\rR\x05known\x12\x0e\n" +
+	"\x02on\x18\x02 \x01(\rR\x02on\"\x98\x01\n" +
 	"\x05Touch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x122\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x1c.wavry.plugin.v1.Touch.PhaseR\x05phase\x12\f\n" +
@@ -2514,7 +2661,7 @@ func file_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_plugin_proto_goTypes = []any{
 	(SourceKind)(0),             // 0: wavry.plugin.v1.SourceKind
 	(Touch_Phase)(0),            // 1: wavry.plugin.v1.Touch.Phase
@@ -2540,25 +2687,27 @@ var file_plugin_proto_goTypes = []any{
 	(*MotionRelative)(nil),      // 21: wavry.plugin.v1.MotionRelative
 	(*Button)(nil),              // 22: wavry.plugin.v1.Button
 	(*Scroll)(nil),              // 23: wavry.plugin.v1.Scroll
-	(*Touch)(nil),               // 24: wavry.plugin.v1.Touch
-	(*ReleaseAll)(nil),          // 25: wavry.plugin.v1.ReleaseAll
-	(*StartEncodeRequest)(nil),  // 26: wavry.plugin.v1.StartEncodeRequest
-	(*EncodeStarted)(nil),       // 27: wavry.plugin.v1.EncodeStarted
-	(*EncodeEvent)(nil),         // 28: wavry.plugin.v1.EncodeEvent
-	(*AccessUnit)(nil),          // 29: wavry.plugin.v1.AccessUnit
-	(*EncodeHeartbeat)(nil),     // 30: wavry.plugin.v1.EncodeHeartbeat
-	(*EncodeFault)(nil),         // 31: wavry.plugin.v1.EncodeFault
-	nil,                         // 32: wavry.plugin.v1.ProbeItem.DetailsEntry
-	nil,                         // 33: wavry.plugin.v1.StartCaptureRequest.OptionsEntry
-	nil,                         // 34: wavry.plugin.v1.StartEncodeRequest.OptionsEntry
-	nil,                         // 35: wavry.plugin.v1.EncodeStarted.DetailsEntry
+	(*Text)(nil),                // 24: wavry.plugin.v1.Text
+	(*Locks)(nil),               // 25: wavry.plugin.v1.Locks
+	(*Touch)(nil),               // 26: wavry.plugin.v1.Touch
+	(*ReleaseAll)(nil),          // 27: wavry.plugin.v1.ReleaseAll
+	(*StartEncodeRequest)(nil),  // 28: wavry.plugin.v1.StartEncodeRequest
+	(*EncodeStarted)(nil),       // 29: wavry.plugin.v1.EncodeStarted
+	(*EncodeEvent)(nil),         // 30: wavry.plugin.v1.EncodeEvent
+	(*AccessUnit)(nil),          // 31: wavry.plugin.v1.AccessUnit
+	(*EncodeHeartbeat)(nil),     // 32: wavry.plugin.v1.EncodeHeartbeat
+	(*EncodeFault)(nil),         // 33: wavry.plugin.v1.EncodeFault
+	nil,                         // 34: wavry.plugin.v1.ProbeItem.DetailsEntry
+	nil,                         // 35: wavry.plugin.v1.StartCaptureRequest.OptionsEntry
+	nil,                         // 36: wavry.plugin.v1.StartEncodeRequest.OptionsEntry
+	nil,                         // 37: wavry.plugin.v1.EncodeStarted.DetailsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
 	4,  // 0: wavry.plugin.v1.ProbeRequest.size:type_name -> wavry.plugin.v1.Size
 	9,  // 1: wavry.plugin.v1.ProbeReport.items:type_name -> wavry.plugin.v1.ProbeItem
-	32, // 2: wavry.plugin.v1.ProbeItem.details:type_name -> wavry.plugin.v1.ProbeItem.DetailsEntry
+	34, // 2: wavry.plugin.v1.ProbeItem.details:type_name -> wavry.plugin.v1.ProbeItem.DetailsEntry
 	4,  // 3: wavry.plugin.v1.StartCaptureRequest.size:type_name -> wavry.plugin.v1.Size
-	33, // 4: wavry.plugin.v1.StartCaptureRequest.options:type_name -> wavry.plugin.v1.StartCaptureRequest.OptionsEntry
+	35, // 4: wavry.plugin.v1.StartCaptureRequest.options:type_name -> wavry.plugin.v1.StartCaptureRequest.OptionsEntry
 	0,  // 5: wavry.plugin.v1.CaptureStarted.kind:type_name -> wavry.plugin.v1.SourceKind
 	4,  // 6: wavry.plugin.v1.CaptureStarted.size:type_name -> wavry.plugin.v1.Size
 	13, // 7: wavry.plugin.v1.CaptureEvent.heartbeat:type_name -> wavry.plugin.v1.CaptureHeartbeat
@@ -2571,47 +2720,49 @@ var file_plugin_proto_depIdxs = []int32{
 	21, // 14: wavry.plugin.v1.InputEvent.motion_relative:type_name -> wavry.plugin.v1.MotionRelative
 	22, // 15: wavry.plugin.v1.InputEvent.button:type_name -> wavry.plugin.v1.Button
 	23, // 16: wavry.plugin.v1.InputEvent.scroll:type_name -> wavry.plugin.v1.Scroll
-	24, // 17: wavry.plugin.v1.InputEvent.touch:type_name -> wavry.plugin.v1.Touch
-	25, // 18: wavry.plugin.v1.InputEvent.release_all:type_name -> wavry.plugin.v1.ReleaseAll
-	1,  // 19: wavry.plugin.v1.Touch.phase:type_name -> wavry.plugin.v1.Touch.Phase
-	34, // 20: wavry.plugin.v1.StartEncodeRequest.options:type_name -> wavry.plugin.v1.StartEncodeRequest.OptionsEntry
-	35, // 21: wavry.plugin.v1.EncodeStarted.details:type_name -> wavry.plugin.v1.EncodeStarted.DetailsEntry
-	29, // 22: wavry.plugin.v1.EncodeEvent.unit:type_name -> wavry.plugin.v1.AccessUnit
-	30, // 23: wavry.plugin.v1.EncodeEvent.heartbeat:type_name -> wavry.plugin.v1.EncodeHeartbeat
-	31, // 24: wavry.plugin.v1.EncodeEvent.fault:type_name -> wavry.plugin.v1.EncodeFault
-	7,  // 25: wavry.plugin.v1.Capture.Probe:input_type -> wavry.plugin.v1.ProbeRequest
-	10, // 26: wavry.plugin.v1.Capture.Start:input_type -> wavry.plugin.v1.StartCaptureRequest
-	3,  // 27: wavry.plugin.v1.Capture.Watch:input_type -> wavry.plugin.v1.WatchRequest
-	16, // 28: wavry.plugin.v1.Capture.Inject:input_type -> wavry.plugin.v1.InputBatch
-	4,  // 29: wavry.plugin.v1.Capture.Resize:input_type -> wavry.plugin.v1.Size
-	5,  // 30: wavry.plugin.v1.Capture.SetFramerate:input_type -> wavry.plugin.v1.Framerate
-	2,  // 31: wavry.plugin.v1.Capture.Stop:input_type -> wavry.plugin.v1.Empty
-	7,  // 32: wavry.plugin.v1.Encoder.Probe:input_type -> wavry.plugin.v1.ProbeRequest
-	26, // 33: wavry.plugin.v1.Encoder.Start:input_type -> wavry.plugin.v1.StartEncodeRequest
-	3,  // 34: wavry.plugin.v1.Encoder.Watch:input_type -> wavry.plugin.v1.WatchRequest
-	6,  // 35: wavry.plugin.v1.Encoder.SetBitrate:input_type -> wavry.plugin.v1.Bitrate
-	5,  // 36: wavry.plugin.v1.Encoder.SetFramerate:input_type -> wavry.plugin.v1.Framerate
-	2,  // 37: wavry.plugin.v1.Encoder.RequestKeyframe:input_type -> wavry.plugin.v1.Empty
-	2,  // 38: wavry.plugin.v1.Encoder.Stop:input_type -> wavry.plugin.v1.Empty
-	8,  // 39: wavry.plugin.v1.Capture.Probe:output_type -> wavry.plugin.v1.ProbeReport
-	11, // 40: wavry.plugin.v1.Capture.Start:output_type -> wavry.plugin.v1.CaptureStarted
-	12, // 41: wavry.plugin.v1.Capture.Watch:output_type -> wavry.plugin.v1.CaptureEvent
-	17, // 42: wavry.plugin.v1.Capture.Inject:output_type -> wavry.plugin.v1.Injected
-	4,  // 43: wavry.plugin.v1.Capture.Resize:output_type -> wavry.plugin.v1.Size
-	2,  // 44: wavry.plugin.v1.Capture.SetFramerate:output_type -> wavry.plugin.v1.Empty
-	2,  // 45: wavry.plugin.v1.Capture.Stop:output_type -> wavry.plugin.v1.Empty
-	8,  // 46: wavry.plugin.v1.Encoder.Probe:output_type -> wavry.plugin.v1.ProbeReport
-	27, // 47: wavry.plugin.v1.Encoder.Start:output_type -> wavry.plugin.v1.EncodeStarted
-	28, // 48: wavry.plugin.v1.Encoder.Watch:output_type -> wavry.plugin.v1.EncodeEvent
-	2,  // 49: wavry.plugin.v1.Encoder.SetBitrate:output_type -> wavry.plugin.v1.Empty
-	2,  // 50: wavry.plugin.v1.Encoder.SetFramerate:output_type -> wavry.plugin.v1.Empty
-	2,  // 51: wavry.plugin.v1.Encoder.RequestKeyframe:output_type -> wavry.plugin.v1.Empty
-	2,  // 52: wavry.plugin.v1.Encoder.Stop:output_type -> wavry.plugin.v1.Empty
-	39, // [39:53] is the sub-list for method output_type
-	25, // [25:39] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	26, // 17: wavry.plugin.v1.InputEvent.touch:type_name -> wavry.plugin.v1.Touch
+	27, // 18: wavry.plugin.v1.InputEvent.release_all:type_name -> wavry.plugin.v1.ReleaseAll
+	24, // 19: wavry.plugin.v1.InputEvent.text:type_name -> wavry.plugin.v1.Text
+	25, // 20: wavry.plugin.v1.InputEvent.locks:type_name -> wavry.plugin.v1.Locks
+	1,  // 21: wavry.plugin.v1.Touch.phase:type_name -> wavry.plugin.v1.Touch.Phase
+	36, // 22: wavry.plugin.v1.StartEncodeRequest.options:type_name -> wavry.plugin.v1.StartEncodeRequest.OptionsEntry
+	37, // 23: wavry.plugin.v1.EncodeStarted.details:type_name -> wavry.plugin.v1.EncodeStarted.DetailsEntry
+	31, // 24: wavry.plugin.v1.EncodeEvent.unit:type_name -> wavry.plugin.v1.AccessUnit
+	32, // 25: wavry.plugin.v1.EncodeEvent.heartbeat:type_name -> wavry.plugin.v1.EncodeHeartbeat
+	33, // 26: wavry.plugin.v1.EncodeEvent.fault:type_name -> wavry.plugin.v1.EncodeFault
+	7,  // 27: wavry.plugin.v1.Capture.Probe:input_type -> wavry.plugin.v1.ProbeRequest
+	10, // 28: wavry.plugin.v1.Capture.Start:input_type -> wavry.plugin.v1.StartCaptureRequest
+	3,  // 29: wavry.plugin.v1.Capture.Watch:input_type -> wavry.plugin.v1.WatchRequest
+	16, // 30: wavry.plugin.v1.Capture.Inject:input_type -> wavry.plugin.v1.InputBatch
+	4,  // 31: wavry.plugin.v1.Capture.Resize:input_type -> wavry.plugin.v1.Size
+	5,  // 32: wavry.plugin.v1.Capture.SetFramerate:input_type -> wavry.plugin.v1.Framerate
+	2,  // 33: wavry.plugin.v1.Capture.Stop:input_type -> wavry.plugin.v1.Empty
+	7,  // 34: wavry.plugin.v1.Encoder.Probe:input_type -> wavry.plugin.v1.ProbeRequest
+	28, // 35: wavry.plugin.v1.Encoder.Start:input_type -> wavry.plugin.v1.StartEncodeRequest
+	3,  // 36: wavry.plugin.v1.Encoder.Watch:input_type -> wavry.plugin.v1.WatchRequest
+	6,  // 37: wavry.plugin.v1.Encoder.SetBitrate:input_type -> wavry.plugin.v1.Bitrate
+	5,  // 38: wavry.plugin.v1.Encoder.SetFramerate:input_type -> wavry.plugin.v1.Framerate
+	2,  // 39: wavry.plugin.v1.Encoder.RequestKeyframe:input_type -> wavry.plugin.v1.Empty
+	2,  // 40: wavry.plugin.v1.Encoder.Stop:input_type -> wavry.plugin.v1.Empty
+	8,  // 41: wavry.plugin.v1.Capture.Probe:output_type -> wavry.plugin.v1.ProbeReport
+	11, // 42: wavry.plugin.v1.Capture.Start:output_type -> wavry.plugin.v1.CaptureStarted
+	12, // 43: wavry.plugin.v1.Capture.Watch:output_type -> wavry.plugin.v1.CaptureEvent
+	17, // 44: wavry.plugin.v1.Capture.Inject:output_type -> wavry.plugin.v1.Injected
+	4,  // 45: wavry.plugin.v1.Capture.Resize:output_type -> wavry.plugin.v1.Size
+	2,  // 46: wavry.plugin.v1.Capture.SetFramerate:output_type -> wavry.plugin.v1.Empty
+	2,  // 47: wavry.plugin.v1.Capture.Stop:output_type -> wavry.plugin.v1.Empty
+	8,  // 48: wavry.plugin.v1.Encoder.Probe:output_type -> wavry.plugin.v1.ProbeReport
+	29, // 49: wavry.plugin.v1.Encoder.Start:output_type -> wavry.plugin.v1.EncodeStarted
+	30, // 50: wavry.plugin.v1.Encoder.Watch:output_type -> wavry.plugin.v1.EncodeEvent
+	2,  // 51: wavry.plugin.v1.Encoder.SetBitrate:output_type -> wavry.plugin.v1.Empty
+	2,  // 52: wavry.plugin.v1.Encoder.SetFramerate:output_type -> wavry.plugin.v1.Empty
+	2,  // 53: wavry.plugin.v1.Encoder.RequestKeyframe:output_type -> wavry.plugin.v1.Empty
+	2,  // 54: wavry.plugin.v1.Encoder.Stop:output_type -> wavry.plugin.v1.Empty
+	41, // [41:55] is the sub-list for method output_type
+	27, // [27:41] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -2633,8 +2784,10 @@ func file_plugin_proto_init() {
 		(*InputEvent_Scroll)(nil),
 		(*InputEvent_Touch)(nil),
 		(*InputEvent_ReleaseAll)(nil),
+		(*InputEvent_Text)(nil),
+		(*InputEvent_Locks)(nil),
 	}
-	file_plugin_proto_msgTypes[26].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[28].OneofWrappers = []any{
 		(*EncodeEvent_Unit)(nil),
 		(*EncodeEvent_Heartbeat)(nil),
 		(*EncodeEvent_Fault)(nil),
@@ -2645,7 +2798,7 @@ func file_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

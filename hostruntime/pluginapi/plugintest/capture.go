@@ -330,7 +330,7 @@ func testInput(r *captureRun) {
 	batch := &pluginpb.InputBatch{Events: []*pluginpb.InputEvent{
 		{Event: &pluginpb.InputEvent_MotionAbsolute{MotionAbsolute: &pluginpb.MotionAbsolute{X: .5, Y: .5}}},
 		{Event: &pluginpb.InputEvent_MotionRelative{MotionRelative: &pluginpb.MotionRelative{Dx: 3, Dy: -3}}},
-		{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Dy: 15, NotchY: 120}}},
+		{Event: &pluginpb.InputEvent_Scroll{Scroll: &pluginpb.Scroll{Y: 120}}},
 		{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 42, Down: true}}}, // left shift: harmless
 		{Event: &pluginpb.InputEvent_Key{Key: &pluginpb.Key{Code: 42}}},
 		{Event: &pluginpb.InputEvent_ReleaseAll{ReleaseAll: &pluginpb.ReleaseAll{}}},

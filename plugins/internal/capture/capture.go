@@ -39,8 +39,9 @@ type Source interface {
 	// Inject delivers events in order and returns when the compositor has been told. An event the method cannot deliver is
 	// rejected (counted, with the reason of the last), it is not an error. The Plugin fills in the time.
 	Inject(ctx context.Context, events []*pluginpb.InputEvent) (Rejected, error)
-	// Resize asks for an output size and returns the one that holds now. It is not called while Info has Fixed.
-	Resize(ctx context.Context, wish Size) (Size, error)
+	// Resize asks for an output size, and for a scale if that is not 0, and returns the size that holds now. It is not called while Info has
+	// Fixed.
+	Resize(ctx context.Context, wish Size, scale float64) (Size, error)
 	// SetFramerate changes the upper limit of frames per second.
 	SetFramerate(ctx context.Context, fps float64) error
 	// Close releases everything, on the compositor's side too. It is called once, after Run returned or instead of it.
@@ -72,6 +73,16 @@ type Counters struct {
 type Rejected struct {
 	Count  int
 	Reason string
+	// Untyped are characters of texts that could not be typed, with the reason of the last as a sentence for the person. Such a text is not
+	// rejected: what could be typed was.
+	Untyped       string
+	UntypedReason string
+}
+
+// Untypable adds a character that could not be typed.
+func (r *Rejected) Untypable(c rune, reason string) {
+	r.Untyped += string(c)
+	r.UntypedReason = reason
 }
 
 // Add counts one more event with its reason.

@@ -14,6 +14,9 @@ const (
 	probeTimeout = 10 * time.Second
 	// stopTimeout bounds the wait for a Source's Run to return before its Close is called all the same.
 	stopTimeout = 2 * time.Second
+	// minScale and maxScale are what browsers zoom to, times what screens have.
+	minScale = 0.25
+	maxScale = 16.0
 	// defaultFramerate is used by a Start that leaves it open.
 	defaultFramerate = 60
 	// maxFramerate is above any display's; it only guards against nonsense.

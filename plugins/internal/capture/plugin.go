@@ -215,7 +215,10 @@ func (p *Plugin) Inject(ctx context.Context, b *pluginpb.InputBatch) (*pluginpb.
 		if err != nil {
 			return nil, err
 		}
-		return &pluginpb.Injected{Time: int64(media.Now()), Rejected: uint32(rejected.Count), Reason: rejected.Reason}, nil
+		return &pluginpb.Injected{
+			Time: int64(media.Now()), Rejected: uint32(rejected.Count), Reason: rejected.Reason,
+			Untyped: rejected.Untyped, UntypedReason: rejected.UntypedReason,
+		}, nil
 	})
 }
 
@@ -226,10 +229,13 @@ func (p *Plugin) Resize(ctx context.Context, wish *pluginpb.Size) (*pluginpb.Siz
 		if err := size.check(); err != nil {
 			return nil, err
 		}
+		if err := checkScale(wish.Scale); err != nil {
+			return nil, err
+		}
 		if fixed := s.Info().Fixed; fixed != nil {
 			return nil, fixed
 		}
-		now, err := s.Resize(ctx, size)
+		now, err := s.Resize(ctx, size, wish.Scale)
 		return now.proto(), err
 	})
 }

@@ -76,7 +76,7 @@ func (s *fakeSource) Inject(context.Context, []*pluginpb.InputEvent) (Rejected, 
 	return r, nil
 }
 
-func (s *fakeSource) Resize(_ context.Context, wish Size) (Size, error) {
+func (s *fakeSource) Resize(_ context.Context, wish Size, _ float64) (Size, error) {
 	defer s.enter()()
 	return wish, nil
 }

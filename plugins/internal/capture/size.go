@@ -32,6 +32,14 @@ func (s Size) check() error {
 	return nil
 }
 
+// checkScale takes 0 for unknown.
+func checkScale(scale float64) error {
+	if scale == 0 || (scale >= minScale && scale <= maxScale) {
+		return nil
+	}
+	return fmt.Errorf("scale %g is outside %g..%g", scale, minScale, maxScale)
+}
+
 // Resized is the event that tells the host runtime about a new output size.
 func Resized(s Size) *pluginpb.CaptureEvent {
 	return &pluginpb.CaptureEvent{Event: &pluginpb.CaptureEvent_Resized{Resized: s.proto()}}
