@@ -15,6 +15,7 @@ import (
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/gateway/store"
 	"github.com/wavry/fleet/master"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
@@ -29,6 +30,9 @@ func startMaster(t *testing.T) (gatewayClient, hostClient *masterclient.Client) 
 	cfg.OpsAddr = ""
 	authority, _, err := identity.NewAuthority(time.Now(), time.Hour)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.HostRules, err = hostrule.Parse([]string{"*=*/4294967295"}); err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Identity, err = authority.Source(identity.Identity{Role: identity.RoleMaster, Name: "m1"}, time.Now(), time.Hour); err != nil {

@@ -156,7 +156,7 @@ job "wavry-gateway" {
       consul {}
 
       env {
-        WAVRY_GATEWAY_ID                    = "${NOMAD_JOB_NAME}-${node.unique.name}"
+        WAVRY_GATEWAY_ID                    = "${NOMAD_JOB_NAME}@${node.unique.name}"
         WAVRY_GATEWAY_BIND_ADDR             = "${NOMAD_ADDR_http}"
         WAVRY_GATEWAY_OPS_ADDR              = "${NOMAD_ADDR_ops}"
         WAVRY_GATEWAY_PUBLIC_URL            = var.public_url

@@ -249,7 +249,7 @@ job "host" {
       }
 
       env {
-        WAVRY_HOST_ID                = "${NOMAD_JOB_NAME}-${node.unique.name}"
+        WAVRY_HOST_ID                = "${NOMAD_JOB_NAME}@${node.unique.name}"
         WAVRY_HOST_POOL              = var.pool
         WAVRY_HOST_REGION            = var.region
         WAVRY_HOST_STATE_DIR         = "${meta.wavry_data}/${NOMAD_JOB_NAME}" # its identity, which viewers check

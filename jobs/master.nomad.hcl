@@ -49,6 +49,12 @@ variable "nomad_jwks_url" {
   default     = "https://nomad.service.consul:4646/.well-known/jwks.json"
 }
 
+variable "host_rules" {
+  type        = list(string)
+  description = "what hosts may offer, HOST=POOL[|POOL...]/SLOTS[/REGION]; what no rule allows waits for wavry host approve"
+  default     = ["wavry-host-{name}@*={name}/1"] # job wavry-host-NAME serves pool NAME, one person per node
+}
+
 variable "key_publish_ahead" {
   type    = string
   default = "5m"
@@ -163,6 +169,7 @@ job "wavry-master" {
         WAVRY_MASTER_KEY_FILE                  = "${NOMAD_SECRETS_DIR}/key.pem"
         WAVRY_MASTER_KEK_FILE                  = "${NOMAD_SECRETS_DIR}/kek"
         WAVRY_MASTER_NOMAD_JWKS_URL            = var.nomad_jwks_url
+        WAVRY_MASTER_HOST_RULES                = join(",", var.host_rules)
         WAVRY_MASTER_KEY_PUBLISH_AHEAD         = var.key_publish_ahead
         WAVRY_MASTER_RELAY_PROBATION_TIME      = var.probation_time
         WAVRY_MASTER_RELAY_PROBATION_SUCCESSES = "${var.probation_successes}"

@@ -159,7 +159,7 @@ job "relay" {
       consul {}
 
       env {
-        WAVRY_RELAY_ID                = "${NOMAD_JOB_NAME}-${node.unique.name}"
+        WAVRY_RELAY_ID                = "${NOMAD_JOB_NAME}@${node.unique.name}"
         WAVRY_RELAY_REGION            = var.region
         WAVRY_RELAY_STATE_DIR         = "${meta.wavry_data}/relay" # its key, which hosts know it by
         WAVRY_RELAY_BIND_ADDR         = "${NOMAD_IP_control}"

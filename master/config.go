@@ -12,6 +12,7 @@ import (
 
 	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/choose"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/master/masterapi"
@@ -39,6 +40,9 @@ type Config struct {
 	OpsAddr string
 	// KEK opens the signing keys; nil: the server is never ready.
 	KEK *seal.KEK
+
+	// HostRules say what hosts may offer; what no rule allows waits for an operator's approval. The zero value allows nothing.
+	HostRules hostrule.Rules
 
 	// BootstrapExpect is how many servers form the cluster the first time: 1, 3 or 5.
 	BootstrapExpect int

@@ -150,7 +150,7 @@ func (l *leader) hostMessage(s *state.State, h *state.Host) *masterapi.Host {
 	m := &masterapi.Host{
 		HostId: h.ID, Pool: h.Pool, Region: h.Region, Version: h.Version, Identity: []byte(h.Identity), Slots: h.Slots, SlotsUsed: uint32(s.SlotsUsed(h.ID)),
 		DirectAddresses: h.Addresses, Capabilities: capabilities(h), State: h.State, Reason: h.Reason, Actor: h.Actor, Since: stamp(h.Since),
-		History: hostTransitions(h.History),
+		History: hostTransitions(h.History), Rule: h.Rule, Approval: approvalMessage(&h.Approval),
 	}
 	l.fleet.mu.RLock()
 	defer l.fleet.mu.RUnlock()

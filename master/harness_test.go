@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/wavry/fleet/master/choose"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
@@ -30,7 +31,8 @@ var tokens = identity.Tokens{
 	"t-gateway": {Role: identity.RoleGateway, Name: "gw1"},
 	"t-host":    {Role: identity.RoleHost, Name: "*"}, "t-relay": {Role: identity.RoleRelay, Name: "*"}, "t-operator": {Role: identity.RoleOperator, Name: "ada"},
 	"t-host1":  {Role: identity.RoleHost, Name: "h1"},
-	"t-alloc1": {Role: identity.RoleHost, Name: "h*", Instance: "alloc1"}, "t-alloc2": {Role: identity.RoleHost, Name: "h*", Instance: "alloc2"},
+	"t-alloc1": {Role: identity.RoleHost, Name: "*", Instance: "alloc1"}, "t-alloc2": {Role: identity.RoleHost, Name: "*", Instance: "alloc2"},
+	"t-backup": {Role: identity.RoleBackup, Name: "b"},
 }
 
 // authority of the tests' masters.
@@ -101,6 +103,11 @@ func startCluster(t testing.TB, n int, change func(*Config)) *cluster {
 		id := fmt.Sprintf("m%d", i+1)
 		cfg := DefaultConfig()
 		cfg.ID, cfg.Listener, cfg.BootstrapExpect, cfg.KEK, cfg.Authenticator, cfg.OpsAddr = id, listeners[id], n, c.kek, tokens, ""
+		rules, err := hostrule.Parse([]string{"*=*/4294967295"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.HostRules = rules
 		cfg.Identity = certificate(t, identity.RoleMaster, id)
 		cfg.Advertise, cfg.Bind = peers[id], peers[id]
 		cfg.KeyPublishAhead, cfg.Logger, cfg.Registry = 0, testLogger(t), prometheus.NewRegistry()

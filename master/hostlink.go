@@ -41,6 +41,7 @@ func (a *linkAPI) HostLink(ctx context.Context, stream *hostStream) error {
 	if err := l.fleet.mayHold(link); err != nil {
 		return apiError(err)
 	}
+	l.allow(host)
 	if err := l.registerHost(ctx, host, hello); err != nil {
 		return apiError(err)
 	}
@@ -130,7 +131,7 @@ func (l *leader) registerHost(ctx context.Context, host *state.Host, hello *mast
 }
 
 func sameHost(a, b *state.Host) bool {
-	return a.Pool == b.Pool && a.Region == b.Region && a.Version == b.Version && a.Identity == b.Identity && a.Boot == b.Boot && a.Slots == b.Slots &&
+	return a.Pool == b.Pool && a.Region == b.Region && a.Version == b.Version && a.Identity == b.Identity && a.Boot == b.Boot && a.Slots == b.Slots && a.Rule == b.Rule &&
 		a.Compositor == b.Compositor && a.Capture == b.Capture && a.Encoder == b.Encoder && a.GPU == b.GPU &&
 		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Codecs, b.Codecs) && slices.Equal(a.Attributes, b.Attributes)
 }
@@ -332,6 +333,7 @@ func (l *leader) hostChangedItself(link *hostLink, hello *masterapi.HostHello) {
 		l.log.Warn("change of a host not taken", "host_id", link.id, "err", err)
 		return
 	}
+	l.allow(host)
 	var before *state.Host
 	l.m.read(func(s *state.State) { before = s.Host(host.ID) })
 	if before != nil && !sameHost(before, host) {

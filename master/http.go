@@ -206,8 +206,9 @@ var policies = map[string][]identity.Role{
 	"KeyService/Rotate":            {identity.RoleGateway, identity.RoleOperator},
 	"KeyService/Revoke":            {identity.RoleGateway, identity.RoleOperator},
 	"OperatorService/":             {identity.RoleOperator},
-	"OperatorService/ListPeers":    {identity.RoleGateway, identity.RoleOperator},
+	"OperatorService/ListPeers":    {identity.RoleGateway, identity.RoleOperator, identity.RoleBackup}, // a backup looks for the leader there
 	"OperatorService/Join":         {identity.RoleMaster},
+	"OperatorService/SaveSnapshot": {identity.RoleOperator, identity.RoleBackup},
 	"OperatorService/ServerStatus": identity.Roles(),
 	"OperatorService/ListAudit":    {identity.RoleGateway, identity.RoleOperator},
 }

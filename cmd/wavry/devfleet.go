@@ -21,6 +21,7 @@ import (
 	"github.com/wavry/fleet/gateway/store"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 	"github.com/wavry/fleet/master"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/master/seal"
@@ -64,6 +65,9 @@ func newDevFleet(cfg hostConfig, log *slog.Logger, environ []string, owner *plug
 	m := master.DefaultConfig()
 	m.ID, m.Bind, m.DataDir, m.BootstrapExpect, m.KEK = "dev", "127.0.0.1:0", filepath.Join(cfg.StateDir, "master"), 1, kek
 	m.OpsAddr, m.Version, m.Logger = "", version, log
+	if m.HostRules, err = hostrule.Parse([]string{cfg.ID + "=" + cfg.Pool + "/" + fmt.Sprint(cfg.Slots)}); err != nil {
+		return nil, err
+	}
 	if m.Identity, err = d.tls.source(identity.RoleMaster, "dev"); err != nil {
 		return nil, err
 	}

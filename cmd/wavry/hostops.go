@@ -22,11 +22,17 @@ func hostOperatorCommands(env *environment) map[string]cli.CommandFactory {
 		f.String("pool", "", "only this pool")
 		f.Bool("why", false, "also Nomad's nodes that took themselves out or refuse their order of plugins, and jobs of hosts that wait for a node, with reasons (asks NOMAD_ADDR)")
 	}
+	approveFlags := func(f *flag.FlagSet) {
+		reasonFlag(f)
+		f.String("pool", "", "only if the host offers this pool")
+		f.String("slots", "", "only if the host offers this many slots")
+	}
 	return masterTools(env,
 		&masterTool{name: "host list", synopsis: "List the hosts", flags: pool, run: listHosts},
 		&masterTool{name: "host show", synopsis: "Show one host with its history", arg: "HOST", suggest: suggestHosts, run: showHost},
 		&masterTool{name: "host drain", synopsis: "Let a host take no new sessions", arg: "HOST", flags: reasonFlag, suggest: suggestHosts, run: to(masterapi.HostStateWord_HOST_STATE_DRAINING)},
 		&masterTool{name: "host activate", synopsis: "Let a host take sessions again", arg: "HOST", flags: reasonFlag, suggest: suggestHosts, run: to(masterapi.HostStateWord_HOST_STATE_ACTIVE)},
+		&masterTool{name: "host approve", synopsis: "Let a pending host take sessions for what it offers", arg: "HOST", flags: approveFlags, suggest: suggestHosts, run: approveHost},
 		&masterTool{name: "host quarantine", synopsis: "Take a suspicious host out", arg: "HOST", flags: reasonFlag, suggest: suggestHosts, run: to(masterapi.HostStateWord_HOST_STATE_QUARANTINED)},
 		&masterTool{name: "host forget", synopsis: "Forget a host that is gone for good", arg: "HOST", suggest: suggestHosts, run: forgetHost},
 	)
@@ -86,7 +92,7 @@ func showHost(c *toolCall) error {
 	rows := [][]string{
 		{"Host", m.GetHostId()}, {"Pool", m.GetPool()}, {"Region", dash(m.GetRegion())}, {"Version", dash(m.GetVersion())},
 		{"State", state.HostWord(m.GetState()) + " " + ago(m.GetSince()) + " by " + dash(m.GetActor()) + ": " + dash(m.GetReason())},
-		{"Health", healthText(m.GetHealth())}, {"Slots", fmt.Sprintf("%d of %d used", m.GetSlotsUsed(), m.GetSlots())},
+		permitRow(m), {"Key", fmt.Sprintf("%x", m.GetIdentity())}, {"Health", healthText(m.GetHealth())}, {"Slots", fmt.Sprintf("%d of %d used", m.GetSlotsUsed(), m.GetSlots())},
 		{"Direct addresses", dash(strings.Join(m.GetDirectAddresses(), " "))}, {"Compositor", dash(caps.GetCompositor())},
 		{"Capture", dash(caps.GetCapturePlugin())}, {"Encoder", dash(caps.GetEncoderPlugin())}, {"Codecs", dash(strings.Join(caps.GetCodecs(), " "))}, {"GPU", dash(caps.GetGpu())},
 	}

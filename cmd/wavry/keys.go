@@ -118,8 +118,8 @@ func (c *tlsCert) Help() string {
 	return strings.TrimSpace(`
 Usage: wavry tls cert [-dir DIRECTORY] [-days N] [-san NAME,...] ROLE/NAME
 
-  Writes ROLE-NAME.pem and ROLE-NAME-key.pem, signed by ca.pem and ca-key.pem of the directory. ROLE is master, gateway, relay, host or
-  operator; NAME is the service's id, and a relay or host may only speak for the id in its certificate.
+  Writes ROLE-NAME.pem and ROLE-NAME-key.pem, signed by ca.pem and ca-key.pem of the directory. ROLE is master, gateway, relay, host,
+  operator or backup; NAME is the service's id, and a relay or host may only speak for the id in its certificate.
 `)
 }
 

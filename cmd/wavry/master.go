@@ -15,6 +15,7 @@ import (
 	"github.com/wavry/fleet/master"
 	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/consul"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/identity/nomadidentity"
 	"github.com/wavry/fleet/master/seal"
@@ -44,6 +45,7 @@ type masterFile struct {
 	NomadAudience    string   `hcl:"nomad_audience,optional" help:"audience that workload identities must name"`
 	NomadNamespace   string   `hcl:"nomad_namespace,optional" help:"Nomad namespace of the fleet's jobs"`
 	NomadIdentities  []string `hcl:"nomad_identities,optional" help:"who a workload is, as JOB/TASK=ROLE/NAME; JOB may hold *, NAME may hold {job} and end in *"`
+	HostRules        []string `hcl:"host_rules,optional" help:"what hosts may offer, as HOST=POOL[|POOL...]/SLOTS[/REGION]; what no rule allows waits for wavry host approve"`
 	Consul           bool     `hcl:"consul,optional" help:"find servers and health of relays and hosts in Consul"`
 	ConsulAddr       string   `hcl:"consul_addr,optional" help:"Consul agent; empty: CONSUL_HTTP_ADDR"`
 	ConsulToken      string   `hcl:"consul_token_secret,optional" help:"Consul ACL token; empty: CONSUL_HTTP_TOKEN"`
@@ -67,7 +69,7 @@ func defaultMasterFile() masterFile {
 	}
 	return masterFile{
 		ID: name, Bind: d.Bind, OpsAddr: d.OpsAddr, BootstrapExpect: d.BootstrapExpect, ElectionTimeout: d.Election.String(), NomadAudience: nomadidentity.DefaultAudience,
-		NomadNamespace: "default", NomadIdentities: nomadidentity.DefaultMapping(), LeaseLifetime: d.LeaseLifetime.String(),
+		NomadNamespace: nomadidentity.DefaultNamespace, NomadIdentities: nomadidentity.DefaultMapping(), HostRules: hostrule.Default(), LeaseLifetime: d.LeaseLifetime.String(),
 		KeyRotation: d.KeyRotation.String(), KeyPublishAhead: d.KeyPublishAhead.String(), ProbationShare: d.Relays.Share,
 		ProbationSuccess: int(d.Relays.Successes), ProbationTime: d.Relays.MinProbation.String(),
 	}
@@ -94,6 +96,11 @@ func (f masterFile) settings(env *environment) (master.Config, error) {
 	}
 	c.Peers = keyValues("peers", f.Peers, "id=host:port", &problems)
 	f.identities(&c, &problems)
+	rules, err := hostrule.Parse(f.HostRules)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	c.HostRules = rules
 	f.kek(&c, &problems)
 	log, err := env.logger()
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/master"
 	"github.com/wavry/fleet/master/choose"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/master/masterapi"
@@ -200,6 +201,9 @@ func newFleet(t *testing.T, life time.Duration, relays ...string) *fleet {
 	cfg.ID, cfg.Bind, cfg.KEK, cfg.Authenticator, cfg.KeyPublishAhead, cfg.LeaseLifetime = "m1", "127.0.0.1:0", seal.Ephemeral(), tokens, 0, life
 	authority, _, err := identity.NewAuthority(time.Now(), time.Hour)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.HostRules, err = hostrule.Parse([]string{"*=*/4294967295"}); err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Identity, err = authority.Source(identity.Identity{Role: identity.RoleMaster, Name: "m1"}, time.Now(), time.Hour); err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/master"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
@@ -52,6 +53,9 @@ func serve(args []string) error {
 	cfg := master.DefaultConfig()
 	cfg.ID, cfg.Bind, cfg.DataDir, cfg.BootstrapExpect, cfg.Peers, cfg.KEK = *id, peers[*id], *dir, len(peers), peers, kek
 	cfg.Authenticator, cfg.OpsAddr, cfg.LeaseLifetime = tokens, "", time.Hour
+	if cfg.HostRules, err = hostrule.Parse([]string{"*=*/4294967295"}); err != nil {
+		return err
+	}
 	if cfg.Identity, err = tlsFiles(filepath.Dir(*dir), *id).Load(); err != nil {
 		return err
 	}

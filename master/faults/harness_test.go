@@ -20,6 +20,7 @@ import (
 
 	"github.com/wavry/fleet/master"
 	"github.com/wavry/fleet/master/consul"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
@@ -66,6 +67,9 @@ func child(text string) error {
 	cfg := master.DefaultConfig()
 	cfg.ID, cfg.Bind, cfg.DataDir, cfg.BootstrapExpect, cfg.Peers, cfg.LogSegment = c.ID, c.Bind, c.Dir, c.Expect, c.Peers, c.Segment
 	cfg.KEK, cfg.Authenticator, cfg.OpsAddr, cfg.KeyPublishAhead = kek, tokens, "", 500*time.Millisecond
+	if cfg.HostRules, err = hostrule.Parse([]string{"*=*/4294967295"}); err != nil {
+		return err
+	}
 	if cfg.Identity, err = c.TLS.Load(); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-// Package identity says which service is calling: master, gateway, relay, host or operator. It turns a request into an Identity by mutual
+// Package identity says which service is calling: master, gateway, relay, host, backup or operator. It turns a request into an Identity by mutual
 // TLS, by a bearer token, or by whatever else implements Authenticator (workload identities of a scheduler), and holds the TLS
 // configurations that go with it.
 //
@@ -26,13 +26,19 @@ const (
 	RoleRelay    Role = "relay"
 	RoleHost     Role = "host"
 	RoleOperator Role = "operator"
+	RoleBackup   Role = "backup" // may copy the state and nothing else
 )
 
 // Roles lists every role.
-func Roles() []Role { return []Role{RoleMaster, RoleGateway, RoleRelay, RoleHost, RoleOperator} }
+func Roles() []Role {
+	return []Role{RoleMaster, RoleGateway, RoleRelay, RoleHost, RoleOperator, RoleBackup}
+}
 
-// Identity is one service. Name is its id within the role: a relay may only speak for the relay of its name. A name that ends in "*"
-// speaks for every id that begins as it does: a workload identity names a job, whose instances are named after their nodes.
+// Separator parts the segments of a name: the instance of a job on a node is JOB@NODE. A job's name may not hold it.
+const Separator = "@"
+
+// Identity is one service. Name is its id within the role: a relay may only speak for the relay of its name. A segment "*" stands for any one whole
+// segment: a workload identity names a job, whose instances are named after their nodes, so it is JOB@*.
 type Identity struct {
 	Role Role
 	Name string
@@ -48,6 +54,11 @@ func Parse(s string) (Identity, error) {
 	if !ok || name == "" || strings.Contains(name, "/") {
 		return Identity{}, fmt.Errorf("identity %q: must be role/name", s)
 	}
+	for segment := range strings.SplitSeq(name, Separator) {
+		if segment == "" || segment != "*" && strings.Contains(segment, "*") {
+			return Identity{}, fmt.Errorf("identity %q: between %q there must be a name, or * for any one", s, Separator)
+		}
+	}
 	for _, r := range Roles() {
 		if Role(role) == r {
 			return Identity{Role: r, Name: name}, nil
@@ -56,10 +67,18 @@ func Parse(s string) (Identity, error) {
 	return Identity{}, fmt.Errorf("identity %q: role must be one of %v", s, Roles())
 }
 
-// Speaks reports whether i may act as the machine id of role.
+// Speaks reports whether i may act as the machine id of role: segment by segment, so that JOB@* is no prefix of another job's name.
 func (i Identity) Speaks(role Role, id string) bool {
-	prefix, many := strings.CutSuffix(i.Name, "*")
-	return i.Role == role && (i.Name == id || many && strings.HasPrefix(id, prefix))
+	own, asked := strings.Split(i.Name, Separator), strings.Split(id, Separator)
+	if i.Role != role || len(own) != len(asked) {
+		return false
+	}
+	for n, segment := range own {
+		if asked[n] == "" || segment != "*" && segment != asked[n] {
+			return false
+		}
+	}
+	return true
 }
 
 var (

@@ -15,7 +15,7 @@ import (
 // TestParse proves that only known roles with a plain name are identities.
 func TestParse(t *testing.T) {
 	for s, ok := range map[string]bool{
-		"relay/r1": true, "host/*": true, "": false, "relay": false, "relay/": false, "relay/a/b": false, "root/x": false,
+		"relay/r1": true, "host/*": true, "host/job@*": true, "backup/b": true, "host/h*": false, "host/@n": false, "host/job@": false, "": false, "relay": false, "relay/": false, "relay/a/b": false, "root/x": false,
 	} {
 		id, err := Parse(s)
 		if (err == nil) != ok {

@@ -497,6 +497,7 @@ const (
 	HostStateWord_HOST_STATE_DRAINING    HostStateWord = 2
 	HostStateWord_HOST_STATE_DRAINED     HostStateWord = 3
 	HostStateWord_HOST_STATE_QUARANTINED HostStateWord = 4
+	HostStateWord_HOST_STATE_PENDING     HostStateWord = 5 // it offers what no rule and no operator allows
 )
 
 // Enum value maps for HostStateWord.
@@ -507,6 +508,7 @@ var (
 		2: "HOST_STATE_DRAINING",
 		3: "HOST_STATE_DRAINED",
 		4: "HOST_STATE_QUARANTINED",
+		5: "HOST_STATE_PENDING",
 	}
 	HostStateWord_value = map[string]int32{
 		"HOST_STATE_UNSPECIFIED": 0,
@@ -514,6 +516,7 @@ var (
 		"HOST_STATE_DRAINING":    2,
 		"HOST_STATE_DRAINED":     3,
 		"HOST_STATE_QUARANTINED": 4,
+		"HOST_STATE_PENDING":     5,
 	}
 )
 
@@ -674,6 +677,8 @@ const (
 	Ban_KIND_ADDRESS     Ban_Kind = 2 // subject: an IP address or a CIDR prefix
 	Ban_KIND_HOST        Ban_Kind = 3 // subject: a host id
 	Ban_KIND_RELAY       Ban_Kind = 4 // subject: a relay id
+	Ban_KIND_CERTIFICATE Ban_Kind = 5 // subject: a serial number in hexadecimal; its service is nobody any more
+	Ban_KIND_IDENTITY    Ban_Kind = 6 // subject: role/name of a service, whatever it shows
 )
 
 // Enum value maps for Ban_Kind.
@@ -684,6 +689,8 @@ var (
 		2: "KIND_ADDRESS",
 		3: "KIND_HOST",
 		4: "KIND_RELAY",
+		5: "KIND_CERTIFICATE",
+		6: "KIND_IDENTITY",
 	}
 	Ban_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -691,6 +698,8 @@ var (
 		"KIND_ADDRESS":     2,
 		"KIND_HOST":        3,
 		"KIND_RELAY":       4,
+		"KIND_CERTIFICATE": 5,
+		"KIND_IDENTITY":    6,
 	}
 )
 
@@ -5940,6 +5949,8 @@ type Host struct {
 	Health          *Health                `protobuf:"bytes,14,opt,name=health,proto3" json:"health,omitempty"`
 	Load            *HostLoad              `protobuf:"bytes,15,opt,name=load,proto3" json:"load,omitempty"`
 	History         []*Transition          `protobuf:"bytes,16,rep,name=history,proto3" json:"history,omitempty"`
+	Rule            string                 `protobuf:"bytes,17,opt,name=rule,proto3" json:"rule,omitempty"`         // of host_rules, which allows what it offers; empty: none
+	Approval        *Approval              `protobuf:"bytes,18,opt,name=approval,proto3" json:"approval,omitempty"` // unset: no operator approved it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -6086,6 +6097,105 @@ func (x *Host) GetHistory() []*Transition {
 	return nil
 }
 
+func (x *Host) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Host) GetApproval() *Approval {
+	if x != nil {
+		return x.Approval
+	}
+	return nil
+}
+
+// Approval is what an operator allows a host that no rule allows.
+type Approval struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pool          string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	Region        string                 `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	Slots         uint32                 `protobuf:"varint,3,opt,name=slots,proto3" json:"slots,omitempty"`
+	Identity      []byte                 `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"` // the host's public key: another machine of its name needs an approval of its own
+	Actor         string                 `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Approval) Reset() {
+	*x = Approval{}
+	mi := &file_master_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Approval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Approval) ProtoMessage() {}
+
+func (x *Approval) ProtoReflect() protoreflect.Message {
+	mi := &file_master_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Approval.ProtoReflect.Descriptor instead.
+func (*Approval) Descriptor() ([]byte, []int) {
+	return file_master_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *Approval) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Approval) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Approval) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *Approval) GetIdentity() []byte {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+func (x *Approval) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Approval) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 type ListRelaysRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
@@ -6095,7 +6205,7 @@ type ListRelaysRequest struct {
 
 func (x *ListRelaysRequest) Reset() {
 	*x = ListRelaysRequest{}
-	mi := &file_master_proto_msgTypes[64]
+	mi := &file_master_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6107,7 +6217,7 @@ func (x *ListRelaysRequest) String() string {
 func (*ListRelaysRequest) ProtoMessage() {}
 
 func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[64]
+	mi := &file_master_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6120,7 +6230,7 @@ func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ListRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{64}
+	return file_master_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListRelaysRequest) GetRegion() string {
@@ -6139,7 +6249,7 @@ type ListRelaysResponse struct {
 
 func (x *ListRelaysResponse) Reset() {
 	*x = ListRelaysResponse{}
-	mi := &file_master_proto_msgTypes[65]
+	mi := &file_master_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6151,7 +6261,7 @@ func (x *ListRelaysResponse) String() string {
 func (*ListRelaysResponse) ProtoMessage() {}
 
 func (x *ListRelaysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[65]
+	mi := &file_master_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6164,7 +6274,7 @@ func (x *ListRelaysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysResponse.ProtoReflect.Descriptor instead.
 func (*ListRelaysResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{65}
+	return file_master_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListRelaysResponse) GetRelays() []*Relay {
@@ -6183,7 +6293,7 @@ type GetRelayRequest struct {
 
 func (x *GetRelayRequest) Reset() {
 	*x = GetRelayRequest{}
-	mi := &file_master_proto_msgTypes[66]
+	mi := &file_master_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6195,7 +6305,7 @@ func (x *GetRelayRequest) String() string {
 func (*GetRelayRequest) ProtoMessage() {}
 
 func (x *GetRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[66]
+	mi := &file_master_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6208,7 +6318,7 @@ func (x *GetRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelayRequest.ProtoReflect.Descriptor instead.
 func (*GetRelayRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{66}
+	return file_master_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetRelayRequest) GetRelayId() string {
@@ -6229,7 +6339,7 @@ type SetRelayStateRequest struct {
 
 func (x *SetRelayStateRequest) Reset() {
 	*x = SetRelayStateRequest{}
-	mi := &file_master_proto_msgTypes[67]
+	mi := &file_master_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6241,7 +6351,7 @@ func (x *SetRelayStateRequest) String() string {
 func (*SetRelayStateRequest) ProtoMessage() {}
 
 func (x *SetRelayStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[67]
+	mi := &file_master_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6254,7 +6364,7 @@ func (x *SetRelayStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRelayStateRequest.ProtoReflect.Descriptor instead.
 func (*SetRelayStateRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{67}
+	return file_master_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SetRelayStateRequest) GetRelayId() string {
@@ -6287,7 +6397,7 @@ type ForgetRelayRequest struct {
 
 func (x *ForgetRelayRequest) Reset() {
 	*x = ForgetRelayRequest{}
-	mi := &file_master_proto_msgTypes[68]
+	mi := &file_master_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6299,7 +6409,7 @@ func (x *ForgetRelayRequest) String() string {
 func (*ForgetRelayRequest) ProtoMessage() {}
 
 func (x *ForgetRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[68]
+	mi := &file_master_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6312,7 +6422,7 @@ func (x *ForgetRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRelayRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRelayRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{68}
+	return file_master_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ForgetRelayRequest) GetRelayId() string {
@@ -6330,7 +6440,7 @@ type ForgetRelayResponse struct {
 
 func (x *ForgetRelayResponse) Reset() {
 	*x = ForgetRelayResponse{}
-	mi := &file_master_proto_msgTypes[69]
+	mi := &file_master_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6342,7 +6452,7 @@ func (x *ForgetRelayResponse) String() string {
 func (*ForgetRelayResponse) ProtoMessage() {}
 
 func (x *ForgetRelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[69]
+	mi := &file_master_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6355,7 +6465,7 @@ func (x *ForgetRelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRelayResponse.ProtoReflect.Descriptor instead.
 func (*ForgetRelayResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{69}
+	return file_master_proto_rawDescGZIP(), []int{70}
 }
 
 type ListHostsRequest struct {
@@ -6368,7 +6478,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_master_proto_msgTypes[70]
+	mi := &file_master_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6380,7 +6490,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[70]
+	mi := &file_master_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6393,7 +6503,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{70}
+	return file_master_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListHostsRequest) GetPool() string {
@@ -6419,7 +6529,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_master_proto_msgTypes[71]
+	mi := &file_master_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6431,7 +6541,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[71]
+	mi := &file_master_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6444,7 +6554,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{71}
+	return file_master_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -6463,7 +6573,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_master_proto_msgTypes[72]
+	mi := &file_master_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6475,7 +6585,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[72]
+	mi := &file_master_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6488,7 +6598,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{72}
+	return file_master_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetHostRequest) GetHostId() string {
@@ -6509,7 +6619,7 @@ type SetHostStateRequest struct {
 
 func (x *SetHostStateRequest) Reset() {
 	*x = SetHostStateRequest{}
-	mi := &file_master_proto_msgTypes[73]
+	mi := &file_master_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6521,7 +6631,7 @@ func (x *SetHostStateRequest) String() string {
 func (*SetHostStateRequest) ProtoMessage() {}
 
 func (x *SetHostStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[73]
+	mi := &file_master_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6534,7 +6644,7 @@ func (x *SetHostStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetHostStateRequest.ProtoReflect.Descriptor instead.
 func (*SetHostStateRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{73}
+	return file_master_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SetHostStateRequest) GetHostId() string {
@@ -6558,6 +6668,90 @@ func (x *SetHostStateRequest) GetReason() string {
 	return ""
 }
 
+type ApproveHostRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	HostId        string                 `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
+	Pool          string                 `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	Slots         uint32                 `protobuf:"varint,4,opt,name=slots,proto3" json:"slots,omitempty"`
+	Identity      []byte                 `protobuf:"bytes,5,opt,name=identity,proto3" json:"identity,omitempty"`
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveHostRequest) Reset() {
+	*x = ApproveHostRequest{}
+	mi := &file_master_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveHostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveHostRequest) ProtoMessage() {}
+
+func (x *ApproveHostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_master_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveHostRequest.ProtoReflect.Descriptor instead.
+func (*ApproveHostRequest) Descriptor() ([]byte, []int) {
+	return file_master_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *ApproveHostRequest) GetHostId() string {
+	if x != nil {
+		return x.HostId
+	}
+	return ""
+}
+
+func (x *ApproveHostRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *ApproveHostRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *ApproveHostRequest) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *ApproveHostRequest) GetIdentity() []byte {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+func (x *ApproveHostRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type ForgetHostRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	HostId        string                 `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
@@ -6567,7 +6761,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_master_proto_msgTypes[74]
+	mi := &file_master_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6579,7 +6773,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[74]
+	mi := &file_master_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6592,7 +6786,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{74}
+	return file_master_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ForgetHostRequest) GetHostId() string {
@@ -6610,7 +6804,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_master_proto_msgTypes[75]
+	mi := &file_master_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6622,7 +6816,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[75]
+	mi := &file_master_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6635,7 +6829,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{75}
+	return file_master_proto_rawDescGZIP(), []int{77}
 }
 
 type PutBanResponse struct {
@@ -6646,7 +6840,7 @@ type PutBanResponse struct {
 
 func (x *PutBanResponse) Reset() {
 	*x = PutBanResponse{}
-	mi := &file_master_proto_msgTypes[76]
+	mi := &file_master_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6658,7 +6852,7 @@ func (x *PutBanResponse) String() string {
 func (*PutBanResponse) ProtoMessage() {}
 
 func (x *PutBanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[76]
+	mi := &file_master_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6671,7 +6865,7 @@ func (x *PutBanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBanResponse.ProtoReflect.Descriptor instead.
 func (*PutBanResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{76}
+	return file_master_proto_rawDescGZIP(), []int{78}
 }
 
 type RemoveBanRequest struct {
@@ -6684,7 +6878,7 @@ type RemoveBanRequest struct {
 
 func (x *RemoveBanRequest) Reset() {
 	*x = RemoveBanRequest{}
-	mi := &file_master_proto_msgTypes[77]
+	mi := &file_master_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6696,7 +6890,7 @@ func (x *RemoveBanRequest) String() string {
 func (*RemoveBanRequest) ProtoMessage() {}
 
 func (x *RemoveBanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[77]
+	mi := &file_master_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6709,7 +6903,7 @@ func (x *RemoveBanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBanRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBanRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{77}
+	return file_master_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RemoveBanRequest) GetKind() Ban_Kind {
@@ -6734,7 +6928,7 @@ type RemoveBanResponse struct {
 
 func (x *RemoveBanResponse) Reset() {
 	*x = RemoveBanResponse{}
-	mi := &file_master_proto_msgTypes[78]
+	mi := &file_master_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6746,7 +6940,7 @@ func (x *RemoveBanResponse) String() string {
 func (*RemoveBanResponse) ProtoMessage() {}
 
 func (x *RemoveBanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[78]
+	mi := &file_master_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6759,7 +6953,7 @@ func (x *RemoveBanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBanResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBanResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{78}
+	return file_master_proto_rawDescGZIP(), []int{80}
 }
 
 type ListBansRequest struct {
@@ -6770,7 +6964,7 @@ type ListBansRequest struct {
 
 func (x *ListBansRequest) Reset() {
 	*x = ListBansRequest{}
-	mi := &file_master_proto_msgTypes[79]
+	mi := &file_master_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6782,7 +6976,7 @@ func (x *ListBansRequest) String() string {
 func (*ListBansRequest) ProtoMessage() {}
 
 func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[79]
+	mi := &file_master_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6795,7 +6989,7 @@ func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBansRequest.ProtoReflect.Descriptor instead.
 func (*ListBansRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{79}
+	return file_master_proto_rawDescGZIP(), []int{81}
 }
 
 type GetKeySetRequest struct {
@@ -6806,7 +7000,7 @@ type GetKeySetRequest struct {
 
 func (x *GetKeySetRequest) Reset() {
 	*x = GetKeySetRequest{}
-	mi := &file_master_proto_msgTypes[80]
+	mi := &file_master_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6818,7 +7012,7 @@ func (x *GetKeySetRequest) String() string {
 func (*GetKeySetRequest) ProtoMessage() {}
 
 func (x *GetKeySetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[80]
+	mi := &file_master_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6831,7 +7025,7 @@ func (x *GetKeySetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySetRequest.ProtoReflect.Descriptor instead.
 func (*GetKeySetRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{80}
+	return file_master_proto_rawDescGZIP(), []int{82}
 }
 
 // KeySet is what verifiers cache. They take a newer one from their link; version only grows.
@@ -6845,7 +7039,7 @@ type KeySet struct {
 
 func (x *KeySet) Reset() {
 	*x = KeySet{}
-	mi := &file_master_proto_msgTypes[81]
+	mi := &file_master_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6857,7 +7051,7 @@ func (x *KeySet) String() string {
 func (*KeySet) ProtoMessage() {}
 
 func (x *KeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[81]
+	mi := &file_master_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6870,7 +7064,7 @@ func (x *KeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
 func (*KeySet) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{81}
+	return file_master_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *KeySet) GetVersion() uint64 {
@@ -6897,7 +7091,7 @@ type PublicKey struct {
 
 func (x *PublicKey) Reset() {
 	*x = PublicKey{}
-	mi := &file_master_proto_msgTypes[82]
+	mi := &file_master_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6909,7 +7103,7 @@ func (x *PublicKey) String() string {
 func (*PublicKey) ProtoMessage() {}
 
 func (x *PublicKey) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[82]
+	mi := &file_master_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6922,7 +7116,7 @@ func (x *PublicKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKey.ProtoReflect.Descriptor instead.
 func (*PublicKey) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{82}
+	return file_master_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *PublicKey) GetKeyId() string {
@@ -6954,7 +7148,7 @@ type SigningKey struct {
 
 func (x *SigningKey) Reset() {
 	*x = SigningKey{}
-	mi := &file_master_proto_msgTypes[83]
+	mi := &file_master_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6966,7 +7160,7 @@ func (x *SigningKey) String() string {
 func (*SigningKey) ProtoMessage() {}
 
 func (x *SigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[83]
+	mi := &file_master_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6979,7 +7173,7 @@ func (x *SigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
 func (*SigningKey) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{83}
+	return file_master_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SigningKey) GetKeyId() string {
@@ -7039,7 +7233,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_master_proto_msgTypes[84]
+	mi := &file_master_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7051,7 +7245,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[84]
+	mi := &file_master_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7064,7 +7258,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{84}
+	return file_master_proto_rawDescGZIP(), []int{86}
 }
 
 type ListKeysResponse struct {
@@ -7078,7 +7272,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_master_proto_msgTypes[85]
+	mi := &file_master_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7090,7 +7284,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[85]
+	mi := &file_master_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7103,7 +7297,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{85}
+	return file_master_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ListKeysResponse) GetKeys() []*SigningKey {
@@ -7135,7 +7329,7 @@ type RotateKeyRequest struct {
 
 func (x *RotateKeyRequest) Reset() {
 	*x = RotateKeyRequest{}
-	mi := &file_master_proto_msgTypes[86]
+	mi := &file_master_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7147,7 +7341,7 @@ func (x *RotateKeyRequest) String() string {
 func (*RotateKeyRequest) ProtoMessage() {}
 
 func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[86]
+	mi := &file_master_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7160,7 +7354,7 @@ func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{86}
+	return file_master_proto_rawDescGZIP(), []int{88}
 }
 
 type RevokeKeyRequest struct {
@@ -7173,7 +7367,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_master_proto_msgTypes[87]
+	mi := &file_master_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7185,7 +7379,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[87]
+	mi := &file_master_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7198,7 +7392,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{87}
+	return file_master_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RevokeKeyRequest) GetKeyId() string {
@@ -7223,7 +7417,7 @@ type ServerStatusRequest struct {
 
 func (x *ServerStatusRequest) Reset() {
 	*x = ServerStatusRequest{}
-	mi := &file_master_proto_msgTypes[88]
+	mi := &file_master_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7235,7 +7429,7 @@ func (x *ServerStatusRequest) String() string {
 func (*ServerStatusRequest) ProtoMessage() {}
 
 func (x *ServerStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[88]
+	mi := &file_master_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7248,7 +7442,7 @@ func (x *ServerStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatusRequest.ProtoReflect.Descriptor instead.
 func (*ServerStatusRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{88}
+	return file_master_proto_rawDescGZIP(), []int{90}
 }
 
 type ServerStatusResponse struct {
@@ -7273,7 +7467,7 @@ type ServerStatusResponse struct {
 
 func (x *ServerStatusResponse) Reset() {
 	*x = ServerStatusResponse{}
-	mi := &file_master_proto_msgTypes[89]
+	mi := &file_master_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7285,7 +7479,7 @@ func (x *ServerStatusResponse) String() string {
 func (*ServerStatusResponse) ProtoMessage() {}
 
 func (x *ServerStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[89]
+	mi := &file_master_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7298,7 +7492,7 @@ func (x *ServerStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatusResponse.ProtoReflect.Descriptor instead.
 func (*ServerStatusResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{89}
+	return file_master_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ServerStatusResponse) GetServerId() string {
@@ -7407,7 +7601,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_master_proto_msgTypes[90]
+	mi := &file_master_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7419,7 +7613,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[90]
+	mi := &file_master_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7432,7 +7626,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{90}
+	return file_master_proto_rawDescGZIP(), []int{92}
 }
 
 type Peer struct {
@@ -7451,7 +7645,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_master_proto_msgTypes[91]
+	mi := &file_master_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7463,7 +7657,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[91]
+	mi := &file_master_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7476,7 +7670,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{91}
+	return file_master_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Peer) GetServerId() string {
@@ -7544,7 +7738,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_master_proto_msgTypes[92]
+	mi := &file_master_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7556,7 +7750,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[92]
+	mi := &file_master_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7569,7 +7763,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{92}
+	return file_master_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -7588,7 +7782,7 @@ type RemovePeerRequest struct {
 
 func (x *RemovePeerRequest) Reset() {
 	*x = RemovePeerRequest{}
-	mi := &file_master_proto_msgTypes[93]
+	mi := &file_master_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7600,7 +7794,7 @@ func (x *RemovePeerRequest) String() string {
 func (*RemovePeerRequest) ProtoMessage() {}
 
 func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[93]
+	mi := &file_master_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7613,7 +7807,7 @@ func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerRequest.ProtoReflect.Descriptor instead.
 func (*RemovePeerRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{93}
+	return file_master_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *RemovePeerRequest) GetServerId() string {
@@ -7631,7 +7825,7 @@ type RemovePeerResponse struct {
 
 func (x *RemovePeerResponse) Reset() {
 	*x = RemovePeerResponse{}
-	mi := &file_master_proto_msgTypes[94]
+	mi := &file_master_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7643,7 +7837,7 @@ func (x *RemovePeerResponse) String() string {
 func (*RemovePeerResponse) ProtoMessage() {}
 
 func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[94]
+	mi := &file_master_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7656,7 +7850,7 @@ func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerResponse.ProtoReflect.Descriptor instead.
 func (*RemovePeerResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{94}
+	return file_master_proto_rawDescGZIP(), []int{96}
 }
 
 type JoinRequest struct {
@@ -7669,7 +7863,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_master_proto_msgTypes[95]
+	mi := &file_master_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7681,7 +7875,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[95]
+	mi := &file_master_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7694,7 +7888,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{95}
+	return file_master_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *JoinRequest) GetServerId() string {
@@ -7719,7 +7913,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_master_proto_msgTypes[96]
+	mi := &file_master_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7731,7 +7925,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[96]
+	mi := &file_master_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7744,7 +7938,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{96}
+	return file_master_proto_rawDescGZIP(), []int{98}
 }
 
 type SaveSnapshotRequest struct {
@@ -7755,7 +7949,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_master_proto_msgTypes[97]
+	mi := &file_master_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7767,7 +7961,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[97]
+	mi := &file_master_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7780,7 +7974,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{97}
+	return file_master_proto_rawDescGZIP(), []int{99}
 }
 
 type SnapshotChunk struct {
@@ -7792,7 +7986,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_master_proto_msgTypes[98]
+	mi := &file_master_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7804,7 +7998,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[98]
+	mi := &file_master_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7817,7 +8011,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{98}
+	return file_master_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -7836,7 +8030,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_master_proto_msgTypes[99]
+	mi := &file_master_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7848,7 +8042,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[99]
+	mi := &file_master_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7861,7 +8055,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{99}
+	return file_master_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -7880,7 +8074,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_master_proto_msgTypes[100]
+	mi := &file_master_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7892,7 +8086,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[100]
+	mi := &file_master_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7905,7 +8099,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{100}
+	return file_master_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ListAuditRequest) GetLimit() uint32 {
@@ -7929,7 +8123,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_master_proto_msgTypes[101]
+	mi := &file_master_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7941,7 +8135,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[101]
+	mi := &file_master_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7954,7 +8148,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{101}
+	return file_master_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *AuditEntry) GetTime() *timestamppb.Timestamp {
@@ -8008,7 +8202,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_master_proto_msgTypes[102]
+	mi := &file_master_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8020,7 +8214,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[102]
+	mi := &file_master_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8033,7 +8227,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{102}
+	return file_master_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -8051,7 +8245,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_master_proto_msgTypes[103]
+	mi := &file_master_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8063,7 +8257,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[103]
+	mi := &file_master_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8076,7 +8270,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{103}
+	return file_master_proto_rawDescGZIP(), []int{105}
 }
 
 type TransferLeadershipResponse struct {
@@ -8088,7 +8282,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_master_proto_msgTypes[104]
+	mi := &file_master_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8100,7 +8294,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_master_proto_msgTypes[104]
+	mi := &file_master_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8113,7 +8307,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_master_proto_rawDescGZIP(), []int{104}
+	return file_master_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -8566,14 +8760,14 @@ const file_master_proto_rawDesc = "" +
 	"\tlease_ids\x18\x01 \x03(\tR\bleaseIds\x12\x17\n" +
 	"\akey_ids\x18\x02 \x03(\tR\x06keyIds\"3\n" +
 	"\aBanList\x12(\n" +
-	"\x04bans\x18\x01 \x03(\v2\x14.wavry.master.v1.BanR\x04bans\"\xc1\x02\n" +
+	"\x04bans\x18\x01 \x03(\v2\x14.wavry.master.v1.BanR\x04bans\"\xeb\x02\n" +
 	"\x03Ban\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.wavry.master.v1.Ban.KindR\x04kind\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x122\n" +
 	"\x06expiry\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05actor\x18\x05 \x01(\tR\x05actor\x120\n" +
-	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"]\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x86\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -8581,7 +8775,9 @@ const file_master_proto_rawDesc = "" +
 	"\fKIND_ADDRESS\x10\x02\x12\r\n" +
 	"\tKIND_HOST\x10\x03\x12\x0e\n" +
 	"\n" +
-	"KIND_RELAY\x10\x04\"\x98\x01\n" +
+	"KIND_RELAY\x10\x04\x12\x14\n" +
+	"\x10KIND_CERTIFICATE\x10\x05\x12\x11\n" +
+	"\rKIND_IDENTITY\x10\x06\"\x98\x01\n" +
 	"\x06Health\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x120\n" +
@@ -8614,7 +8810,7 @@ const file_master_proto_rawDesc = "" +
 	"\x06leases\x18\x0e \x01(\rR\x06leases\x12/\n" +
 	"\x06health\x18\x0f \x01(\v2\x17.wavry.master.v1.HealthR\x06health\x12.\n" +
 	"\x04load\x18\x10 \x01(\v2\x1a.wavry.master.v1.RelayLoadR\x04load\x12\x14\n" +
-	"\x05score\x18\x11 \x01(\x02R\x05score\"\xd5\x04\n" +
+	"\x05score\x18\x11 \x01(\x02R\x05score\"\xa0\x05\n" +
 	"\x04Host\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x16\n" +
@@ -8633,7 +8829,16 @@ const file_master_proto_rawDesc = "" +
 	"\x05since\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12/\n" +
 	"\x06health\x18\x0e \x01(\v2\x17.wavry.master.v1.HealthR\x06health\x12-\n" +
 	"\x04load\x18\x0f \x01(\v2\x19.wavry.master.v1.HostLoadR\x04load\x125\n" +
-	"\ahistory\x18\x10 \x03(\v2\x1b.wavry.master.v1.TransitionR\ahistory\"+\n" +
+	"\ahistory\x18\x10 \x03(\v2\x1b.wavry.master.v1.TransitionR\ahistory\x12\x12\n" +
+	"\x04rule\x18\x11 \x01(\tR\x04rule\x125\n" +
+	"\bapproval\x18\x12 \x01(\v2\x19.wavry.master.v1.ApprovalR\bapproval\"\xae\x01\n" +
+	"\bApproval\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
+	"\x05slots\x18\x03 \x01(\rR\x05slots\x12\x1a\n" +
+	"\bidentity\x18\x04 \x01(\fR\bidentity\x12\x14\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"+\n" +
 	"\x11ListRelaysRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\"D\n" +
 	"\x12ListRelaysResponse\x12.\n" +
@@ -8657,7 +8862,14 @@ const file_master_proto_rawDesc = "" +
 	"\x13SetHostStateRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.wavry.master.v1.HostStateWordR\x05state\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\",\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa3\x01\n" +
+	"\x12ApproveHostRequest\x12\x17\n" +
+	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12\x14\n" +
+	"\x05slots\x18\x04 \x01(\rR\x05slots\x12\x1a\n" +
+	"\bidentity\x18\x05 \x01(\fR\bidentity\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\",\n" +
 	"\x11ForgetHostRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\"\x14\n" +
 	"\x12ForgetHostResponse\"\x10\n" +
@@ -8835,13 +9047,14 @@ const file_master_proto_rawDesc = "" +
 	"\x14RELAY_STATE_DRAINING\x10\x04\x12\x17\n" +
 	"\x13RELAY_STATE_DRAINED\x10\x05\x12\x1b\n" +
 	"\x17RELAY_STATE_QUARANTINED\x10\x06\x12\x16\n" +
-	"\x12RELAY_STATE_BANNED\x10\a*\x8f\x01\n" +
+	"\x12RELAY_STATE_BANNED\x10\a*\xa7\x01\n" +
 	"\rHostStateWord\x12\x1a\n" +
 	"\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11HOST_STATE_ACTIVE\x10\x01\x12\x17\n" +
 	"\x13HOST_STATE_DRAINING\x10\x02\x12\x16\n" +
 	"\x12HOST_STATE_DRAINED\x10\x03\x12\x1a\n" +
-	"\x16HOST_STATE_QUARANTINED\x10\x04*\x96\x01\n" +
+	"\x16HOST_STATE_QUARANTINED\x10\x04\x12\x16\n" +
+	"\x12HOST_STATE_PENDING\x10\x05*\x96\x01\n" +
 	"\bKeyState\x12\x19\n" +
 	"\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eKEY_STATE_NEXT\x10\x01\x12\x15\n" +
@@ -8869,7 +9082,7 @@ const file_master_proto_rawDesc = "" +
 	"\x04List\x12\".wavry.master.v1.ListLeasesRequest\x1a#.wavry.master.v1.ListLeasesResponse2\xa6\x01\n" +
 	"\vLinkService\x12I\n" +
 	"\bHostLink\x12\x1b.wavry.master.v1.HostReport\x1a\x1c.wavry.master.v1.HostCommand(\x010\x01\x12L\n" +
-	"\tRelayLink\x12\x1c.wavry.master.v1.RelayReport\x1a\x1d.wavry.master.v1.RelayCommand(\x010\x012\xed\x06\n" +
+	"\tRelayLink\x12\x1c.wavry.master.v1.RelayReport\x1a\x1d.wavry.master.v1.RelayCommand(\x010\x012\xb8\a\n" +
 	"\fFleetService\x12U\n" +
 	"\n" +
 	"ListRelays\x12\".wavry.master.v1.ListRelaysRequest\x1a#.wavry.master.v1.ListRelaysResponse\x12D\n" +
@@ -8878,7 +9091,8 @@ const file_master_proto_rawDesc = "" +
 	"\vForgetRelay\x12#.wavry.master.v1.ForgetRelayRequest\x1a$.wavry.master.v1.ForgetRelayResponse\x12R\n" +
 	"\tListHosts\x12!.wavry.master.v1.ListHostsRequest\x1a\".wavry.master.v1.ListHostsResponse\x12A\n" +
 	"\aGetHost\x12\x1f.wavry.master.v1.GetHostRequest\x1a\x15.wavry.master.v1.Host\x12K\n" +
-	"\fSetHostState\x12$.wavry.master.v1.SetHostStateRequest\x1a\x15.wavry.master.v1.Host\x12U\n" +
+	"\fSetHostState\x12$.wavry.master.v1.SetHostStateRequest\x1a\x15.wavry.master.v1.Host\x12I\n" +
+	"\vApproveHost\x12#.wavry.master.v1.ApproveHostRequest\x1a\x15.wavry.master.v1.Host\x12U\n" +
 	"\n" +
 	"ForgetHost\x12\".wavry.master.v1.ForgetHostRequest\x1a#.wavry.master.v1.ForgetHostResponse\x12?\n" +
 	"\x06PutBan\x12\x14.wavry.master.v1.Ban\x1a\x1f.wavry.master.v1.PutBanResponse\x12R\n" +
@@ -8914,7 +9128,7 @@ func file_master_proto_rawDescGZIP() []byte {
 }
 
 var file_master_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_master_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
+var file_master_proto_msgTypes = make([]protoimpl.MessageInfo, 109)
 var file_master_proto_goTypes = []any{
 	(Reason)(0),                        // 0: wavry.master.v1.Reason
 	(ViewerRole)(0),                    // 1: wavry.master.v1.ViewerRole
@@ -8990,50 +9204,52 @@ var file_master_proto_goTypes = []any{
 	(*Transition)(nil),                 // 71: wavry.master.v1.Transition
 	(*Relay)(nil),                      // 72: wavry.master.v1.Relay
 	(*Host)(nil),                       // 73: wavry.master.v1.Host
-	(*ListRelaysRequest)(nil),          // 74: wavry.master.v1.ListRelaysRequest
-	(*ListRelaysResponse)(nil),         // 75: wavry.master.v1.ListRelaysResponse
-	(*GetRelayRequest)(nil),            // 76: wavry.master.v1.GetRelayRequest
-	(*SetRelayStateRequest)(nil),       // 77: wavry.master.v1.SetRelayStateRequest
-	(*ForgetRelayRequest)(nil),         // 78: wavry.master.v1.ForgetRelayRequest
-	(*ForgetRelayResponse)(nil),        // 79: wavry.master.v1.ForgetRelayResponse
-	(*ListHostsRequest)(nil),           // 80: wavry.master.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),          // 81: wavry.master.v1.ListHostsResponse
-	(*GetHostRequest)(nil),             // 82: wavry.master.v1.GetHostRequest
-	(*SetHostStateRequest)(nil),        // 83: wavry.master.v1.SetHostStateRequest
-	(*ForgetHostRequest)(nil),          // 84: wavry.master.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),         // 85: wavry.master.v1.ForgetHostResponse
-	(*PutBanResponse)(nil),             // 86: wavry.master.v1.PutBanResponse
-	(*RemoveBanRequest)(nil),           // 87: wavry.master.v1.RemoveBanRequest
-	(*RemoveBanResponse)(nil),          // 88: wavry.master.v1.RemoveBanResponse
-	(*ListBansRequest)(nil),            // 89: wavry.master.v1.ListBansRequest
-	(*GetKeySetRequest)(nil),           // 90: wavry.master.v1.GetKeySetRequest
-	(*KeySet)(nil),                     // 91: wavry.master.v1.KeySet
-	(*PublicKey)(nil),                  // 92: wavry.master.v1.PublicKey
-	(*SigningKey)(nil),                 // 93: wavry.master.v1.SigningKey
-	(*ListKeysRequest)(nil),            // 94: wavry.master.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),           // 95: wavry.master.v1.ListKeysResponse
-	(*RotateKeyRequest)(nil),           // 96: wavry.master.v1.RotateKeyRequest
-	(*RevokeKeyRequest)(nil),           // 97: wavry.master.v1.RevokeKeyRequest
-	(*ServerStatusRequest)(nil),        // 98: wavry.master.v1.ServerStatusRequest
-	(*ServerStatusResponse)(nil),       // 99: wavry.master.v1.ServerStatusResponse
-	(*ListPeersRequest)(nil),           // 100: wavry.master.v1.ListPeersRequest
-	(*Peer)(nil),                       // 101: wavry.master.v1.Peer
-	(*ListPeersResponse)(nil),          // 102: wavry.master.v1.ListPeersResponse
-	(*RemovePeerRequest)(nil),          // 103: wavry.master.v1.RemovePeerRequest
-	(*RemovePeerResponse)(nil),         // 104: wavry.master.v1.RemovePeerResponse
-	(*JoinRequest)(nil),                // 105: wavry.master.v1.JoinRequest
-	(*JoinResponse)(nil),               // 106: wavry.master.v1.JoinResponse
-	(*SaveSnapshotRequest)(nil),        // 107: wavry.master.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 108: wavry.master.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 109: wavry.master.v1.RestoreSnapshotResponse
-	(*ListAuditRequest)(nil),           // 110: wavry.master.v1.ListAuditRequest
-	(*AuditEntry)(nil),                 // 111: wavry.master.v1.AuditEntry
-	(*ListAuditResponse)(nil),          // 112: wavry.master.v1.ListAuditResponse
-	(*TransferLeadershipRequest)(nil),  // 113: wavry.master.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 114: wavry.master.v1.TransferLeadershipResponse
-	nil,                                // 115: wavry.master.v1.HostCapabilities.AttributesEntry
-	nil,                                // 116: wavry.master.v1.RelayLoad.RejectsEntry
-	(*timestamppb.Timestamp)(nil),      // 117: google.protobuf.Timestamp
+	(*Approval)(nil),                   // 74: wavry.master.v1.Approval
+	(*ListRelaysRequest)(nil),          // 75: wavry.master.v1.ListRelaysRequest
+	(*ListRelaysResponse)(nil),         // 76: wavry.master.v1.ListRelaysResponse
+	(*GetRelayRequest)(nil),            // 77: wavry.master.v1.GetRelayRequest
+	(*SetRelayStateRequest)(nil),       // 78: wavry.master.v1.SetRelayStateRequest
+	(*ForgetRelayRequest)(nil),         // 79: wavry.master.v1.ForgetRelayRequest
+	(*ForgetRelayResponse)(nil),        // 80: wavry.master.v1.ForgetRelayResponse
+	(*ListHostsRequest)(nil),           // 81: wavry.master.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),          // 82: wavry.master.v1.ListHostsResponse
+	(*GetHostRequest)(nil),             // 83: wavry.master.v1.GetHostRequest
+	(*SetHostStateRequest)(nil),        // 84: wavry.master.v1.SetHostStateRequest
+	(*ApproveHostRequest)(nil),         // 85: wavry.master.v1.ApproveHostRequest
+	(*ForgetHostRequest)(nil),          // 86: wavry.master.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),         // 87: wavry.master.v1.ForgetHostResponse
+	(*PutBanResponse)(nil),             // 88: wavry.master.v1.PutBanResponse
+	(*RemoveBanRequest)(nil),           // 89: wavry.master.v1.RemoveBanRequest
+	(*RemoveBanResponse)(nil),          // 90: wavry.master.v1.RemoveBanResponse
+	(*ListBansRequest)(nil),            // 91: wavry.master.v1.ListBansRequest
+	(*GetKeySetRequest)(nil),           // 92: wavry.master.v1.GetKeySetRequest
+	(*KeySet)(nil),                     // 93: wavry.master.v1.KeySet
+	(*PublicKey)(nil),                  // 94: wavry.master.v1.PublicKey
+	(*SigningKey)(nil),                 // 95: wavry.master.v1.SigningKey
+	(*ListKeysRequest)(nil),            // 96: wavry.master.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),           // 97: wavry.master.v1.ListKeysResponse
+	(*RotateKeyRequest)(nil),           // 98: wavry.master.v1.RotateKeyRequest
+	(*RevokeKeyRequest)(nil),           // 99: wavry.master.v1.RevokeKeyRequest
+	(*ServerStatusRequest)(nil),        // 100: wavry.master.v1.ServerStatusRequest
+	(*ServerStatusResponse)(nil),       // 101: wavry.master.v1.ServerStatusResponse
+	(*ListPeersRequest)(nil),           // 102: wavry.master.v1.ListPeersRequest
+	(*Peer)(nil),                       // 103: wavry.master.v1.Peer
+	(*ListPeersResponse)(nil),          // 104: wavry.master.v1.ListPeersResponse
+	(*RemovePeerRequest)(nil),          // 105: wavry.master.v1.RemovePeerRequest
+	(*RemovePeerResponse)(nil),         // 106: wavry.master.v1.RemovePeerResponse
+	(*JoinRequest)(nil),                // 107: wavry.master.v1.JoinRequest
+	(*JoinResponse)(nil),               // 108: wavry.master.v1.JoinResponse
+	(*SaveSnapshotRequest)(nil),        // 109: wavry.master.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 110: wavry.master.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 111: wavry.master.v1.RestoreSnapshotResponse
+	(*ListAuditRequest)(nil),           // 112: wavry.master.v1.ListAuditRequest
+	(*AuditEntry)(nil),                 // 113: wavry.master.v1.AuditEntry
+	(*ListAuditResponse)(nil),          // 114: wavry.master.v1.ListAuditResponse
+	(*TransferLeadershipRequest)(nil),  // 115: wavry.master.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 116: wavry.master.v1.TransferLeadershipResponse
+	nil,                                // 117: wavry.master.v1.HostCapabilities.AttributesEntry
+	nil,                                // 118: wavry.master.v1.RelayLoad.RejectsEntry
+	(*timestamppb.Timestamp)(nil),      // 119: google.protobuf.Timestamp
 }
 var file_master_proto_depIdxs = []int32{
 	0,   // 0: wavry.master.v1.Refusal.reason:type_name -> wavry.master.v1.Reason
@@ -9041,10 +9257,10 @@ var file_master_proto_depIdxs = []int32{
 	12,  // 2: wavry.master.v1.AdmitRequest.size:type_name -> wavry.master.v1.DisplaySize
 	1,   // 3: wavry.master.v1.AddViewerRequest.role:type_name -> wavry.master.v1.ViewerRole
 	2,   // 4: wavry.master.v1.Candidate.kind:type_name -> wavry.master.v1.CandidateKind
-	117, // 5: wavry.master.v1.Grant.expiry:type_name -> google.protobuf.Timestamp
-	117, // 6: wavry.master.v1.Grant.renew_after:type_name -> google.protobuf.Timestamp
+	119, // 5: wavry.master.v1.Grant.expiry:type_name -> google.protobuf.Timestamp
+	119, // 6: wavry.master.v1.Grant.renew_after:type_name -> google.protobuf.Timestamp
 	15,  // 7: wavry.master.v1.Grant.candidates:type_name -> wavry.master.v1.Candidate
-	117, // 8: wavry.master.v1.Grant.certificate_expiry:type_name -> google.protobuf.Timestamp
+	119, // 8: wavry.master.v1.Grant.certificate_expiry:type_name -> google.protobuf.Timestamp
 	1,   // 9: wavry.master.v1.Grant.role:type_name -> wavry.master.v1.ViewerRole
 	0,   // 10: wavry.master.v1.Grant.relay_missing:type_name -> wavry.master.v1.Reason
 	0,   // 11: wavry.master.v1.RemoveViewerRequest.reason:type_name -> wavry.master.v1.Reason
@@ -9052,24 +9268,24 @@ var file_master_proto_depIdxs = []int32{
 	16,  // 13: wavry.master.v1.MoveSessionResponse.grants:type_name -> wavry.master.v1.Grant
 	0,   // 14: wavry.master.v1.EndSessionRequest.reason:type_name -> wavry.master.v1.Reason
 	3,   // 15: wavry.master.v1.Session.state:type_name -> wavry.master.v1.SessionState
-	117, // 16: wavry.master.v1.Session.created:type_name -> google.protobuf.Timestamp
-	117, // 17: wavry.master.v1.Session.ended:type_name -> google.protobuf.Timestamp
+	119, // 16: wavry.master.v1.Session.created:type_name -> google.protobuf.Timestamp
+	119, // 17: wavry.master.v1.Session.ended:type_name -> google.protobuf.Timestamp
 	0,   // 18: wavry.master.v1.Session.end_reason:type_name -> wavry.master.v1.Reason
 	31,  // 19: wavry.master.v1.Session.leases:type_name -> wavry.master.v1.Lease
 	24,  // 20: wavry.master.v1.ListSessionsResponse.sessions:type_name -> wavry.master.v1.Session
 	8,   // 21: wavry.master.v1.SessionEvent.kind:type_name -> wavry.master.v1.SessionEvent.Kind
 	0,   // 22: wavry.master.v1.SessionEvent.reason:type_name -> wavry.master.v1.Reason
 	16,  // 23: wavry.master.v1.SessionEvent.grant:type_name -> wavry.master.v1.Grant
-	117, // 24: wavry.master.v1.SessionEvent.expiry:type_name -> google.protobuf.Timestamp
+	119, // 24: wavry.master.v1.SessionEvent.expiry:type_name -> google.protobuf.Timestamp
 	15,  // 25: wavry.master.v1.SessionEvent.path:type_name -> wavry.master.v1.Candidate
 	1,   // 26: wavry.master.v1.Lease.role:type_name -> wavry.master.v1.ViewerRole
 	4,   // 27: wavry.master.v1.Lease.state:type_name -> wavry.master.v1.LeaseState
-	117, // 28: wavry.master.v1.Lease.issued:type_name -> google.protobuf.Timestamp
-	117, // 29: wavry.master.v1.Lease.expiry:type_name -> google.protobuf.Timestamp
+	119, // 28: wavry.master.v1.Lease.issued:type_name -> google.protobuf.Timestamp
+	119, // 29: wavry.master.v1.Lease.expiry:type_name -> google.protobuf.Timestamp
 	0,   // 30: wavry.master.v1.Lease.end_reason:type_name -> wavry.master.v1.Reason
-	117, // 31: wavry.master.v1.Lease.ended:type_name -> google.protobuf.Timestamp
-	117, // 32: wavry.master.v1.RenewResponse.expiry:type_name -> google.protobuf.Timestamp
-	117, // 33: wavry.master.v1.RenewResponse.renew_after:type_name -> google.protobuf.Timestamp
+	119, // 31: wavry.master.v1.Lease.ended:type_name -> google.protobuf.Timestamp
+	119, // 32: wavry.master.v1.RenewResponse.expiry:type_name -> google.protobuf.Timestamp
+	119, // 33: wavry.master.v1.RenewResponse.renew_after:type_name -> google.protobuf.Timestamp
 	0,   // 34: wavry.master.v1.ReleaseRequest.reason:type_name -> wavry.master.v1.Reason
 	31,  // 35: wavry.master.v1.ListLeasesResponse.leases:type_name -> wavry.master.v1.Lease
 	42,  // 36: wavry.master.v1.HostReport.hello:type_name -> wavry.master.v1.HostHello
@@ -9081,10 +9297,10 @@ var file_master_proto_depIdxs = []int32{
 	51,  // 42: wavry.master.v1.HostReport.state:type_name -> wavry.master.v1.HostState
 	43,  // 43: wavry.master.v1.HostHello.capabilities:type_name -> wavry.master.v1.HostCapabilities
 	44,  // 44: wavry.master.v1.HostHello.sessions:type_name -> wavry.master.v1.HostSession
-	115, // 45: wavry.master.v1.HostCapabilities.attributes:type_name -> wavry.master.v1.HostCapabilities.AttributesEntry
+	117, // 45: wavry.master.v1.HostCapabilities.attributes:type_name -> wavry.master.v1.HostCapabilities.AttributesEntry
 	46,  // 46: wavry.master.v1.HostLoad.relay_rtts:type_name -> wavry.master.v1.RelayRTT
 	15,  // 47: wavry.master.v1.Prepared.candidates:type_name -> wavry.master.v1.Candidate
-	117, // 48: wavry.master.v1.Prepared.certificate_expiry:type_name -> google.protobuf.Timestamp
+	119, // 48: wavry.master.v1.Prepared.certificate_expiry:type_name -> google.protobuf.Timestamp
 	0,   // 49: wavry.master.v1.Prepared.relay_reject:type_name -> wavry.master.v1.Reason
 	0,   // 50: wavry.master.v1.PrepareFailed.reason:type_name -> wavry.master.v1.Reason
 	0,   // 51: wavry.master.v1.HostSessionEnded.reason:type_name -> wavry.master.v1.Reason
@@ -9096,148 +9312,152 @@ var file_master_proto_depIdxs = []int32{
 	56,  // 57: wavry.master.v1.HostCommand.end:type_name -> wavry.master.v1.EndHostSession
 	57,  // 58: wavry.master.v1.HostCommand.end_lease:type_name -> wavry.master.v1.EndLease
 	59,  // 59: wavry.master.v1.HostCommand.drain:type_name -> wavry.master.v1.DrainCommand
-	91,  // 60: wavry.master.v1.HostCommand.key_set:type_name -> wavry.master.v1.KeySet
+	93,  // 60: wavry.master.v1.HostCommand.key_set:type_name -> wavry.master.v1.KeySet
 	67,  // 61: wavry.master.v1.HostCommand.revocations:type_name -> wavry.master.v1.Revocations
 	58,  // 62: wavry.master.v1.HostCommand.renewed:type_name -> wavry.master.v1.RenewedLease
 	60,  // 63: wavry.master.v1.HostCommand.activate:type_name -> wavry.master.v1.ActivateCommand
-	91,  // 64: wavry.master.v1.Welcome.key_set:type_name -> wavry.master.v1.KeySet
+	93,  // 64: wavry.master.v1.Welcome.key_set:type_name -> wavry.master.v1.KeySet
 	67,  // 65: wavry.master.v1.Welcome.revocations:type_name -> wavry.master.v1.Revocations
-	117, // 66: wavry.master.v1.Welcome.now:type_name -> google.protobuf.Timestamp
-	117, // 67: wavry.master.v1.Prepare.expiry:type_name -> google.protobuf.Timestamp
+	119, // 66: wavry.master.v1.Welcome.now:type_name -> google.protobuf.Timestamp
+	119, // 67: wavry.master.v1.Prepare.expiry:type_name -> google.protobuf.Timestamp
 	1,   // 68: wavry.master.v1.Prepare.role:type_name -> wavry.master.v1.ViewerRole
 	12,  // 69: wavry.master.v1.Prepare.size:type_name -> wavry.master.v1.DisplaySize
 	55,  // 70: wavry.master.v1.Prepare.relay:type_name -> wavry.master.v1.RelayEndpoint
 	0,   // 71: wavry.master.v1.EndHostSession.reason:type_name -> wavry.master.v1.Reason
 	0,   // 72: wavry.master.v1.EndLease.reason:type_name -> wavry.master.v1.Reason
-	117, // 73: wavry.master.v1.RenewedLease.expiry:type_name -> google.protobuf.Timestamp
+	119, // 73: wavry.master.v1.RenewedLease.expiry:type_name -> google.protobuf.Timestamp
 	62,  // 74: wavry.master.v1.RelayReport.hello:type_name -> wavry.master.v1.RelayHello
 	63,  // 75: wavry.master.v1.RelayReport.load:type_name -> wavry.master.v1.RelayLoad
 	64,  // 76: wavry.master.v1.RelayReport.circuit_bound:type_name -> wavry.master.v1.CircuitBound
 	65,  // 77: wavry.master.v1.RelayReport.circuit_ended:type_name -> wavry.master.v1.CircuitEnded
 	51,  // 78: wavry.master.v1.RelayReport.state:type_name -> wavry.master.v1.HostState
-	116, // 79: wavry.master.v1.RelayLoad.rejects:type_name -> wavry.master.v1.RelayLoad.RejectsEntry
+	118, // 79: wavry.master.v1.RelayLoad.rejects:type_name -> wavry.master.v1.RelayLoad.RejectsEntry
 	0,   // 80: wavry.master.v1.CircuitEnded.reason:type_name -> wavry.master.v1.Reason
 	53,  // 81: wavry.master.v1.RelayCommand.welcome:type_name -> wavry.master.v1.Welcome
-	91,  // 82: wavry.master.v1.RelayCommand.key_set:type_name -> wavry.master.v1.KeySet
+	93,  // 82: wavry.master.v1.RelayCommand.key_set:type_name -> wavry.master.v1.KeySet
 	67,  // 83: wavry.master.v1.RelayCommand.revocations:type_name -> wavry.master.v1.Revocations
 	68,  // 84: wavry.master.v1.RelayCommand.bans:type_name -> wavry.master.v1.BanList
 	59,  // 85: wavry.master.v1.RelayCommand.drain:type_name -> wavry.master.v1.DrainCommand
 	60,  // 86: wavry.master.v1.RelayCommand.activate:type_name -> wavry.master.v1.ActivateCommand
 	69,  // 87: wavry.master.v1.BanList.bans:type_name -> wavry.master.v1.Ban
 	9,   // 88: wavry.master.v1.Ban.kind:type_name -> wavry.master.v1.Ban.Kind
-	117, // 89: wavry.master.v1.Ban.expiry:type_name -> google.protobuf.Timestamp
-	117, // 90: wavry.master.v1.Ban.since:type_name -> google.protobuf.Timestamp
-	117, // 91: wavry.master.v1.Health.since:type_name -> google.protobuf.Timestamp
-	117, // 92: wavry.master.v1.Transition.time:type_name -> google.protobuf.Timestamp
+	119, // 89: wavry.master.v1.Ban.expiry:type_name -> google.protobuf.Timestamp
+	119, // 90: wavry.master.v1.Ban.since:type_name -> google.protobuf.Timestamp
+	119, // 91: wavry.master.v1.Health.since:type_name -> google.protobuf.Timestamp
+	119, // 92: wavry.master.v1.Transition.time:type_name -> google.protobuf.Timestamp
 	5,   // 93: wavry.master.v1.Relay.state:type_name -> wavry.master.v1.RelayState
-	117, // 94: wavry.master.v1.Relay.since:type_name -> google.protobuf.Timestamp
+	119, // 94: wavry.master.v1.Relay.since:type_name -> google.protobuf.Timestamp
 	71,  // 95: wavry.master.v1.Relay.history:type_name -> wavry.master.v1.Transition
 	70,  // 96: wavry.master.v1.Relay.health:type_name -> wavry.master.v1.Health
 	63,  // 97: wavry.master.v1.Relay.load:type_name -> wavry.master.v1.RelayLoad
 	43,  // 98: wavry.master.v1.Host.capabilities:type_name -> wavry.master.v1.HostCapabilities
 	6,   // 99: wavry.master.v1.Host.state:type_name -> wavry.master.v1.HostStateWord
-	117, // 100: wavry.master.v1.Host.since:type_name -> google.protobuf.Timestamp
+	119, // 100: wavry.master.v1.Host.since:type_name -> google.protobuf.Timestamp
 	70,  // 101: wavry.master.v1.Host.health:type_name -> wavry.master.v1.Health
 	45,  // 102: wavry.master.v1.Host.load:type_name -> wavry.master.v1.HostLoad
 	71,  // 103: wavry.master.v1.Host.history:type_name -> wavry.master.v1.Transition
-	72,  // 104: wavry.master.v1.ListRelaysResponse.relays:type_name -> wavry.master.v1.Relay
-	5,   // 105: wavry.master.v1.SetRelayStateRequest.state:type_name -> wavry.master.v1.RelayState
-	73,  // 106: wavry.master.v1.ListHostsResponse.hosts:type_name -> wavry.master.v1.Host
-	6,   // 107: wavry.master.v1.SetHostStateRequest.state:type_name -> wavry.master.v1.HostStateWord
-	9,   // 108: wavry.master.v1.RemoveBanRequest.kind:type_name -> wavry.master.v1.Ban.Kind
-	92,  // 109: wavry.master.v1.KeySet.keys:type_name -> wavry.master.v1.PublicKey
-	7,   // 110: wavry.master.v1.SigningKey.state:type_name -> wavry.master.v1.KeyState
-	117, // 111: wavry.master.v1.SigningKey.created:type_name -> google.protobuf.Timestamp
-	117, // 112: wavry.master.v1.SigningKey.signing_since:type_name -> google.protobuf.Timestamp
-	117, // 113: wavry.master.v1.SigningKey.ended:type_name -> google.protobuf.Timestamp
-	93,  // 114: wavry.master.v1.ListKeysResponse.keys:type_name -> wavry.master.v1.SigningKey
-	117, // 115: wavry.master.v1.ListKeysResponse.next_rotation:type_name -> google.protobuf.Timestamp
-	101, // 116: wavry.master.v1.ListPeersResponse.peers:type_name -> wavry.master.v1.Peer
-	117, // 117: wavry.master.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	111, // 118: wavry.master.v1.ListAuditResponse.entries:type_name -> wavry.master.v1.AuditEntry
-	13,  // 119: wavry.master.v1.SessionService.Admit:input_type -> wavry.master.v1.AdmitRequest
-	14,  // 120: wavry.master.v1.SessionService.AddViewer:input_type -> wavry.master.v1.AddViewerRequest
-	17,  // 121: wavry.master.v1.SessionService.RemoveViewer:input_type -> wavry.master.v1.RemoveViewerRequest
-	19,  // 122: wavry.master.v1.SessionService.MoveSession:input_type -> wavry.master.v1.MoveSessionRequest
-	21,  // 123: wavry.master.v1.SessionService.EndSession:input_type -> wavry.master.v1.EndSessionRequest
-	23,  // 124: wavry.master.v1.SessionService.GetSession:input_type -> wavry.master.v1.GetSessionRequest
-	25,  // 125: wavry.master.v1.SessionService.ListSessions:input_type -> wavry.master.v1.ListSessionsRequest
-	27,  // 126: wavry.master.v1.SessionService.WatchSessions:input_type -> wavry.master.v1.WatchSessionsRequest
-	29,  // 127: wavry.master.v1.SessionService.Capacity:input_type -> wavry.master.v1.CapacityRequest
-	32,  // 128: wavry.master.v1.LeaseService.Renew:input_type -> wavry.master.v1.RenewRequest
-	34,  // 129: wavry.master.v1.LeaseService.Release:input_type -> wavry.master.v1.ReleaseRequest
-	36,  // 130: wavry.master.v1.LeaseService.Revoke:input_type -> wavry.master.v1.RevokeRequest
-	38,  // 131: wavry.master.v1.LeaseService.Get:input_type -> wavry.master.v1.GetLeaseRequest
-	39,  // 132: wavry.master.v1.LeaseService.List:input_type -> wavry.master.v1.ListLeasesRequest
-	41,  // 133: wavry.master.v1.LinkService.HostLink:input_type -> wavry.master.v1.HostReport
-	61,  // 134: wavry.master.v1.LinkService.RelayLink:input_type -> wavry.master.v1.RelayReport
-	74,  // 135: wavry.master.v1.FleetService.ListRelays:input_type -> wavry.master.v1.ListRelaysRequest
-	76,  // 136: wavry.master.v1.FleetService.GetRelay:input_type -> wavry.master.v1.GetRelayRequest
-	77,  // 137: wavry.master.v1.FleetService.SetRelayState:input_type -> wavry.master.v1.SetRelayStateRequest
-	78,  // 138: wavry.master.v1.FleetService.ForgetRelay:input_type -> wavry.master.v1.ForgetRelayRequest
-	80,  // 139: wavry.master.v1.FleetService.ListHosts:input_type -> wavry.master.v1.ListHostsRequest
-	82,  // 140: wavry.master.v1.FleetService.GetHost:input_type -> wavry.master.v1.GetHostRequest
-	83,  // 141: wavry.master.v1.FleetService.SetHostState:input_type -> wavry.master.v1.SetHostStateRequest
-	84,  // 142: wavry.master.v1.FleetService.ForgetHost:input_type -> wavry.master.v1.ForgetHostRequest
-	69,  // 143: wavry.master.v1.FleetService.PutBan:input_type -> wavry.master.v1.Ban
-	87,  // 144: wavry.master.v1.FleetService.RemoveBan:input_type -> wavry.master.v1.RemoveBanRequest
-	89,  // 145: wavry.master.v1.FleetService.ListBans:input_type -> wavry.master.v1.ListBansRequest
-	90,  // 146: wavry.master.v1.KeyService.GetKeySet:input_type -> wavry.master.v1.GetKeySetRequest
-	94,  // 147: wavry.master.v1.KeyService.ListKeys:input_type -> wavry.master.v1.ListKeysRequest
-	96,  // 148: wavry.master.v1.KeyService.Rotate:input_type -> wavry.master.v1.RotateKeyRequest
-	97,  // 149: wavry.master.v1.KeyService.Revoke:input_type -> wavry.master.v1.RevokeKeyRequest
-	98,  // 150: wavry.master.v1.OperatorService.ServerStatus:input_type -> wavry.master.v1.ServerStatusRequest
-	100, // 151: wavry.master.v1.OperatorService.ListPeers:input_type -> wavry.master.v1.ListPeersRequest
-	103, // 152: wavry.master.v1.OperatorService.RemovePeer:input_type -> wavry.master.v1.RemovePeerRequest
-	105, // 153: wavry.master.v1.OperatorService.Join:input_type -> wavry.master.v1.JoinRequest
-	107, // 154: wavry.master.v1.OperatorService.SaveSnapshot:input_type -> wavry.master.v1.SaveSnapshotRequest
-	108, // 155: wavry.master.v1.OperatorService.RestoreSnapshot:input_type -> wavry.master.v1.SnapshotChunk
-	110, // 156: wavry.master.v1.OperatorService.ListAudit:input_type -> wavry.master.v1.ListAuditRequest
-	113, // 157: wavry.master.v1.OperatorService.TransferLeadership:input_type -> wavry.master.v1.TransferLeadershipRequest
-	16,  // 158: wavry.master.v1.SessionService.Admit:output_type -> wavry.master.v1.Grant
-	16,  // 159: wavry.master.v1.SessionService.AddViewer:output_type -> wavry.master.v1.Grant
-	18,  // 160: wavry.master.v1.SessionService.RemoveViewer:output_type -> wavry.master.v1.RemoveViewerResponse
-	20,  // 161: wavry.master.v1.SessionService.MoveSession:output_type -> wavry.master.v1.MoveSessionResponse
-	22,  // 162: wavry.master.v1.SessionService.EndSession:output_type -> wavry.master.v1.EndSessionResponse
-	24,  // 163: wavry.master.v1.SessionService.GetSession:output_type -> wavry.master.v1.Session
-	26,  // 164: wavry.master.v1.SessionService.ListSessions:output_type -> wavry.master.v1.ListSessionsResponse
-	28,  // 165: wavry.master.v1.SessionService.WatchSessions:output_type -> wavry.master.v1.SessionEvent
-	30,  // 166: wavry.master.v1.SessionService.Capacity:output_type -> wavry.master.v1.CapacityResponse
-	33,  // 167: wavry.master.v1.LeaseService.Renew:output_type -> wavry.master.v1.RenewResponse
-	35,  // 168: wavry.master.v1.LeaseService.Release:output_type -> wavry.master.v1.ReleaseResponse
-	37,  // 169: wavry.master.v1.LeaseService.Revoke:output_type -> wavry.master.v1.RevokeResponse
-	31,  // 170: wavry.master.v1.LeaseService.Get:output_type -> wavry.master.v1.Lease
-	40,  // 171: wavry.master.v1.LeaseService.List:output_type -> wavry.master.v1.ListLeasesResponse
-	52,  // 172: wavry.master.v1.LinkService.HostLink:output_type -> wavry.master.v1.HostCommand
-	66,  // 173: wavry.master.v1.LinkService.RelayLink:output_type -> wavry.master.v1.RelayCommand
-	75,  // 174: wavry.master.v1.FleetService.ListRelays:output_type -> wavry.master.v1.ListRelaysResponse
-	72,  // 175: wavry.master.v1.FleetService.GetRelay:output_type -> wavry.master.v1.Relay
-	72,  // 176: wavry.master.v1.FleetService.SetRelayState:output_type -> wavry.master.v1.Relay
-	79,  // 177: wavry.master.v1.FleetService.ForgetRelay:output_type -> wavry.master.v1.ForgetRelayResponse
-	81,  // 178: wavry.master.v1.FleetService.ListHosts:output_type -> wavry.master.v1.ListHostsResponse
-	73,  // 179: wavry.master.v1.FleetService.GetHost:output_type -> wavry.master.v1.Host
-	73,  // 180: wavry.master.v1.FleetService.SetHostState:output_type -> wavry.master.v1.Host
-	85,  // 181: wavry.master.v1.FleetService.ForgetHost:output_type -> wavry.master.v1.ForgetHostResponse
-	86,  // 182: wavry.master.v1.FleetService.PutBan:output_type -> wavry.master.v1.PutBanResponse
-	88,  // 183: wavry.master.v1.FleetService.RemoveBan:output_type -> wavry.master.v1.RemoveBanResponse
-	68,  // 184: wavry.master.v1.FleetService.ListBans:output_type -> wavry.master.v1.BanList
-	91,  // 185: wavry.master.v1.KeyService.GetKeySet:output_type -> wavry.master.v1.KeySet
-	95,  // 186: wavry.master.v1.KeyService.ListKeys:output_type -> wavry.master.v1.ListKeysResponse
-	95,  // 187: wavry.master.v1.KeyService.Rotate:output_type -> wavry.master.v1.ListKeysResponse
-	95,  // 188: wavry.master.v1.KeyService.Revoke:output_type -> wavry.master.v1.ListKeysResponse
-	99,  // 189: wavry.master.v1.OperatorService.ServerStatus:output_type -> wavry.master.v1.ServerStatusResponse
-	102, // 190: wavry.master.v1.OperatorService.ListPeers:output_type -> wavry.master.v1.ListPeersResponse
-	104, // 191: wavry.master.v1.OperatorService.RemovePeer:output_type -> wavry.master.v1.RemovePeerResponse
-	106, // 192: wavry.master.v1.OperatorService.Join:output_type -> wavry.master.v1.JoinResponse
-	108, // 193: wavry.master.v1.OperatorService.SaveSnapshot:output_type -> wavry.master.v1.SnapshotChunk
-	109, // 194: wavry.master.v1.OperatorService.RestoreSnapshot:output_type -> wavry.master.v1.RestoreSnapshotResponse
-	112, // 195: wavry.master.v1.OperatorService.ListAudit:output_type -> wavry.master.v1.ListAuditResponse
-	114, // 196: wavry.master.v1.OperatorService.TransferLeadership:output_type -> wavry.master.v1.TransferLeadershipResponse
-	158, // [158:197] is the sub-list for method output_type
-	119, // [119:158] is the sub-list for method input_type
-	119, // [119:119] is the sub-list for extension type_name
-	119, // [119:119] is the sub-list for extension extendee
-	0,   // [0:119] is the sub-list for field type_name
+	74,  // 104: wavry.master.v1.Host.approval:type_name -> wavry.master.v1.Approval
+	119, // 105: wavry.master.v1.Approval.time:type_name -> google.protobuf.Timestamp
+	72,  // 106: wavry.master.v1.ListRelaysResponse.relays:type_name -> wavry.master.v1.Relay
+	5,   // 107: wavry.master.v1.SetRelayStateRequest.state:type_name -> wavry.master.v1.RelayState
+	73,  // 108: wavry.master.v1.ListHostsResponse.hosts:type_name -> wavry.master.v1.Host
+	6,   // 109: wavry.master.v1.SetHostStateRequest.state:type_name -> wavry.master.v1.HostStateWord
+	9,   // 110: wavry.master.v1.RemoveBanRequest.kind:type_name -> wavry.master.v1.Ban.Kind
+	94,  // 111: wavry.master.v1.KeySet.keys:type_name -> wavry.master.v1.PublicKey
+	7,   // 112: wavry.master.v1.SigningKey.state:type_name -> wavry.master.v1.KeyState
+	119, // 113: wavry.master.v1.SigningKey.created:type_name -> google.protobuf.Timestamp
+	119, // 114: wavry.master.v1.SigningKey.signing_since:type_name -> google.protobuf.Timestamp
+	119, // 115: wavry.master.v1.SigningKey.ended:type_name -> google.protobuf.Timestamp
+	95,  // 116: wavry.master.v1.ListKeysResponse.keys:type_name -> wavry.master.v1.SigningKey
+	119, // 117: wavry.master.v1.ListKeysResponse.next_rotation:type_name -> google.protobuf.Timestamp
+	103, // 118: wavry.master.v1.ListPeersResponse.peers:type_name -> wavry.master.v1.Peer
+	119, // 119: wavry.master.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	113, // 120: wavry.master.v1.ListAuditResponse.entries:type_name -> wavry.master.v1.AuditEntry
+	13,  // 121: wavry.master.v1.SessionService.Admit:input_type -> wavry.master.v1.AdmitRequest
+	14,  // 122: wavry.master.v1.SessionService.AddViewer:input_type -> wavry.master.v1.AddViewerRequest
+	17,  // 123: wavry.master.v1.SessionService.RemoveViewer:input_type -> wavry.master.v1.RemoveViewerRequest
+	19,  // 124: wavry.master.v1.SessionService.MoveSession:input_type -> wavry.master.v1.MoveSessionRequest
+	21,  // 125: wavry.master.v1.SessionService.EndSession:input_type -> wavry.master.v1.EndSessionRequest
+	23,  // 126: wavry.master.v1.SessionService.GetSession:input_type -> wavry.master.v1.GetSessionRequest
+	25,  // 127: wavry.master.v1.SessionService.ListSessions:input_type -> wavry.master.v1.ListSessionsRequest
+	27,  // 128: wavry.master.v1.SessionService.WatchSessions:input_type -> wavry.master.v1.WatchSessionsRequest
+	29,  // 129: wavry.master.v1.SessionService.Capacity:input_type -> wavry.master.v1.CapacityRequest
+	32,  // 130: wavry.master.v1.LeaseService.Renew:input_type -> wavry.master.v1.RenewRequest
+	34,  // 131: wavry.master.v1.LeaseService.Release:input_type -> wavry.master.v1.ReleaseRequest
+	36,  // 132: wavry.master.v1.LeaseService.Revoke:input_type -> wavry.master.v1.RevokeRequest
+	38,  // 133: wavry.master.v1.LeaseService.Get:input_type -> wavry.master.v1.GetLeaseRequest
+	39,  // 134: wavry.master.v1.LeaseService.List:input_type -> wavry.master.v1.ListLeasesRequest
+	41,  // 135: wavry.master.v1.LinkService.HostLink:input_type -> wavry.master.v1.HostReport
+	61,  // 136: wavry.master.v1.LinkService.RelayLink:input_type -> wavry.master.v1.RelayReport
+	75,  // 137: wavry.master.v1.FleetService.ListRelays:input_type -> wavry.master.v1.ListRelaysRequest
+	77,  // 138: wavry.master.v1.FleetService.GetRelay:input_type -> wavry.master.v1.GetRelayRequest
+	78,  // 139: wavry.master.v1.FleetService.SetRelayState:input_type -> wavry.master.v1.SetRelayStateRequest
+	79,  // 140: wavry.master.v1.FleetService.ForgetRelay:input_type -> wavry.master.v1.ForgetRelayRequest
+	81,  // 141: wavry.master.v1.FleetService.ListHosts:input_type -> wavry.master.v1.ListHostsRequest
+	83,  // 142: wavry.master.v1.FleetService.GetHost:input_type -> wavry.master.v1.GetHostRequest
+	84,  // 143: wavry.master.v1.FleetService.SetHostState:input_type -> wavry.master.v1.SetHostStateRequest
+	85,  // 144: wavry.master.v1.FleetService.ApproveHost:input_type -> wavry.master.v1.ApproveHostRequest
+	86,  // 145: wavry.master.v1.FleetService.ForgetHost:input_type -> wavry.master.v1.ForgetHostRequest
+	69,  // 146: wavry.master.v1.FleetService.PutBan:input_type -> wavry.master.v1.Ban
+	89,  // 147: wavry.master.v1.FleetService.RemoveBan:input_type -> wavry.master.v1.RemoveBanRequest
+	91,  // 148: wavry.master.v1.FleetService.ListBans:input_type -> wavry.master.v1.ListBansRequest
+	92,  // 149: wavry.master.v1.KeyService.GetKeySet:input_type -> wavry.master.v1.GetKeySetRequest
+	96,  // 150: wavry.master.v1.KeyService.ListKeys:input_type -> wavry.master.v1.ListKeysRequest
+	98,  // 151: wavry.master.v1.KeyService.Rotate:input_type -> wavry.master.v1.RotateKeyRequest
+	99,  // 152: wavry.master.v1.KeyService.Revoke:input_type -> wavry.master.v1.RevokeKeyRequest
+	100, // 153: wavry.master.v1.OperatorService.ServerStatus:input_type -> wavry.master.v1.ServerStatusRequest
+	102, // 154: wavry.master.v1.OperatorService.ListPeers:input_type -> wavry.master.v1.ListPeersRequest
+	105, // 155: wavry.master.v1.OperatorService.RemovePeer:input_type -> wavry.master.v1.RemovePeerRequest
+	107, // 156: wavry.master.v1.OperatorService.Join:input_type -> wavry.master.v1.JoinRequest
+	109, // 157: wavry.master.v1.OperatorService.SaveSnapshot:input_type -> wavry.master.v1.SaveSnapshotRequest
+	110, // 158: wavry.master.v1.OperatorService.RestoreSnapshot:input_type -> wavry.master.v1.SnapshotChunk
+	112, // 159: wavry.master.v1.OperatorService.ListAudit:input_type -> wavry.master.v1.ListAuditRequest
+	115, // 160: wavry.master.v1.OperatorService.TransferLeadership:input_type -> wavry.master.v1.TransferLeadershipRequest
+	16,  // 161: wavry.master.v1.SessionService.Admit:output_type -> wavry.master.v1.Grant
+	16,  // 162: wavry.master.v1.SessionService.AddViewer:output_type -> wavry.master.v1.Grant
+	18,  // 163: wavry.master.v1.SessionService.RemoveViewer:output_type -> wavry.master.v1.RemoveViewerResponse
+	20,  // 164: wavry.master.v1.SessionService.MoveSession:output_type -> wavry.master.v1.MoveSessionResponse
+	22,  // 165: wavry.master.v1.SessionService.EndSession:output_type -> wavry.master.v1.EndSessionResponse
+	24,  // 166: wavry.master.v1.SessionService.GetSession:output_type -> wavry.master.v1.Session
+	26,  // 167: wavry.master.v1.SessionService.ListSessions:output_type -> wavry.master.v1.ListSessionsResponse
+	28,  // 168: wavry.master.v1.SessionService.WatchSessions:output_type -> wavry.master.v1.SessionEvent
+	30,  // 169: wavry.master.v1.SessionService.Capacity:output_type -> wavry.master.v1.CapacityResponse
+	33,  // 170: wavry.master.v1.LeaseService.Renew:output_type -> wavry.master.v1.RenewResponse
+	35,  // 171: wavry.master.v1.LeaseService.Release:output_type -> wavry.master.v1.ReleaseResponse
+	37,  // 172: wavry.master.v1.LeaseService.Revoke:output_type -> wavry.master.v1.RevokeResponse
+	31,  // 173: wavry.master.v1.LeaseService.Get:output_type -> wavry.master.v1.Lease
+	40,  // 174: wavry.master.v1.LeaseService.List:output_type -> wavry.master.v1.ListLeasesResponse
+	52,  // 175: wavry.master.v1.LinkService.HostLink:output_type -> wavry.master.v1.HostCommand
+	66,  // 176: wavry.master.v1.LinkService.RelayLink:output_type -> wavry.master.v1.RelayCommand
+	76,  // 177: wavry.master.v1.FleetService.ListRelays:output_type -> wavry.master.v1.ListRelaysResponse
+	72,  // 178: wavry.master.v1.FleetService.GetRelay:output_type -> wavry.master.v1.Relay
+	72,  // 179: wavry.master.v1.FleetService.SetRelayState:output_type -> wavry.master.v1.Relay
+	80,  // 180: wavry.master.v1.FleetService.ForgetRelay:output_type -> wavry.master.v1.ForgetRelayResponse
+	82,  // 181: wavry.master.v1.FleetService.ListHosts:output_type -> wavry.master.v1.ListHostsResponse
+	73,  // 182: wavry.master.v1.FleetService.GetHost:output_type -> wavry.master.v1.Host
+	73,  // 183: wavry.master.v1.FleetService.SetHostState:output_type -> wavry.master.v1.Host
+	73,  // 184: wavry.master.v1.FleetService.ApproveHost:output_type -> wavry.master.v1.Host
+	87,  // 185: wavry.master.v1.FleetService.ForgetHost:output_type -> wavry.master.v1.ForgetHostResponse
+	88,  // 186: wavry.master.v1.FleetService.PutBan:output_type -> wavry.master.v1.PutBanResponse
+	90,  // 187: wavry.master.v1.FleetService.RemoveBan:output_type -> wavry.master.v1.RemoveBanResponse
+	68,  // 188: wavry.master.v1.FleetService.ListBans:output_type -> wavry.master.v1.BanList
+	93,  // 189: wavry.master.v1.KeyService.GetKeySet:output_type -> wavry.master.v1.KeySet
+	97,  // 190: wavry.master.v1.KeyService.ListKeys:output_type -> wavry.master.v1.ListKeysResponse
+	97,  // 191: wavry.master.v1.KeyService.Rotate:output_type -> wavry.master.v1.ListKeysResponse
+	97,  // 192: wavry.master.v1.KeyService.Revoke:output_type -> wavry.master.v1.ListKeysResponse
+	101, // 193: wavry.master.v1.OperatorService.ServerStatus:output_type -> wavry.master.v1.ServerStatusResponse
+	104, // 194: wavry.master.v1.OperatorService.ListPeers:output_type -> wavry.master.v1.ListPeersResponse
+	106, // 195: wavry.master.v1.OperatorService.RemovePeer:output_type -> wavry.master.v1.RemovePeerResponse
+	108, // 196: wavry.master.v1.OperatorService.Join:output_type -> wavry.master.v1.JoinResponse
+	110, // 197: wavry.master.v1.OperatorService.SaveSnapshot:output_type -> wavry.master.v1.SnapshotChunk
+	111, // 198: wavry.master.v1.OperatorService.RestoreSnapshot:output_type -> wavry.master.v1.RestoreSnapshotResponse
+	114, // 199: wavry.master.v1.OperatorService.ListAudit:output_type -> wavry.master.v1.ListAuditResponse
+	116, // 200: wavry.master.v1.OperatorService.TransferLeadership:output_type -> wavry.master.v1.TransferLeadershipResponse
+	161, // [161:201] is the sub-list for method output_type
+	121, // [121:161] is the sub-list for method input_type
+	121, // [121:121] is the sub-list for extension type_name
+	121, // [121:121] is the sub-list for extension extendee
+	0,   // [0:121] is the sub-list for field type_name
 }
 
 func init() { file_master_proto_init() }
@@ -9286,7 +9506,7 @@ func file_master_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_master_proto_rawDesc), len(file_master_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   107,
+			NumMessages:   109,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -35,6 +35,7 @@ const (
 	kindPutBan
 	kindRemoveBan
 	kindNote
+	kindApproveHost
 )
 
 // spec is what is decided about a command when it is added.
@@ -66,6 +67,7 @@ var kinds = map[kind]spec{
 	kindPutBan:        {1, false, func() Command { return new(PutBan) }},
 	kindRemoveBan:     {1, false, func() Command { return new(RemoveBan) }},
 	kindNote:          {1, true, func() Command { return new(Note) }},
+	kindApproveHost:   {1, false, func() Command { return new(ApproveHost) }},
 }
 
 // entryVersion is the layout of a log entry:

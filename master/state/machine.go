@@ -90,6 +90,8 @@ type Host struct {
 	Reason, Actor             string
 	Since                     Millis
 	History                   []Transition
+	Rule                      string // that allows what it offers; empty: none
+	Approval                  Approval
 }
 
 func (h *Host) fields(c *codec) {
@@ -112,6 +114,8 @@ func (h *Host) fields(c *codec) {
 	c.str(&h.Actor)
 	num(c, &h.Since)
 	list(c, &h.History, maxHistory, func(c *codec, t *Transition) { t.fields(c) })
+	c.str(&h.Rule)
+	h.Approval.fields(c)
 }
 
 func (h *Host) moved(to masterapi.HostStateWord, reason, actor string, now Millis) *Host {

@@ -119,7 +119,7 @@ func (f *ForgetRelay) apply(s *State) Result {
 
 // PutHost registers a host or takes over what it says about itself.
 type PutHost struct {
-	// Host is what the host says; its state, reason, actor, since and history are ignored.
+	// Host is what the host says, and the rule that allows it; its state, reason, actor, since, history and approval are ignored.
 	Host Host
 }
 
@@ -129,7 +129,7 @@ func (p *PutHost) fields(c *codec) { p.Host.fields(c) }
 
 func (p *PutHost) apply(s *State) Result {
 	n := p.Host
-	cloneAll(&n.ID, &n.Pool, &n.Region, &n.Version, &n.Identity, &n.Boot, &n.Compositor, &n.Capture, &n.Encoder, &n.GPU)
+	cloneAll(&n.ID, &n.Pool, &n.Region, &n.Version, &n.Identity, &n.Boot, &n.Compositor, &n.Capture, &n.Encoder, &n.GPU, &n.Rule)
 	for _, list := range [][]string{n.Addresses, n.Codecs} {
 		for i := range list {
 			cloneAll(&list[i])
@@ -138,20 +138,20 @@ func (p *PutHost) apply(s *State) Result {
 	for i := range n.Attributes {
 		cloneAll(&n.Attributes[i].Key, &n.Attributes[i].Value)
 	}
-	n.State, n.Reason, n.Actor, n.Since, n.History = 0, "", "", 0, nil
+	n.State, n.Reason, n.Actor, n.Since, n.History, n.Approval = 0, "", "", 0, nil, Approval{}
 	old := s.hosts[n.ID]
 	if old == nil {
-		return s.storeHost(n.moved(hostActive, "joined", SelfActor, s.now))
+		return s.storeHost(n.moved(hostActive, "joined", SelfActor, s.now).judged(s.now))
 	}
 	if n.Pool != old.Pool {
 		s.movePool(&n)
 	}
-	n.State, n.Reason, n.Actor, n.Since, n.History = old.State, old.Reason, old.Actor, old.Since, old.History
+	n.State, n.Reason, n.Actor, n.Since, n.History, n.Approval = old.State, old.Reason, old.Actor, old.Since, old.History, old.Approval
 	selfDrained := old.Actor == SelfActor && (old.State == hostDraining || old.State == hostDrained)
 	if n.Boot == old.Boot || !selfDrained {
-		return s.storeHost(&n)
+		return s.storeHost(n.judged(s.now))
 	}
-	return s.storeHost(n.moved(hostActive, "restarted", SelfActor, s.now))
+	return s.storeHost(n.moved(hostActive, "restarted", SelfActor, s.now).judged(s.now))
 }
 
 // movePool takes the sessions of a host along to its pool. Whether their people may use it is the gateways' to decide.
@@ -193,6 +193,9 @@ func (h *SetHostState) apply(s *State) Result {
 	}
 	if old.State == h.To {
 		return Result{}
+	}
+	if h.To == hostActive && !old.Permitted() {
+		return refuse(masterapi.Reason_REASON_TRANSITION_REFUSED, "host %s offers %s, which no rule allows: wavry host approve", h.ID, old.offer())
 	}
 	if !HostMoveAllowed(old.State, h.To) {
 		return refuse(masterapi.Reason_REASON_TRANSITION_REFUSED, "host %s is %s and may become %s, not %s", h.ID, HostWord(old.State), hostChoices(old.State), HostWord(h.To))

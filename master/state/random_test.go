@@ -70,15 +70,15 @@ func (w *world) issue() Command {
 
 func (w *world) command() Command {
 	actor := []string{MasterActor, SelfActor, "operator/ada"}[w.r.IntN(3)]
-	switch w.r.IntN(24) {
+	switch w.r.IntN(25) {
 	case 0:
 		return &PutRelay{Relay: Relay{ID: w.id("r", 4), Region: w.id("eu", 2), Boot: w.id("b", 3), Capacity: 5}, Successor: w.r.IntN(4) == 0}
 	case 1:
-		return &PutHost{Host: Host{ID: w.id("h", 6), Pool: "default", Region: "eu", Boot: w.id("b", 3), Slots: 4, Addresses: []string{"a:1", "b:2"}, Attributes: []Attribute{{"x", "y"}}}}
+		return &PutHost{Host: Host{ID: w.id("h", 6), Pool: "default", Region: "eu", Boot: w.id("b", 3), Slots: 4, Addresses: []string{"a:1", "b:2"}, Attributes: []Attribute{{"x", "y"}}, Rule: []string{"", "rule", "rule"}[w.r.IntN(3)]}}
 	case 2:
 		return &SetRelayState{ID: w.id("r", 5), To: masterapi.RelayState(w.r.IntN(8)), Reason: "test", Actor: actor}
 	case 3:
-		return &SetHostState{ID: w.id("h", 7), To: masterapi.HostStateWord(w.r.IntN(5)), Reason: "test", Actor: actor}
+		return &SetHostState{ID: w.id("h", 7), To: masterapi.HostStateWord(w.r.IntN(6)), Reason: "test", Actor: actor}
 	case 4:
 		return &ForgetRelay{ID: w.id("r", 8), Actor: actor}
 	case 5:
@@ -109,6 +109,8 @@ func (w *world) command() Command {
 		return &RemoveBan{Kind: masterapi.Ban_KIND_LOGIN, Subject: w.id("user", 30), Actor: actor}
 	case 18:
 		return &Note{Actor: actor, Action: "peer remove", Subject: "m3"}
+	case 19:
+		return &ApproveHost{ID: w.id("h", 6), Pool: "default", Region: "eu", Slots: 4, Reason: "mine", Actor: actor}
 	default:
 		return w.issue()
 	}
@@ -231,6 +233,11 @@ func checkInvariants(t *testing.T, s *State) {
 				t.Errorf("session %s is controlled by %s and %s", l.Session, other, l.Viewer)
 			}
 			controllers[l.Session] = l.Viewer
+		}
+	}
+	for _, h := range s.hosts {
+		if h.State == hostActive && !h.Permitted() {
+			t.Errorf("host %s is active with what nobody allowed: %s", h.ID, h.offer())
 		}
 	}
 	for _, session := range s.sessions {

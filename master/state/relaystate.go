@@ -57,13 +57,16 @@ const (
 	hostDraining    = masterapi.HostStateWord_HOST_STATE_DRAINING
 	hostDrained     = masterapi.HostStateWord_HOST_STATE_DRAINED
 	hostQuarantined = masterapi.HostStateWord_HOST_STATE_QUARANTINED
+	hostPending     = masterapi.HostStateWord_HOST_STATE_PENDING
 )
 
+// hostMoves is the state machine of hosts. Into pending and out of it to active leads only what they offer (judged).
 var hostMoves = map[masterapi.HostStateWord][]masterapi.HostStateWord{
 	hostActive:      {hostDraining, hostQuarantined},
 	hostDraining:    {hostDrained, hostActive, hostQuarantined},
 	hostDrained:     {hostActive, hostQuarantined},
 	hostQuarantined: {hostActive, hostDraining},
+	hostPending:     {hostDraining, hostQuarantined},
 }
 
 // HostMoveAllowed reports whether the state machine has this move.

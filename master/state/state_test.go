@@ -21,7 +21,7 @@ func prepared(t *testing.T) *State {
 	s := New()
 	run(t, s, &AddKey{ID: "k1", Public: "p"}, &AddKey{ID: "k2", Public: "p"},
 		&PutRelay{Relay: Relay{ID: "r1", Boot: "b1", Capacity: 2}}, &SetRelayState{ID: "r1", To: active, Actor: MasterActor},
-		&PutHost{Host: Host{ID: "h1", Pool: "default", Boot: "b1", Slots: 2, Region: "eu"}})
+		&PutHost{Host: Host{ID: "h1", Pool: "default", Boot: "b1", Slots: 2, Region: "eu", Rule: "h1=default/2"}})
 	return s
 }
 

@@ -131,7 +131,8 @@ func (f *Fleet) runBase(ctx context.Context) error {
 		return f.waitListening(ctx, port)
 	})
 	g.Go(func() error {
-		return f.runPassing(ctx, 3, "master", "api_port=0", "key_publish_ahead=5s", "probation_time=5s", "probation_successes=3", "nomad_jwks_url="+f.jwksURL())
+		return f.runPassing(ctx, 3, "master", "api_port=0", "key_publish_ahead=5s", "probation_time=5s", "probation_successes=3", "nomad_jwks_url="+f.jwksURL(),
+			`host_rules=["wavry-host-{name}@*={name}/1", "wavry-host-spare@*=sway/1"]`)
 	})
 	return g.Wait()
 }

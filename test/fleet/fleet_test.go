@@ -124,7 +124,7 @@ func TestFleet(t *testing.T) {
 		r.wait("the reason is listed", func() bool {
 			out, err := r.Operator(t.Context(), "host", "list", "-why")
 			r.must(err)
-			return strings.Contains(out, "wavry-host-sway-node-sway") && strings.Contains(out, "node-kde takes no sessions: "+why)
+			return strings.Contains(out, "wavry-host-sway@node-sway") && strings.Contains(out, "node-kde takes no sessions: "+why)
 		})
 	})
 	t.Run("wrong metadata", func(t *testing.T) { r.wrongMetadata() })
@@ -185,7 +185,7 @@ func TestFleet(t *testing.T) {
 	})
 	t.Run("relay stopped", func(t *testing.T) {
 		before := p.Snapshot()
-		a := r.running("wavry-relay", strings.TrimPrefix(before.Relay, "wavry-relay-"))
+		a := r.running("wavry-relay", strings.TrimPrefix(before.Relay, "wavry-relay@"))
 		full, _, err := r.Nomad.Allocations().Info(a.ID, nil)
 		r.must(err)
 		_, err = r.Nomad.Allocations().Stop(full, nil)

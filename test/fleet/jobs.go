@@ -118,7 +118,7 @@ func (f *Fleet) Invite(ctx context.Context, node, name, role string) (string, er
 	if err != nil {
 		return "", err
 	}
-	i := slices.IndexFunc(gateways, func(e *consul.ServiceEntry) bool { return e.Service.Meta["gateway_id"] == "wavry-gateway-"+node })
+	i := slices.IndexFunc(gateways, func(e *consul.ServiceEntry) bool { return e.Service.Meta["gateway_id"] == "wavry-gateway@"+node })
 	if i < 0 {
 		return "", fmt.Errorf("no healthy gateway on %s", node)
 	}

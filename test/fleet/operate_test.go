@@ -269,7 +269,7 @@ func (r *rigged) drainRelay(t *testing.T, p *browser.Page) {
 
 // drainRelayNode drains the Nomad node of the session's relay, system jobs included.
 func (r *rigged) drainRelayNode(t *testing.T, p *browser.Page) {
-	const node, relay = "node-gnome", "wavry-relay-node-gnome" // the host is on the other node with a relay
+	const node, relay = "node-gnome", "wavry-relay@node-gnome" // the host is on the other node with a relay
 	if p.Snapshot().Relay != relay {
 		handOver(t, p, func() { r.move(p) })
 	}
@@ -317,8 +317,8 @@ func (r *rigged) spareHost() {
 }
 
 const (
-	mainHost  = "wavry-host-sway-node-sway"
-	spareHost = "wavry-host-spare-node-gnome"
+	mainHost  = "wavry-host-sway@node-sway"
+	spareHost = "wavry-host-spare@node-gnome"
 )
 
 func text(p *browser.Page) string { return browser.Eval[string](p, "document.body.innerText") }

@@ -33,7 +33,7 @@ const (
 	whole  = "node-gnome" // serves meanwhile
 )
 
-func hostOn(node string) string { return "wavry-host-sway-" + node }
+func hostOn(node string) string { return "wavry-host-sway@" + node }
 
 // bin is a node's folder of plugins.
 func (r *preferred) bin(node string) string {

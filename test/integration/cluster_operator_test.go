@@ -173,6 +173,7 @@ func TestOperators(t *testing.T) {
 			t.Errorf("%s is still a peer:\n%s", gone, out)
 		}
 	})
+	t.Run("a host of its own accord", func(t *testing.T) { shell{c, t}.pendingHost() })
 }
 
 // snapshots saves, breaks, inspects and restores one.

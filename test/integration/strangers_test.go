@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/test/rig"
 )
 
@@ -132,4 +134,36 @@ func operatorEnviron(t *testing.T, state string) []string {
 		t.Fatal(err)
 	}
 	return strings.Fields(string(text))
+}
+
+// pendingHost joins a host with a good certificate that names a pool nobody gave it: it gets no session until an operator approves, and is told why.
+func (s shell) pendingHost() {
+	s.t.Helper()
+	evil := s.Join("host", "evil", "-capture", "capture-test", "-pool", "desk", "-drain-timeout", "1s")
+	defer evil.Stop()
+	listed := func(word string) func() bool {
+		return func() bool {
+			out, _, code := s.Exit(nil, "host", "list", "-pool", "desk")
+			return code == 0 && strings.Contains(out, "evil") && strings.Contains(out, word)
+		}
+	}
+	s.Eventually("the host is pending", listed("pending"))
+	s.says([]string{"no rule of host_rules allows that"}, "host", "list", "-pool", "desk")
+	s.says([]string{"nobody"}, "host", "show", "evil")
+	request := func(id string) *masterapi.AdmitRequest {
+		return &masterapi.AdmitRequest{RequestId: id, Login: "ada", Pool: "desk", ViewerAddress: "127.0.0.1", DirectOnly: true}
+	}
+	m := s.Master()
+	var refused *masterapi.RefusedError
+	if g, err := m.Sessions().Admit(s.t.Context(), request("evil1")); !errors.As(err, &refused) || refused.Reason != masterapi.Reason_REASON_NO_FREE_HOST {
+		s.t.Errorf("the pending host got a session: %v, %v", g, err)
+	}
+	s.fails(2, "wavry host approve", "host", "activate", "evil")
+	s.fails(1, "nothing is approved", "host", "approve", "-pool", "default", "evil")
+	s.says([]string{"host evil is active"}, "host", "approve", "-pool", "desk", "-reason", "rack 4", "evil")
+	s.says([]string{"operator/op", "pool desk"}, "host", "show", "evil")
+	s.Eventually("the approved host takes a session", func() bool {
+		g, err := m.Sessions().Admit(s.t.Context(), request("evil2"))
+		return err == nil && g.GetHostId() == "evil"
+	})
 }

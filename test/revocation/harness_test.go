@@ -34,6 +34,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/hostruntime/transport"
 	"github.com/wavry/fleet/master"
+	"github.com/wavry/fleet/master/hostrule"
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterclient"
 	"github.com/wavry/fleet/master/seal"
@@ -119,6 +120,9 @@ func (f *fleet) startMaster() {
 		f.t.Fatal(err)
 	}
 	if cfg.Identity, err = authority.Source(identity.Identity{Role: identity.RoleMaster, Name: "m1"}, time.Now(), time.Hour); err != nil {
+		f.t.Fatal(err)
+	}
+	if cfg.HostRules, err = hostrule.Parse([]string{"h1=*/64"}); err != nil {
 		f.t.Fatal(err)
 	}
 	f.trust = authority.Trust()

@@ -48,7 +48,7 @@ func NewCluster(t testing.TB, gatewayArgs ...string) *Cluster {
 	c.StartConsul()
 	for _, id := range []string{"m1", "m2", "m3"} {
 		c.add(id, c.free(), func(addr string) []string {
-			return append(c.service("master", id, ""), "-bind", addr, "-ops-addr", c.free(), "-data-dir", filepath.Join(c.dir, id), "-bootstrap-expect", "3",
+			return append(c.service("master", id, ""), "-bind", addr, "-ops-addr", c.free(), "-data-dir", filepath.Join(c.dir, id), "-bootstrap-expect", "3", "-host-rules", "*=default/1",
 				"-kek-file", filepath.Join(c.dir, "kek"), "-consul", "-consul-addr", c.consul)
 		})
 	}
@@ -109,6 +109,14 @@ func (c *Cluster) add(id, addr string, args func(addr string) []string) {
 	m := &member{args: args(addr), http: addr}
 	c.members[id] = m
 	m.process = Start(c.t, nil, m.args...)
+}
+
+// Join starts a machine that is not part of the cluster, with a certificate of its own, and does not wait for it.
+func (c *Cluster) Join(role, id string, args ...string) *Process {
+	c.t.Helper()
+	c.Wavry("tls", "cert", "-dir", c.dir, role+"/"+id)
+	state, http := filepath.Join(c.dir, id), c.free()
+	return Start(c.t, nil, append(append(c.service(role, id, "master-"), "-http-addr", http, "-state-dir", state, "-consul", "-consul-addr", c.consul), args...)...)
 }
 
 // StartConsul starts an empty Consul at the cluster's address. It ends with the test, or with KillConsul.

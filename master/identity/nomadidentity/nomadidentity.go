@@ -23,13 +23,16 @@ const DefaultAudience = "wavry"
 // keyTimeout bounds one fetch of Nomad's keys.
 const keyTimeout = 5 * time.Second
 
-// DefaultMapping fits the jobs of jobs/: the instances of a job are named JOB-NODE.
+// DefaultNamespace is that of the jobs in jobs/: who may submit jobs there may call them what they like.
+const DefaultNamespace = "wavry"
+
+// DefaultMapping fits the jobs of jobs/: the instances of a job are named JOB@NODE.
 func DefaultMapping() []string {
 	return []string{
-		"wavry-gateway/gateway=gateway/{job}-*",
-		"wavry-relay*/relay=relay/{job}-*",
-		"wavry-host-*/host=host/{job}-*",
-		"wavry-backup/backup=operator/{job}",
+		"wavry-gateway/gateway=gateway/{job}@*",
+		"wavry-relay*/relay=relay/{job}@*",
+		"wavry-host-*/host=host/{job}@*",
+		"wavry-backup/backup=backup/{job}",
 	}
 }
 
@@ -129,13 +132,23 @@ func (a *Authenticator) Authenticate(r *http.Request) (identity.Identity, error)
 }
 
 func (a *Authenticator) who(c claims) (identity.Identity, error) {
-	// A dispatched or periodic run is a child of its job: wavry-backup/periodic-123.
-	job, _, _ := strings.Cut(c.Job, "/")
+	// Nomad lets a job be called almost anything, and names are what rights go by. (A periodic run's token names the job itself.)
+	if !plainJob(c.Job) {
+		return identity.Identity{}, fmt.Errorf("%w: job %q: only letters, digits, dash, underscore and dot make a name here", identity.ErrBadCredentials, c.Job)
+	}
 	for _, r := range a.rules {
-		fits, err := path.Match(r.job, job)
+		fits, err := path.Match(r.job, c.Job)
 		if err == nil && fits && r.task == c.Task && c.Namespace == a.cfg.Namespace {
-			return identity.Identity{Role: r.role, Name: strings.ReplaceAll(r.name, "{job}", job), Instance: c.Allocation}, nil
+			return identity.Identity{Role: r.role, Name: strings.ReplaceAll(r.name, "{job}", c.Job), Instance: c.Allocation}, nil
 		}
 	}
 	return identity.Identity{}, fmt.Errorf("%w: workload %s/%s in namespace %s is nobody here; see nomad_identities", identity.ErrBadCredentials, c.Job, c.Task, c.Namespace)
+}
+
+// plainJob reports whether a job's name can be one segment of an identity: it holds neither the separator nor a wildcard, nor a slash, which would
+// make it look like another job's child.
+func plainJob(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
+	})
 }

@@ -78,9 +78,12 @@ func TestAuthenticate(t *testing.T) {
 		change map[string]any
 		want   string
 	}{
-		{"host", n.key, nil, "host/wavry-host-sway-*"},
-		{"relay", n.key, map[string]any{"nomad_job_id": "wavry-relay", "nomad_task": "relay"}, "relay/wavry-relay-*"},
-		{"periodic", n.key, map[string]any{"nomad_job_id": "wavry-backup/periodic-1", "nomad_task": "backup"}, "operator/wavry-backup"},
+		{"host", n.key, nil, "host/wavry-host-sway@*"},
+		{"relay", n.key, map[string]any{"nomad_job_id": "wavry-relay", "nomad_task": "relay"}, "relay/wavry-relay@*"},
+		{"backup", n.key, map[string]any{"nomad_job_id": "wavry-backup", "nomad_task": "backup"}, "backup/wavry-backup"},
+		{"job that looks like a child of ours", n.key, map[string]any{"nomad_job_id": "wavry-backup/periodic-1", "nomad_task": "backup"}, ""},
+		{"job with the separator", n.key, map[string]any{"nomad_job_id": "wavry-host-sway@node1"}, ""},
+		{"job with a wildcard", n.key, map[string]any{"nomad_job_id": "wavry-host-*"}, ""},
 		{"other task of the job", n.key, map[string]any{"nomad_task": "desktop"}, ""},
 		{"other job", n.key, map[string]any{"nomad_job_id": "web"}, ""},
 		{"other namespace", n.key, map[string]any{"nomad_namespace": "people"}, ""},
@@ -132,13 +135,16 @@ func TestConfig(t *testing.T) {
 
 // An identity of a job speaks for its instances and for nobody else's.
 func TestSpeaks(t *testing.T) {
-	id := identity.Identity{Role: identity.RoleHost, Name: "wavry-host-sway-*"}
-	for name, want := range map[string]bool{"wavry-host-sway-n1": true, "wavry-host-gnome-n1": false, "wavry-host-sway": false} {
+	id := identity.Identity{Role: identity.RoleHost, Name: "wavry-host-sway@*"}
+	for name, want := range map[string]bool{
+		"wavry-host-sway@n1": true, "wavry-host-gnome@n1": false, "wavry-host-sway": false, "wavry-host-sway@": false, "wavry-host-sway@n1@n2": false,
+		"wavry-host-sway-finance@node1": false, "wavry-host-sway-finance-node1": false,
+	} {
 		if id.Speaks(identity.RoleHost, name) != want {
 			t.Errorf("speaks for %s: %v", name, !want)
 		}
 	}
-	if id.Speaks(identity.RoleRelay, "wavry-host-sway-n1") {
+	if id.Speaks(identity.RoleRelay, "wavry-host-sway@n1") {
 		t.Error("a host speaks for a relay")
 	}
 }

@@ -108,6 +108,9 @@ const (
 	// FleetServiceSetHostStateProcedure is the fully-qualified name of the FleetService's SetHostState
 	// RPC.
 	FleetServiceSetHostStateProcedure = "/wavry.master.v1.FleetService/SetHostState"
+	// FleetServiceApproveHostProcedure is the fully-qualified name of the FleetService's ApproveHost
+	// RPC.
+	FleetServiceApproveHostProcedure = "/wavry.master.v1.FleetService/ApproveHost"
 	// FleetServiceForgetHostProcedure is the fully-qualified name of the FleetService's ForgetHost RPC.
 	FleetServiceForgetHostProcedure = "/wavry.master.v1.FleetService/ForgetHost"
 	// FleetServicePutBanProcedure is the fully-qualified name of the FleetService's PutBan RPC.
@@ -787,6 +790,8 @@ type FleetServiceClient interface {
 	ListHosts(context.Context, *masterapi.ListHostsRequest) (*masterapi.ListHostsResponse, error)
 	GetHost(context.Context, *masterapi.GetHostRequest) (*masterapi.Host, error)
 	SetHostState(context.Context, *masterapi.SetHostStateRequest) (*masterapi.Host, error)
+	// ApproveHost lets a pending host take sessions, for exactly what the operator has seen: it is refused when the host offers something else by now.
+	ApproveHost(context.Context, *masterapi.ApproveHostRequest) (*masterapi.Host, error)
 	ForgetHost(context.Context, *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error)
 	PutBan(context.Context, *masterapi.Ban) (*masterapi.PutBanResponse, error)
 	RemoveBan(context.Context, *masterapi.RemoveBanRequest) (*masterapi.RemoveBanResponse, error)
@@ -846,6 +851,12 @@ func NewFleetServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(fleetServiceMethods.ByName("SetHostState")),
 			connect.WithClientOptions(opts...),
 		),
+		approveHost: connect.NewClient[masterapi.ApproveHostRequest, masterapi.Host](
+			httpClient,
+			baseURL+FleetServiceApproveHostProcedure,
+			connect.WithSchema(fleetServiceMethods.ByName("ApproveHost")),
+			connect.WithClientOptions(opts...),
+		),
 		forgetHost: connect.NewClient[masterapi.ForgetHostRequest, masterapi.ForgetHostResponse](
 			httpClient,
 			baseURL+FleetServiceForgetHostProcedure,
@@ -882,6 +893,7 @@ type fleetServiceClient struct {
 	listHosts     *connect.Client[masterapi.ListHostsRequest, masterapi.ListHostsResponse]
 	getHost       *connect.Client[masterapi.GetHostRequest, masterapi.Host]
 	setHostState  *connect.Client[masterapi.SetHostStateRequest, masterapi.Host]
+	approveHost   *connect.Client[masterapi.ApproveHostRequest, masterapi.Host]
 	forgetHost    *connect.Client[masterapi.ForgetHostRequest, masterapi.ForgetHostResponse]
 	putBan        *connect.Client[masterapi.Ban, masterapi.PutBanResponse]
 	removeBan     *connect.Client[masterapi.RemoveBanRequest, masterapi.RemoveBanResponse]
@@ -951,6 +963,15 @@ func (c *fleetServiceClient) SetHostState(ctx context.Context, req *masterapi.Se
 	return nil, err
 }
 
+// ApproveHost calls wavry.master.v1.FleetService.ApproveHost.
+func (c *fleetServiceClient) ApproveHost(ctx context.Context, req *masterapi.ApproveHostRequest) (*masterapi.Host, error) {
+	response, err := c.approveHost.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ForgetHost calls wavry.master.v1.FleetService.ForgetHost.
 func (c *fleetServiceClient) ForgetHost(ctx context.Context, req *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error) {
 	response, err := c.forgetHost.CallUnary(ctx, connect.NewRequest(req))
@@ -997,6 +1018,8 @@ type FleetServiceHandler interface {
 	ListHosts(context.Context, *masterapi.ListHostsRequest) (*masterapi.ListHostsResponse, error)
 	GetHost(context.Context, *masterapi.GetHostRequest) (*masterapi.Host, error)
 	SetHostState(context.Context, *masterapi.SetHostStateRequest) (*masterapi.Host, error)
+	// ApproveHost lets a pending host take sessions, for exactly what the operator has seen: it is refused when the host offers something else by now.
+	ApproveHost(context.Context, *masterapi.ApproveHostRequest) (*masterapi.Host, error)
 	ForgetHost(context.Context, *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error)
 	PutBan(context.Context, *masterapi.Ban) (*masterapi.PutBanResponse, error)
 	RemoveBan(context.Context, *masterapi.RemoveBanRequest) (*masterapi.RemoveBanResponse, error)
@@ -1052,6 +1075,12 @@ func NewFleetServiceHandler(svc FleetServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(fleetServiceMethods.ByName("SetHostState")),
 		connect.WithHandlerOptions(opts...),
 	)
+	fleetServiceApproveHostHandler := connect.NewUnaryHandlerSimple(
+		FleetServiceApproveHostProcedure,
+		svc.ApproveHost,
+		connect.WithSchema(fleetServiceMethods.ByName("ApproveHost")),
+		connect.WithHandlerOptions(opts...),
+	)
 	fleetServiceForgetHostHandler := connect.NewUnaryHandlerSimple(
 		FleetServiceForgetHostProcedure,
 		svc.ForgetHost,
@@ -1092,6 +1121,8 @@ func NewFleetServiceHandler(svc FleetServiceHandler, opts ...connect.HandlerOpti
 			fleetServiceGetHostHandler.ServeHTTP(w, r)
 		case FleetServiceSetHostStateProcedure:
 			fleetServiceSetHostStateHandler.ServeHTTP(w, r)
+		case FleetServiceApproveHostProcedure:
+			fleetServiceApproveHostHandler.ServeHTTP(w, r)
 		case FleetServiceForgetHostProcedure:
 			fleetServiceForgetHostHandler.ServeHTTP(w, r)
 		case FleetServicePutBanProcedure:
@@ -1135,6 +1166,10 @@ func (UnimplementedFleetServiceHandler) GetHost(context.Context, *masterapi.GetH
 
 func (UnimplementedFleetServiceHandler) SetHostState(context.Context, *masterapi.SetHostStateRequest) (*masterapi.Host, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.SetHostState is not implemented"))
+}
+
+func (UnimplementedFleetServiceHandler) ApproveHost(context.Context, *masterapi.ApproveHostRequest) (*masterapi.Host, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wavry.master.v1.FleetService.ApproveHost is not implemented"))
 }
 
 func (UnimplementedFleetServiceHandler) ForgetHost(context.Context, *masterapi.ForgetHostRequest) (*masterapi.ForgetHostResponse, error) {
