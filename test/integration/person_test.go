@@ -45,6 +45,12 @@ func (d *supervised) start(args ...string) {
 	}
 	args = append([]string{"desktop", "run", "sway", "-state-dir", d.state, "-env-file", d.envFile()}, args...)
 	d.process = rig.Start(d.t, []string{"WAVRY_LOG_LEVEL=info"}, args...)
+	d.readEnv()
+}
+
+// readEnv waits until the desktop is ready.
+func (d *supervised) readEnv() {
+	d.t.Helper()
 	eventually(d.t, "the desktop to be ready", func() bool { _, err := os.Stat(d.envFile()); return err == nil })
 	text, err := os.ReadFile(d.envFile())
 	if err != nil {
@@ -55,10 +61,11 @@ func (d *supervised) start(args ...string) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		d.env[key] = value
 	}
-	uid, _, _ := strings.Cut(d.env["WAVRY_DESKTOP_USER"], ":")
-	if d.uid, err = strconv.Atoi(uid); err != nil {
+	home, err := os.Stat(d.env["HOME"])
+	if err != nil {
 		d.t.Fatal(err)
 	}
+	d.uid = int(home.Sys().(*syscall.Stat_t).Uid)
 }
 
 // visiblePlugins are copies of the plugins where every user may run them: root's checkout is often private.

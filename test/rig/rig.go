@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,8 +56,15 @@ type Process struct {
 // complains.
 func Start(t testing.TB, environ []string, args ...string) *Process {
 	t.Helper()
+	return StartUnder(t, nil, environ, args...)
+}
+
+// StartUnder is Start under another command, which runs wavry as its own process.
+func StartUnder(t testing.TB, under []string, environ []string, args ...string) *Process {
+	t.Helper()
 	p := &Process{t: t, done: make(chan struct{}), grown: make(chan struct{})}
-	p.cmd = exec.Command(Bin(t, "wavry"), args...)
+	argv := slices.Concat(under, []string{Bin(t, "wavry")}, args)
+	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Env = append(os.Environ(), environ...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	r, w, err := os.Pipe()
