@@ -118,6 +118,7 @@ func TestRootsUserIsChosenLater(t *testing.T) {
 func TestEnvironmentLeaksNothing(t *testing.T) {
 	t.Setenv("WAYLAND_DISPLAY", "wayland-of-the-caller")
 	t.Setenv("SECRET_TOKEN", "hunter2")
+	t.Setenv("XKB_DEFAULT_LAYOUT", "de") // what the person who starts a desktop types with
 	d := &Desktop{id: "0123456789abcdef", cfg: Config{Kind: Sway, User: &Nobody}, recipe: recipes[Sway], places: placesIn("/s")}
 	env := d.Environ()
 	for _, kv := range env {
@@ -126,7 +127,8 @@ func TestEnvironmentLeaksNothing(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"WAYLAND_DISPLAY=wayland-1", "XDG_RUNTIME_DIR=/s/run", "DBUS_SESSION_BUS_ADDRESS=unix:path=/s/run/bus",
-		"XDG_CURRENT_DESKTOP=sway", "WAVRY_DESKTOP=0123456789abcdef", "WAVRY_DESKTOP_KIND=sway"} {
+		"XDG_CURRENT_DESKTOP=sway", "WAVRY_DESKTOP=0123456789abcdef", "WAVRY_DESKTOP_KIND=sway",
+		"XKB_DEFAULT_LAYOUT=de"} {
 		if !slices.Contains(env, want) {
 			t.Errorf("environment lacks %s", want)
 		}

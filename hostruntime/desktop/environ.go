@@ -22,6 +22,9 @@ const UserVar = "WAVRY_DESKTOP_USER"
 // display is the Wayland socket's name. It is the first name that sway takes by itself in an empty runtime directory.
 const display = "wayland-1"
 
+// keyboardVars name the keyboard layout for every compositor; whoever starts a desktop chooses it with them, as for a session of their own.
+var keyboardVars = []string{"XKB_DEFAULT_MODEL", "XKB_DEFAULT_LAYOUT", "XKB_DEFAULT_VARIANT", "XKB_DEFAULT_OPTIONS"}
+
 type environ map[string]string
 
 func (e environ) list() []string {
@@ -62,6 +65,11 @@ func (d *Desktop) environment() environ {
 		"GTK_A11Y":                 "none",
 		HintVar:                    string(d.cfg.Kind),
 		markerVar:                  d.id,
+	}
+	for _, k := range keyboardVars {
+		if v := os.Getenv(k); v != "" {
+			e[k] = v
+		}
 	}
 	e.add(d.recipe.env(d)...)
 	e.add(d.cfg.Env...)

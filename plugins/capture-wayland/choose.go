@@ -15,6 +15,8 @@ type session struct {
 	Desktop []string
 	// Display is WAYLAND_DISPLAY, RuntimeDir XDG_RUNTIME_DIR, Bus DBUS_SESSION_BUS_ADDRESS; empty when not set.
 	Display, RuntimeDir, Bus string
+	// Layouts are the keyboard layouts that its programs are told, as checkLayouts takes them; empty: none.
+	Layouts string
 }
 
 func sessionFromEnvironment(lookup func(string) (string, bool)) session {
@@ -28,6 +30,7 @@ func sessionFromEnvironment(lookup func(string) (string, bool)) session {
 		Display:    get("WAYLAND_DISPLAY"),
 		RuntimeDir: get("XDG_RUNTIME_DIR"),
 		Bus:        get("DBUS_SESSION_BUS_ADDRESS"),
+		Layouts:    layoutsOf(get("XKB_DEFAULT_LAYOUT"), get("XKB_DEFAULT_VARIANT")),
 	}
 }
 

@@ -72,15 +72,35 @@ func TestTouchPointer(t *testing.T) {
 
 // Layout names cannot become keymap text of their own.
 func TestLayoutNames(t *testing.T) {
-	for _, good := range []string{"", "us", "de", "de(nodeadkeys)", "us(altgr-intl)", "in(tam_tamilnet)"} {
-		if err := checkLayoutName(good); err != nil {
+	for _, good := range []string{"", "us", "de", "de(nodeadkeys)", "us(altgr-intl)", "in(tam_tamilnet)", "de,us", "us,de(neo),fr,ru"} {
+		if err := checkLayouts(good); err != nil {
 			t.Error(err)
 		}
 	}
-	for _, bad := range []string{`us"`, "us de", "../us", "us(", "us()", "US", strings.Repeat("a", 40), "us+de", "us\n"} {
-		if checkLayoutName(bad) == nil {
+	for _, bad := range []string{`us"`, "us de", "../us", "us(", "us()", "US", strings.Repeat("a", 40), "us+de", "us\n", "us,", ",", "a,b,c,d,e", "us, de"} {
+		if checkLayouts(bad) == nil {
 			t.Errorf("%q was accepted", bad)
 		}
+	}
+}
+
+// The layouts that a session's environment names become groups of the keymap, each with its variant.
+func TestSessionLayouts(t *testing.T) {
+	for _, c := range []struct{ layouts, variants, want, symbols string }{
+		{"de", "", "de", "pc+de+inet(evdev)"},
+		{"de", "nodeadkeys", "de(nodeadkeys)", "pc+de(nodeadkeys)+inet(evdev)"},
+		{"us,de,ru", ",neo", "us,de(neo),ru", "pc+us+de(neo):2+ru:3+inet(evdev)"},
+	} {
+		got := layoutsOf(c.layouts, c.variants)
+		if got != c.want || checkLayouts(got) != nil {
+			t.Errorf("layoutsOf(%q, %q) = %q, want %q", c.layouts, c.variants, got, c.want)
+		}
+		if !strings.Contains(keymapText(got), `"`+c.symbols+`"`) {
+			t.Errorf("keymap %s, want symbols %s", keymapText(got), c.symbols)
+		}
+	}
+	if got := layoutsOf("", "neo"); got != "" {
+		t.Errorf("a variant of nothing is %q", got)
 	}
 }
 

@@ -34,6 +34,10 @@ func (m wlrMethod) Open(ctx context.Context, r *pluginpb.StartCaptureRequest) (c
 	if err != nil {
 		return nil, err
 	}
+	if options.fallback = m.session.Layouts; checkLayouts(options.fallback) != nil {
+		m.log.Warn("keyboard layout of the session is not used", "cause", checkLayouts(options.fallback))
+		options.fallback = ""
+	}
 	d, err := m.connect(ctx, options.output)
 	if err != nil {
 		return nil, err
@@ -99,7 +103,8 @@ type wlrOptions struct {
 	embedCursor bool
 	output      string // name; empty: the first
 	memory      string // shm, dmabuf or auto
-	layout      string // xkb layout "de" or with a variant "de(nodeadkeys)"; empty: the seat's own, or us
+	layout      string // xkb layouts "de" or with a variant "de(nodeadkeys)"; empty: the seat's own
+	fallback    string // layouts of a seat that has none
 }
 
 // Options of StartCaptureRequest that this method knows.
@@ -123,5 +128,8 @@ func readWlrOptions(r *pluginpb.StartCaptureRequest) (wlrOptions, error) {
 	default:
 		return o, fmt.Errorf("option memory = %q is none of shm, dmabuf, auto", o.memory)
 	}
-	return o, checkLayoutName(o.layout)
+	if err := checkLayouts(o.layout); err != nil {
+		return o, fmt.Errorf("option %s: %w", optionLayout, err)
+	}
+	return o, nil
 }

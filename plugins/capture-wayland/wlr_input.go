@@ -24,13 +24,13 @@ type wlrInput struct {
 	ready    media.Time   // when the first key may be sent
 }
 
-func newWlrInput(ctx context.Context, d *wlrDesktop, layout string) (*wlrInput, error) {
+func newWlrInput(ctx context.Context, d *wlrDesktop, layout, fallback string) (*wlrInput, error) {
 	in := &wlrInput{conn: d.conn}
 	if d.pointers != nil {
 		in.pointer = newWlrPointer(d)
 	}
 	if d.keyboards != nil && d.seat != nil {
-		k, err := newWlrKeyboard(ctx, d, layout)
+		k, err := newWlrKeyboard(ctx, d, layout, fallback)
 		if err != nil {
 			return nil, err
 		}

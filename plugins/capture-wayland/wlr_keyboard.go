@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,17 +30,15 @@ type wlrKeyboard struct {
 	modifiers *modifiers
 }
 
-// newWlrKeyboard gives the seat a keyboard. Its keymap is the wished layout, else the one the seat has, else us.
-func newWlrKeyboard(ctx context.Context, d *wlrDesktop, layout string) (*wlrKeyboard, error) {
+// newWlrKeyboard gives the seat a keyboard. Its keymap is the wished layout, else the one the seat has, else fallback, else us.
+func newWlrKeyboard(ctx context.Context, d *wlrDesktop, layout, fallback string) (*wlrKeyboard, error) {
 	watch, err := watchKeymap(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	text := watch.current()
 	if layout != "" || text == "" {
-		if layout == "" {
-			layout = defaultLayout
-		}
+		layout = cmp.Or(layout, fallback, defaultLayout)
 		text = keymapText(layout)
 	}
 	k := &wlrKeyboard{device: &wayland.VirtualKeyboard{}, down: map[uint32]bool{}}

@@ -56,7 +56,7 @@ func newWlrSource(ctx context.Context, d *wlrDesktop, o wlrOptions, log *slog.Lo
 		return nil, err
 	}
 	s.copier, s.size = c, c.size
-	s.input, err = newWlrInput(ctx, d, o.layout)
+	s.input, err = newWlrInput(ctx, d, o.layout, o.fallback)
 	if err != nil {
 		return nil, errors.Join(err, c.close())
 	}

@@ -403,6 +403,29 @@ func (r *running) wantRequests(t *testing.T, events []*pluginpb.InputEvent, want
 	}
 }
 
+// Without a wish and without a keyboard of its own, the seat gets the layout that the session's environment names; one that is none is not
+// written into a keymap.
+func TestWlrSessionLayout(t *testing.T) {
+	for layouts, want := range map[string]string{"de(neo),us": `"pc+de(neo)+us:2+inet(evdev)"`, "": `"pc+us+inet(evdev)"`, `de" }; evil`: `"pc+us+inet(evdev)"`} {
+		f := startFake(t, &fakeWlr{})
+		env := f.session()
+		env.Layouts = layouts
+		s, err := wlrMethod{env, discard}.Open(t.Context(), &pluginpb.StartCaptureRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.mu.Lock()
+		keymap := f.keymap
+		f.mu.Unlock()
+		if !strings.Contains(keymap, want) {
+			t.Errorf("%q: keymap %s", layouts, keymap)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Stopping lets go of what is down and takes the devices away.
 func TestWlrStopReleases(t *testing.T) {
 	f := startFake(t, &fakeWlr{})

@@ -170,9 +170,6 @@ func TestPixelRatio(t *testing.T) {
 		p.Do(chromedp.EmulateViewport(1280, 720, chromedp.EmulateScale(ratio)))
 		p.UntilGo(fmt.Sprintf("a ratio of %v", ratio), func() bool {
 			r := got[*streamwire.Resize](h)
-			if len(r) > 0 {
-				t.Log(*r[len(r)-1], js[float64](p, "devicePixelRatio"), js[float64](p, "innerWidth"))
-			}
 			return len(r) > 0 && *r[len(r)-1] == streamwire.Resize{Width: uint16(1280 * ratio), Height: uint16(720 * ratio), Scale: uint16(ratio * streamwire.ScaleUnit)}
 		})
 	}
