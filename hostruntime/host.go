@@ -8,8 +8,6 @@ package hostruntime
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,10 +50,8 @@ type Config struct {
 	MaxFPS     float64
 	// Observer is told what happens in sessions.
 	Observer session.Observer
-	// Control gets the packets of relays that arrive on the viewers' port, and Relayed knows the relays' media addresses. Both are
-	// nil without relays; see transport.Config.
+	// Control gets the packets of relays that arrive on the viewers' port. Nil without relays; see transport.Config.
 	Control func(b []byte, from netip.AddrPort)
-	Relayed func(from netip.AddrPort) bool
 
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
@@ -69,7 +65,6 @@ type Host struct {
 	certs  *transport.Certificates
 	server *transport.Server
 	sm     *session.Metrics
-	tag    uint64
 	ready  chan struct{} // closed when the socket is open
 
 	// running is the context of sessions; set once when ready is closed, as is bound.
@@ -101,13 +96,8 @@ func New(cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Logger.With("component", "host"), certs: certs, sm: session.NewMetrics(cfg.Registry),
 		ready: make(chan struct{}), sessions: map[string]*session.Session{}, group: new(errgroup.Group),
 	}
-	var tag [8]byte
-	if _, err := rand.Read(tag[:]); err != nil {
-		return nil, fmt.Errorf("make a tag for connection ids: %w", err)
-	}
-	h.tag = binary.BigEndian.Uint64(tag[:])
 	h.server, err = transport.New(transport.Config{
-		Certificates: certs, Admit: h.admit, Handle: h.handle, Tag: h.tag, Control: cfg.Control, Relayed: cfg.Relayed, Logger: h.log,
+		Certificates: certs, Admit: h.admit, Handle: h.handle, Control: cfg.Control, Logger: h.log,
 	})
 	return h, err
 }
@@ -152,7 +142,8 @@ func (h *Host) Run(ctx context.Context) error {
 	transportCtx, stopTransport := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTransport()
 	serving := make(chan error, 1)
-	go func() { serving <- h.server.Serve(transportCtx, socket) }() // waited for below
+	h.server.Open(socket)
+	go func() { serving <- h.server.Serve(transportCtx) }() // waited for below
 	h.running = ctx
 	close(h.ready)
 	h.log.Info("host state", "from", "starting", "to", "ready", "remote", h.bound.String())
@@ -259,8 +250,15 @@ func (h *Host) EndLease(sessionID, leaseID string, code streamwire.Code, text st
 	}
 }
 
-// Tag is the first 8 bytes of every connection id of this host, as relays are told.
-func (h *Host) Tag() uint64 { return h.tag }
+// Circuit takes viewers over a circuit at a relay, on the viewers' port. Valid after Ready.
+func (h *Host) Circuit(cfg transport.CircuitConfig) (Circuit, error) { return h.server.Circuit(cfg) }
+
+// Circuit is *transport.Circuit.
+type Circuit interface {
+	Offered(candidate uint32, datagram []byte)
+	Bound(viewer bool)
+	Close()
+}
 
 // SendControl sends a packet for a relay from the viewers' port. Valid after Ready.
 func (h *Host) SendControl(b []byte, to netip.AddrPort) error { return h.server.SendControl(b, to) }

@@ -97,7 +97,7 @@ func (b *binder) bind(g *grant, req *relaywire.Bind, leg relaywire.Key, j *bindJ
 	return relaywire.Bound{
 		Circuit: ci.id, ExpiryMillis: ci.expiry.Load(), RateLimit: ci.rate, Port: b.mediaPorts[ci.port], Flags: ci.flags(c.draining.Load()),
 		KeepaliveMillis: uint32(keepaliveInterval.Milliseconds()), IdleMillis: uint32(hostIdle.Milliseconds()),
-		PinMillis: uint32(pinWait.Milliseconds()), Observed: j.from,
+		PinMillis: uint32(pinWait.Milliseconds()), Observed: j.from, IDs: c.idKey,
 	}, 0
 }
 
@@ -109,16 +109,12 @@ func (b *binder) begin(g *grant, req *relaywire.Bind, leg relaywire.Key, j *bind
 	case len(c.circuits) >= c.maxCircuits || b.full():
 		return nil, relaywire.RelayFull
 	}
-	tag := req.Tag
-	if tag == 0 {
-		tag = g.circuit
-	}
-	port := c.freePort(j.from, tag, g.viewer)
+	port := c.freePort(j.from, g.viewer)
 	if port < 0 {
 		return nil, relaywire.RelayFull
 	}
 	ci := &circuit{
-		id: g.circuit, tag: tag, port: uint16(port), named: g.viewer.IsValid(), viewAt: g.viewer,
+		id: g.circuit, port: uint16(port), named: g.viewer.IsValid(), viewAt: g.viewer,
 		lease: g.lease, hostID: g.host, hostKey: req.HostKey, began: j.now,
 	}
 	ci.rebinds.take(j.now)
@@ -133,9 +129,7 @@ func (b *binder) begin(g *grant, req *relaywire.Bind, leg relaywire.Key, j *bind
 
 // add enters a new circuit into all tables; c.mu is held and its port was checked.
 func (c *core) add(ci *circuit, host legKey) {
-	ci.tagLeg = leg{key: tagKey(ci.tag, int(ci.port)), circuit: ci}
 	c.circuits[ci.id] = ci
-	c.tags.put(&ci.tagLeg)
 	c.wait(ci)
 	c.setHost(ci, host)
 }
@@ -173,6 +167,7 @@ func (b *binder) rebind(ci *circuit, leg relaywire.Key, j *bindJob) relaywire.Re
 	}
 	ci.secret.Store(&leg)
 	ci.counter.Store(0)
+	ci.offersOut, ci.answersIn = 0, 0
 	ci.hostSeen.Store(j.now)
 	return 0
 }

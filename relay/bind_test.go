@@ -34,7 +34,7 @@ func newDesk(t testing.TB, i *issuer) *desk {
 	t.Helper()
 	v := newVerifier("relay-1", testKey(t))
 	public := v.public
-	c := newCore(8, 100_000)
+	c := newCore(8, 100_000, relaywire.IDKey{1})
 	compiled, err := Policy{Keys: []lease.Key{i.key}}.compile(c.policy.Load())
 	if err != nil {
 		t.Fatal(err)
@@ -470,9 +470,7 @@ func TestMemoryPerCircuit(t *testing.T) {
 		viewer := netip.AddrFrom4([4]byte{10, 2, byte(id >> 8), byte(id)})
 		ci := b.circuit(id+1, viewer.String())
 		b.drainEvents()
-		if _, d := b.handle(makeKey(netip.AddrPortFrom(viewer, 9), int(ci.port)), initial(1200), 1200, 1, b.now); d != dropNone {
-			t.Fatal(d)
-		}
+		b.pinAt(ci, netip.AddrPortFrom(viewer, 9).String())
 	}
 	per := float64(heap()-before) / n
 	t.Logf("%.0f bytes per circuit", per)
@@ -540,7 +538,7 @@ func (d *desk) reset(b *testing.B) {
 	fresh := newDesk(b, d.issuer)
 	d.core.ports = make([]portState, len(d.core.ports))
 	d.core.circuits, d.core.pins = fresh.core.circuits, fresh.core.pins
-	d.core.legs, d.core.tags = fresh.core.legs, fresh.core.tags
+	d.core.legs, d.core.offered = fresh.core.legs, fresh.core.offered
 	d.verifier.leases = map[[32]byte]*grant{}
 	for len(d.core.events) > 0 {
 		<-d.core.events

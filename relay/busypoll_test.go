@@ -52,7 +52,7 @@ func TestWait(t *testing.T) {
 	for range 2 { // 20 ms are over
 		send()
 		if d := await(); d != 0 {
-			t.Errorf("noise made it poll %d ns", d)
+			t.Errorf("a candidate made it poll %d ns", d)
 		}
 	}
 
@@ -82,7 +82,7 @@ func TestPollingLetsOthersRun(t *testing.T) {
 	for circuit := range uint64(3) {
 		p := connect(t, u, i, circuit+1)
 		for range 20 {
-			if err := p.host.send(short(circuit, 100), p.media); err != nil {
+			if err := p.host.send(u.engine.short(circuit, 100), p.media); err != nil {
 				t.Fatal(err)
 			}
 			read(t, p.viewer.UDPConn)

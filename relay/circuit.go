@@ -26,11 +26,10 @@ type leg struct {
 // circuit is a pairing of a host leg and a viewer leg. Workers read and write its atomics; core.mu guards the rest.
 type circuit struct {
 	// Set once.
-	id, tag uint64
-	port    uint16
-	named   bool       // the lease names the viewer's address
-	viewAt  netip.Addr // the address that may pin: the lease's, or the one that pinned last
-	tagLeg  leg        // its entry in core.tags
+	id     uint64
+	port   uint16
+	named  bool       // the lease names the viewer's address
+	viewAt netip.Addr // the address a viewer may begin at: the lease's, or the one where it began last
 
 	// Atomics, touched per packet.
 	host, viewer atomic.Pointer[leg]
@@ -57,7 +56,12 @@ type circuit struct {
 	bindID   uint64
 	began    int64
 	rebinds  rebindLimit
-	moved    int64
+
+	candidates           []*candidate
+	candidateIDs         uint32 // given out so far
+	confirmed            uint32 // the candidate that is the viewer's leg; 0: none
+	offerRate, probeRate int64  // see take
+	offersOut, answersIn uint64 // counters of OFFERs and ANSWERs
 }
 
 // costShift is the fixed point of circuit.cost: 100 Gbit/s is 0.08 ns per byte.

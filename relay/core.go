@@ -14,7 +14,9 @@ import (
 // core is the relay without sockets and time: the tables and what changes them.
 type core struct {
 	// Set once.
-	legs, tags  *index
+	legs        *index
+	ids         relaywire.IDs
+	idKey       relaywire.IDKey
 	ports       []portState
 	maxCircuits int
 
@@ -23,11 +25,13 @@ type core struct {
 	stray    gcra
 	counts   counts
 
-	// mu guards the following, the writes to legs and tags, and the guarded fields of every circuit. It is taken when a circuit
-	// begins, moves or ends and by unknown sources that look plausible; never by a packet of a known leg.
+	// mu guards the following, the writes to legs, and the guarded fields of every circuit. It is taken when a circuit begins,
+	// moves or ends and by candidates and what looks like one; never by a packet of a known leg.
 	mu       sync.Mutex
 	circuits map[uint64]*circuit
 	pins     map[pinKey]*circuit
+	offered  map[legKey]*candidate
+	scratch  [16]byte
 	ended    [numEnds]uint64
 	succeed  uint64 // circuits that ended after data had gone both ways
 	failed   uint64
@@ -51,6 +55,7 @@ type pinKey struct {
 // counts are events that are no drops.
 type counts struct {
 	viewersPinned, viewersFollowed, hostsFollowed, cookies atomic.Uint64
+	candidates, offers, answers                            atomic.Uint64
 	bound, renewed, eventsLost                             atomic.Uint64
 	rejects                                                [len(rejectNames)]atomic.Uint64
 	drops                                                  [numDrops]atomic.Uint64 // those outside the workers
@@ -73,10 +78,10 @@ const (
 
 var endNames = [numEnds]string{"released", "expired", "host_idle", "viewer_idle", "no_viewer", "revoked"}
 
-func newCore(ports, maxCircuits int) *core {
+func newCore(ports, maxCircuits int, ids relaywire.IDKey) *core {
 	c := &core{
-		legs: newIndex(randomSeed()), tags: newIndex(randomSeed()), ports: make([]portState, ports), maxCircuits: maxCircuits,
-		circuits: map[uint64]*circuit{}, pins: map[pinKey]*circuit{},
+		legs: newIndex(randomSeed()), ids: relaywire.NewIDs(ids), idKey: ids, ports: make([]portState, ports), maxCircuits: maxCircuits,
+		circuits: map[uint64]*circuit{}, pins: map[pinKey]*circuit{}, offered: map[legKey]*candidate{},
 		stray: gcra{every: 1e9 / strayRate, burst: 1e9 / 4}, events: make(chan CircuitEvent, eventQueue),
 	}
 	c.policy.Store(&policy{})
@@ -101,6 +106,7 @@ func (c *core) setViewer(ci *circuit, from legKey, now int64) {
 		c.counts.viewersPinned.Add(1)
 	} else {
 		c.legs.remove(old)
+		c.counts.viewersFollowed.Add(1)
 	}
 	if !ci.named {
 		ci.viewAt = from.addr()
@@ -108,7 +114,6 @@ func (c *core) setViewer(ci *circuit, from legKey, now int64) {
 	c.repin(ci)
 	c.legs.put(l)
 	ci.viewerSeen.Store(now)
-	ci.moved = now
 	ci.viewer.Store(l)
 }
 
@@ -188,20 +193,22 @@ func (c *core) close(ci *circuit, why end, now int64) {
 	if h := ci.host.Load(); h != nil {
 		c.legs.remove(h)
 	}
-	c.tags.remove(&ci.tagLeg)
+	for len(ci.candidates) > 0 {
+		c.forget(ci.candidates[0])
+	}
 	delete(c.circuits, ci.id)
 	c.ended[why]++
 }
 
 // freePort picks a media port for a circuit of the given host and viewer, or returns -1. A port is free when no other circuit on
-// it has the same host address or tag, and when its viewer could not be taken for the one another circuit there waits for.
+// it has the same host address, and when its viewer could not be taken for the one another circuit there waits for.
 //
 // The first such port is taken, because the fewer sockets the traffic comes in at, the more one system call brings; but a port on
 // which the viewer's address has no circuit yet is preferred, because then a reloaded page finds its circuit again.
-func (c *core) freePort(host netip.AddrPort, tag uint64, viewer netip.Addr) int {
+func (c *core) freePort(host netip.AddrPort, viewer netip.Addr) int {
 	second := -1
 	for n := range c.ports {
-		if !c.portFits(n, host, tag, viewer) {
+		if !c.portFits(n, host, viewer) {
 			continue
 		}
 		if c.pins[pinKey{viewer, n}] == nil {
@@ -214,7 +221,7 @@ func (c *core) freePort(host netip.AddrPort, tag uint64, viewer netip.Addr) int 
 	return second
 }
 
-func (c *core) portFits(n int, host netip.AddrPort, tag uint64, viewer netip.Addr) bool {
+func (c *core) portFits(n int, host netip.AddrPort, viewer netip.Addr) bool {
 	p := &c.ports[n]
 	if p.anyone > 0 || (!viewer.IsValid() && p.waiting > 0) {
 		return false
@@ -222,7 +229,7 @@ func (c *core) portFits(n int, host netip.AddrPort, tag uint64, viewer netip.Add
 	if other := c.pins[pinKey{viewer, n}]; other != nil && other.viewer.Load() == nil {
 		return false
 	}
-	return c.legs.get(makeKey(host, n)) == nil && c.tags.get(tagKey(tag, n)) == nil
+	return c.legs.get(makeKey(host, n)) == nil
 }
 
 // sweep ends the circuits whose time has come. nowMillis is Unix time.
@@ -233,6 +240,8 @@ func (c *core) sweep(now, nowMillis int64) (ended int) {
 		if why, yes := ci.over(now, nowMillis); yes {
 			c.close(ci, why, now)
 			ended++
+		} else {
+			c.forgetIdle(ci, now)
 		}
 	}
 	return ended

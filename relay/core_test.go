@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -25,7 +24,7 @@ type bed struct {
 const second = int64(time.Second)
 
 func newBed(t testing.TB, ports int) *bed {
-	return &bed{core: newCore(ports, 1000), t: t, now: 3600 * second, host: netip.MustParseAddrPort("192.0.2.1:5000"), key: relaywire.Key{1, 2, 3}}
+	return &bed{core: newCore(ports, 1000, relaywire.IDKey{1}), t: t, now: 3600 * second, host: netip.MustParseAddrPort("192.0.2.1:5000"), key: relaywire.Key{1, 2, 3}}
 }
 
 // circuit binds a circuit as the binder does.
@@ -60,133 +59,11 @@ func (b *bed) want(what string, l *leg, d drop, to netip.AddrPort, why drop) {
 
 var nowhere = netip.AddrPort{}
 
-// TestPinning proves who may begin a viewer leg: a plausible first packet from the address the lease names, or from any if it names
-// none, once; and that nothing is ever sent to an address that did not begin.
-func TestPinning(t *testing.T) {
-	stun := make([]byte, 20)
-	stun[1] = 1
-	binary.BigEndian.PutUint32(stun[4:], stunCookie)
-	v2 := initial(1200)
-	v2[0] = 0xd3
-	binary.BigEndian.PutUint32(v2[1:], quicV2)
-	negotiation, handshake, longID := initial(1200), initial(1200), initial(1200)
-	binary.BigEndian.PutUint32(negotiation[1:], 0)
-	handshake[0], longID[5] = 0xe3, 21
-	badSTUN := append([]byte(nil), stun...)
-	badSTUN[3] = 4
-	for _, c := range []struct {
-		name, viewer, from string
-		first              []byte
-		want               drop
-	}{
-		{"initial from the named address", "198.51.100.7", "198.51.100.7:9", initial(1200), dropNone},
-		{"initial of version 2", "198.51.100.7", "198.51.100.7:9", v2, dropNone},
-		{"stun check", "198.51.100.7", "198.51.100.7:9", stun, dropNone},
-		{"initial from anywhere", "", "203.0.113.9:9", initial(1200), dropNone},
-		{"ipv6 viewer", "2001:db8::1", "[2001:db8::1]:9", initial(1200), dropNone},
-		{"initial from another address", "198.51.100.7", "198.51.100.8:9", initial(1200), dropStranger},
-		{"initial below 1200", "198.51.100.7", "198.51.100.7:9", initial(1199), dropNoise},
-		{"version negotiation", "198.51.100.7", "198.51.100.7:9", negotiation, dropNoise},
-		{"handshake packet", "198.51.100.7", "198.51.100.7:9", handshake, dropStranger},
-		{"connection id too long", "198.51.100.7", "198.51.100.7:9", longID, dropNoise},
-		{"stun with a false length", "198.51.100.7", "198.51.100.7:9", badSTUN, dropNoise},
-		{"short header", "198.51.100.7", "198.51.100.7:9", short(99, 100), dropStranger},
-		{"too short", "198.51.100.7", "198.51.100.7:9", []byte{0xc3}, dropNoise},
-		{"rtp", "198.51.100.7", "198.51.100.7:9", append([]byte{0x80}, make([]byte, 100)...), dropNoise},
-	} {
-		b := newBed(t, 4)
-		ci := b.circuit(7, c.viewer)
-		l, d := b.packet(b.host.String(), 0, []byte("early"))
-		b.want(c.name+": host before the viewer", l, d, nowhere, dropNoPeer)
-		l, d = b.packet(c.from, 0, c.first)
-		to := b.host
-		if c.want != dropNone {
-			to = nowhere
-		}
-		b.want(c.name, l, d, to, c.want)
-		if pinned := ci.viewer.Load() != nil; pinned != (c.want == dropNone) {
-			t.Errorf("%s: pinned %v", c.name, pinned)
-		}
-	}
-}
-
-// TestPinnedCircuit proves that packets then go both ways, at that port only, and that a second viewer is not let in.
-func TestPinnedCircuit(t *testing.T) {
-	b := newBed(t, 4)
-	b.circuit(7, "198.51.100.7")
-	viewer := netip.MustParseAddrPort("198.51.100.7:9")
-	b.packet(viewer.String(), 0, initial(1200))
-	l, d := b.packet(b.host.String(), 0, []byte("any bytes"))
-	b.want("host to viewer", l, d, viewer, dropNone)
-	l, d = b.packet(viewer.String(), 0, []byte("any bytes"))
-	b.want("viewer to host", l, d, b.host, dropNone)
-	l, d = b.packet(viewer.String(), 1, []byte("\x80bytes that are noise to strangers"))
-	b.want("viewer at another port", l, d, nowhere, dropNoise)
-	l, d = b.packet("198.51.100.7:10", 0, initial(1200))
-	b.want("second viewer while the first is heard", l, d, nowhere, dropFollowBusy)
-	b.now += int64(repinSilence)
-	l, d = b.packet("198.51.100.7:10", 0, initial(1200))
-	b.want("new connection after silence", l, d, b.host, dropNone)
-	l, d = b.packet(b.host.String(), 0, []byte("x"))
-	b.want("host to the new address", l, d, netip.MustParseAddrPort("198.51.100.7:10"), dropNone)
-	l, d = b.packet(viewer.String(), 0, make([]byte, 40))
-	b.want("the old address", l, d, nowhere, dropNoise)
-}
-
-// TestWaitingGoesFirst proves that a circuit which waits for a viewer from anywhere is not robbed of it by one whose viewer, behind
-// the same address, has merely gone silent.
-func TestWaitingGoesFirst(t *testing.T) {
-	b := newBed(t, 1)
-	silent := b.circuit(7, "198.51.100.7")
-	b.packet("198.51.100.7:9", 0, initial(1200))
-	b.now += int64(repinSilence)
-	b.host = netip.MustParseAddrPort("192.0.2.9:4433")
-	waiting := b.circuit(8, "")
-	b.packet("198.51.100.7:10", 0, initial(1200))
-	if waiting.viewer.Load() == nil || silent.viewer.Load().key.remote().Port() != 9 {
-		t.Errorf("the waiting circuit was robbed: waiting %v, silent %v", waiting.viewer.Load(), silent.viewer.Load())
-	}
-}
-
-// TestFollowing proves how a viewer's leg moves: by the tag in short and long headers, only when the old address is silent, not too
-// often, not onto another circuit, never by a wrong tag.
-func TestFollowing(t *testing.T) {
-	b := newBed(t, 2)
-	b.circuit(7, "198.51.100.7")
-	b.packet("198.51.100.7:9", 0, initial(1200))
-	moved := "203.0.113.50:77"
-	l, d := b.packet(moved, 0, short(7, 60))
-	b.want("while the old address is heard", l, d, nowhere, dropFollowBusy)
-	b.now += int64(followSilence)
-	l, d = b.packet(moved, 0, short(7, 60))
-	b.want("too soon after the leg began", l, d, nowhere, dropFollowOften)
-	b.now += int64(followEvery)
-	l, d = b.packet(moved, 0, short(8, 60))
-	b.want("wrong tag", l, d, nowhere, dropStranger)
-	l, d = b.packet(moved, 1, short(7, 60))
-	b.want("wrong port", l, d, nowhere, dropStranger)
-	l, d = b.packet(moved, 0, short(7, minShort-1))
-	b.want("too short to be QUIC", l, d, nowhere, dropNoise)
-	l, d = b.packet(moved, 0, short(7, 60))
-	b.want("followed", l, d, b.host, dropNone)
-	l, d = b.packet(b.host.String(), 0, []byte("x"))
-	b.want("host to the new address", l, d, netip.MustParseAddrPort(moved), dropNone)
-	if n := b.counts.viewersFollowed.Load(); n != 1 {
-		t.Errorf("%d followed", n)
-	}
-	b.now += 2 * second
-	long := initial(1200)
-	long[0] = 0xe3 // Handshake
-	binary.BigEndian.PutUint64(long[6:], 7)
-	l, d = b.packet("203.0.113.50:78", 0, long)
-	b.want("followed in the middle of a handshake", l, d, b.host, dropNone)
-}
-
 // TestRateLimit proves the token bucket: at the rate everything passes, above it the excess is dropped, and a burst fits.
 func TestRateLimit(t *testing.T) {
 	b := newBed(t, 1)
 	ci := b.circuit(7, "198.51.100.7")
-	b.packet("198.51.100.7:9", 0, initial(1200))
+	b.pin("198.51.100.7:9")
 	ci.setRate(12_000_000)
 	p := make([]byte, 1500)
 	for range 20_000 { // 12 Mbit/s is 1000 packets of 1500 bytes
@@ -244,7 +121,7 @@ func (b *bed) sign(from string, p []byte) (relaywire.Type, drop) {
 func TestSignals(t *testing.T) {
 	b := newBed(t, 1)
 	ci := b.circuit(7, "198.51.100.7")
-	b.packet("198.51.100.7:9", 0, initial(1200))
+	b.pin("198.51.100.7:9")
 	host, elsewhere := b.host.String(), "192.0.2.99:1"
 	wrong := relaywire.Key{9}
 	check := func(what, from string, p []byte, want relaywire.Type, why drop) {
@@ -287,8 +164,8 @@ func TestSignals(t *testing.T) {
 // isEmpty proves that the end of a circuit leaves nothing behind.
 func (b *bed) isEmpty() {
 	b.t.Helper()
-	if len(b.circuits) != 0 || len(b.pins) != 0 || b.legs.live != 0 || b.tags.live != 0 {
-		b.t.Errorf("left: %d circuits, %d pins, %d legs, %d tags", len(b.circuits), len(b.pins), b.legs.live, b.tags.live)
+	if len(b.circuits) != 0 || len(b.pins) != 0 || b.legs.live != 0 || len(b.offered) != 0 {
+		b.t.Errorf("left: %d circuits, %d pins, %d legs, %d candidates", len(b.circuits), len(b.pins), b.legs.live, len(b.offered))
 	}
 	for i := range b.ports {
 		if p := &b.ports[i]; p.waiting != 0 || p.anyone != 0 || p.expecting.Load() != 0 {
@@ -314,7 +191,7 @@ func TestEnds(t *testing.T) {
 		b := newBed(t, 1)
 		ci := b.circuit(7, "")
 		if c.pinned {
-			b.packet("198.51.100.7:9", 0, initial(1200))
+			b.pin("198.51.100.7:9")
 		}
 		b.now += int64(c.limit)
 		c.alive(ci, b.now)
@@ -336,7 +213,7 @@ func TestEnds(t *testing.T) {
 	b.isEmpty()
 }
 
-// TestPorts proves which circuits may share a port: hosts differ, tags differ, and no two wait for viewers that could be confused.
+// TestPorts proves which circuits may share a port: hosts differ, and no two wait for viewers that could be confused.
 func TestPorts(t *testing.T) {
 	b := newBed(t, 3)
 	a := b.circuit(1, "198.51.100.1")
@@ -357,11 +234,8 @@ func TestPorts(t *testing.T) {
 	if any := b.circuit(5, ""); any.port != 2 {
 		t.Error("a circuit that takes any viewer waits beside others")
 	}
-	if n := b.freePort(netip.MustParseAddrPort("192.0.2.5:1"), 6, netip.Addr{}); n != -1 {
+	if n := b.freePort(netip.MustParseAddrPort("192.0.2.5:1"), netip.Addr{}); n != -1 {
 		t.Errorf("port %d is free for any viewer", n)
-	}
-	if n := b.freePort(netip.MustParseAddrPort("192.0.2.5:1"), 1, netip.MustParseAddr("198.51.100.9")); n != 1 {
-		t.Errorf("port %d for a tag that port 0 has", n)
 	}
 }
 
@@ -436,11 +310,11 @@ func TestSnapshot(t *testing.T) {
 	b := newBed(t, 4)
 	b.circuit(1, "198.51.100.1")
 	b.circuit(2, "")
-	b.packet("198.51.100.1:9", 0, initial(1200))
+	b.pin("198.51.100.1:9")
 	b.sign(b.host.String(), b.keepalive(relaywire.TypeKeepalive, 1, b.key))
 	b.now += second
 	list := b.export(b.now)
-	again := newCore(1, 1000)
+	again := newCore(1, 1000, relaywire.IDKey{1})
 	const later = 100 * second // another process, another clock
 	if err := again.restore(list, 4, later); err != nil {
 		t.Fatal(err)
@@ -461,7 +335,7 @@ func TestSnapshot(t *testing.T) {
 	if l, d := again.handle(makeKey(b.host, 0), []byte("x"), 1, 1, later); d != dropNone || l.key.remote().String() != "198.51.100.1:9" {
 		t.Errorf("restored circuit does not forward: %v", d)
 	}
-	if err := newCore(1, 1).restore([]circuitRecord{{Port: 3}}, 2, later); err == nil {
+	if err := newCore(1, 1, relaywire.IDKey{1}).restore([]circuitRecord{{Port: 3}}, 2, later); err == nil {
 		t.Error("an impossible snapshot was taken over")
 	}
 }
@@ -471,10 +345,10 @@ func TestHandleAllocatesNothing(t *testing.T) {
 	b := newBed(t, 4)
 	ci := b.circuit(7, "198.51.100.7")
 	ci.setRate(maxRate)
-	b.packet("198.51.100.7:9", 0, initial(1200))
+	b.pin("198.51.100.7:9")
 	host, viewer := makeKey(b.host, 0), makeKey(netip.MustParseAddrPort("198.51.100.7:9"), 0)
 	stranger := makeKey(netip.MustParseAddrPort("203.0.113.1:1"), 0)
-	p, tail, out := make([]byte, 1200), short(99, 60), make([]byte, 0, 128)
+	p, tail, out := make([]byte, 1200), b.short(99, 60), make([]byte, 0, 128)
 	if n := testing.AllocsPerRun(500, func() {
 		b.now += 1000
 		if _, d := b.handle(host, p, 19200, 16, b.now); d != dropNone {
@@ -483,7 +357,10 @@ func TestHandleAllocatesNothing(t *testing.T) {
 		if _, d := b.handle(viewer, p, 1200, 1, b.now); d != dropNone {
 			t.Fatal(d)
 		}
-		if _, d := b.handle(stranger, tail, 60, 1, b.now); d != dropStranger {
+		if _, d := b.handle(stranger, tail, 60, 1, b.now); d != dropOffer {
+			t.Fatal(d)
+		}
+		if _, _, d := b.offer(stranger, tail, b.now, out); d != dropStranger {
 			t.Fatal(d)
 		}
 		if _, d := b.signal(host, tail, b.now, out); d != dropMalformed {
@@ -497,7 +374,7 @@ func TestHandleAllocatesNothing(t *testing.T) {
 func BenchmarkHandle(b *testing.B) {
 	bed := newBed(b, 4)
 	bed.circuit(7, "198.51.100.7").setRate(maxRate)
-	bed.packet("198.51.100.7:9", 0, initial(1200))
+	bed.pin("198.51.100.7:9")
 	host, p := makeKey(bed.host, 0), make([]byte, 1200)
 	b.ReportAllocs()
 	b.SetBytes(1200)

@@ -5,12 +5,15 @@ type drop uint8
 
 const (
 	dropNone          drop = iota // not dropped
+	dropOffer                     // not dropped: to be offered to the host
 	dropStranger                  // unknown source, and nothing waits for it on this port
 	dropNoise                     // unknown source, and not the plausible beginning of anything
 	dropNoPeer                    // the other leg is not there (yet)
 	dropRate                      // the lease's rate limit
-	dropFollowBusy                // new address for a viewer that is still heard at its old one
-	dropFollowOften               // viewer leg moved less than followEvery ago
+	dropCandidateRate             // candidate, or all of its circuit's new ones, above their rate
+	dropCrowded                   // no room for one more candidate
+	dropNoCandidate               // control: answer to a candidate that is gone
+	dropNoCredit                  // control: answer longer than what its candidate sent
 	dropTaken                     // new address belongs to another circuit on this port
 	dropBannedSource              // source address is banned
 	dropEmpty                     // no payload
@@ -31,7 +34,8 @@ const (
 )
 
 var dropNames = [numDrops]string{
-	"none", "stranger", "noise", "no_peer", "rate_limited", "follow_busy", "follow_often", "address_taken", "banned_source", "empty",
+	"none", "offered", "stranger", "noise", "no_peer", "rate_limited", "candidate_rate", "candidates_crowded", "control_no_candidate",
+	"control_no_credit", "address_taken", "banned_source", "empty",
 	"too_big", "send_buffer", "send_error", "receive_buffer", "control_malformed", "control_misplaced", "control_mac1",
 	"control_source_limit", "control_busy", "control_seal", "control_mac", "control_replayed", "control_unknown_circuit",
 }

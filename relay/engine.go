@@ -45,18 +45,22 @@ type workerStats struct {
 
 func (s *workerStats) drop(d drop, packets int) { s.drops[d].Add(uint64(packets)) }
 
-// control handles one datagram at the control port, or one control packet at a media port, and returns the answer to send back.
-func (e *engine) control(from legKey, p []byte, now int64, out []byte, s *workerStats) []byte {
+// control handles one datagram at the control port, or one control packet at a media port, and returns what to send: the answer, to
+// where it came from, or what is for a candidate, to that.
+func (e *engine) control(from legKey, p []byte, now int64, out []byte, s *workerStats) (reply []byte, to *leg) {
 	var d drop
-	if from.port() == controlIndex {
-		out, d = e.admission.consider(from, p, now, &e.counts, out)
-	} else {
-		out, d = e.signal(from, p, now, out)
+	switch {
+	case from.port() == controlIndex:
+		reply, d = e.admission.consider(from, p, now, &e.counts, out)
+	case relaywire.TypeIs(p, relaywire.TypeAnswer):
+		to, reply, d = e.answerTo(from, p, now)
+	default:
+		reply, d = e.signal(from, p, now, out)
 	}
 	if d != dropNone {
 		s.drop(d, 1)
 	}
-	return out
+	return reply, to
 }
 
 // isControl looks for a control packet; one byte decides for nearly all data.

@@ -114,6 +114,7 @@ type fastWorker struct {
 	out     outbox
 	answer  [relaywire.BoundLen]byte
 	replyTo leg
+	carried [2*relaywire.CarryLen + maxDatagram]byte
 
 	recent    int   // the socket that had something last
 	forwarded int64 // when there was something to forward last, on the engine's clock
@@ -364,6 +365,10 @@ func (w *fastWorker) forward(key legKey, b []byte, segment, fd int, now int64) {
 	}
 	to, why := w.engine.handle(key, first, len(b), packets, now)
 	if to == nil {
+		if why == dropOffer {
+			w.offer(key, b, segment, fd, now)
+			return
+		}
 		w.stats.drop(why, packets)
 		return
 	}
@@ -373,12 +378,32 @@ func (w *fastWorker) forward(key legKey, b []byte, segment, fd int, now int64) {
 
 // control answers one control packet at once. Runs that wait in the outbox are not overtaken by much, and they do not mind.
 func (w *fastWorker) control(key legKey, p []byte, fd int, now int64) {
-	reply := w.engine.control(key, p, now, w.answer[:0], &w.stats)
+	reply, to := w.engine.control(key, p, now, w.answer[:0], &w.stats)
 	if len(reply) == 0 {
 		return
 	}
-	w.replyTo.sockaddr = makeSockaddr(key)
-	w.out.sendOne(fd, &w.replyTo, reply)
+	if to == nil {
+		w.replyTo.sockaddr = makeSockaddr(key)
+		to = &w.replyTo
+	}
+	w.out.sendOne(fd, to, reply)
+}
+
+// offer gives the datagrams of a candidate to its host, each for itself.
+func (w *fastWorker) offer(key legKey, b []byte, segment, fd int, now int64) {
+	for len(b) > 0 {
+		n := min(segment, len(b))
+		host, packets, why := w.engine.offer(key, b[:n], now, w.carried[:])
+		if host == nil {
+			w.stats.drop(why, 1)
+		}
+		for _, p := range packets {
+			if len(p) > 0 {
+				w.out.sendOne(fd, host, p)
+			}
+		}
+		b = b[n:]
+	}
 }
 
 // segmentOf reads the size of the datagrams of a run from the UDP_GRO control message; without one the run is one datagram.

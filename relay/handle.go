@@ -2,20 +2,20 @@ package relay
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"time"
 
 	"github.com/wavry/fleet/relay/relaywire"
 )
 
 // handle decides about a run of datagrams of one source at one media port. first is the first datagram, size the bytes of all of
-// them, packets their number, now nanoseconds on the core's clock. It returns the leg to send the run to, or why not. Control packets never get here.
+// them, packets their number, now nanoseconds on the core's clock. It returns the leg to send the run to, or why not; dropOffer means
+// that each datagram is to be given to offer. Control packets never get here.
 //
 // For the packet of a known leg it is one table lookup, one load and one compare-and-swap: no lock, no allocation.
 func (c *core) handle(from legKey, first []byte, size, packets int, now int64) (*leg, drop) {
 	l := c.legs.get(from)
 	if l == nil {
-		return c.stranger(from, first, size, packets, now)
+		return nil, c.stranger(from, first)
 	}
 	return l.circuit.pass(l.side, size, packets, now)
 }
@@ -42,22 +42,17 @@ func (ci *circuit) pass(from side, size, packets int, now int64) (*leg, drop) {
 	return to, dropNone
 }
 
-// stranger handles an unknown source: it may begin a viewer leg, move one, or be noise.
-func (c *core) stranger(from legKey, first []byte, size, packets int, now int64) (*leg, drop) {
-	switch kind, tag := classify(first); kind {
-	case beginning:
-		if c.ports[from.port()].expecting.Load() == 0 {
-			return nil, dropStranger
-		}
-		return c.pin(from, tag, size, packets, now)
-	case continuation:
-		l := c.tags.get(tagKey(tag, from.port()))
-		if l == nil {
-			return nil, dropStranger
-		}
-		return c.follow(l.circuit, from, size, packets, now)
+// stranger looks at a packet of an unknown source: dropOffer if it may be a viewer's.
+func (c *core) stranger(from legKey, first []byte) drop {
+	switch kind, id := classify(first); {
+	case kind == noise:
+		return dropNoise
+	case len(id) >= relaywire.IDLen:
+		return dropOffer
+	case kind == beginning && c.ports[from.port()].expecting.Load() > 0:
+		return dropOffer
 	default:
-		return nil, dropNoise
+		return dropStranger
 	}
 }
 
@@ -65,111 +60,61 @@ type kind uint8
 
 const (
 	noise        kind = iota
-	beginning         // may pin a viewer leg
-	continuation      // carries a tag
+	beginning         // the first packet of a connection
+	continuation      // a later one, which shows one of the host's connection ids
 )
 
 const (
 	minInitial  = 1200 // RFC 9000 section 14.1
-	minShort    = 1 + 8 + 4 + 16
+	minShort    = 1 + relaywire.IDLen + 4 + 16
 	stunCookie  = 0x2112a442
 	stunRequest = 0x0001
 	stunHead    = 20
 )
 
-// classify looks at the first datagram of an unknown source, as RFC 9000 section 17 and RFC 8489 section 5 define its head. tag is
-// the first 8 bytes of its destination connection id, if it has that many.
-func classify(b []byte) (k kind, tag uint64) {
+// classify looks at the first datagram of an unknown source, as RFC 9000 section 17 and RFC 8489 section 5 define its head. id is
+// where its destination connection id begins, if that may be one of ours.
+func classify(b []byte) (k kind, id []byte) {
 	switch {
 	case len(b) < stunHead:
-		return noise, 0
+		return noise, nil
 	case b[0]&0xc0 == 0x40:
 		if len(b) < minShort {
-			return noise, 0
+			return noise, nil
 		}
-		return continuation, binary.BigEndian.Uint64(b[1:])
+		return continuation, b[1 : 1+relaywire.IDLen]
 	case b[0]&0xc0 == 0xc0:
 		return classifyLong(b)
 	case b[0]&0xc0 == 0 && binary.BigEndian.Uint32(b[4:]) == stunCookie:
 		if binary.BigEndian.Uint16(b) == stunRequest && int(binary.BigEndian.Uint16(b[2:])) == len(b)-stunHead {
-			return beginning, 0
+			return beginning, nil
 		}
 	}
-	return noise, 0
+	return noise, nil
 }
 
 // quicV2 is version 2 (RFC 9369), whose Initial has the type bits 01; version 1 and what we do not know have 00.
 const quicV2 = 0x6b3343cf
 
-func classifyLong(b []byte) (kind, uint64) {
+func classifyLong(b []byte) (k kind, id []byte) {
 	version, idLen := binary.BigEndian.Uint32(b[1:]), int(b[5])
 	if version == 0 || idLen < 8 || idLen > 20 || len(b) < 7+idLen {
-		return noise, 0
+		return noise, nil
 	}
-	tag := binary.BigEndian.Uint64(b[6:])
+	if idLen == relaywire.IDLen {
+		id = b[6 : 6+idLen]
+	}
 	initial := byte(0)
 	if version == quicV2 {
 		initial = 1
 	}
 	if b[0]>>4&3 != initial {
-		return continuation, tag
+		return continuation, id
 	}
 	if len(b) < minInitial {
-		return noise, 0
+		return noise, nil
 	}
-	return beginning, tag
-}
-
-// pin makes an unknown source the viewer leg of the circuit that waits for it, or of its circuit whose viewer has gone silent. An
-// Initial whose connection id carries a tag continues a handshake from a new address.
-func (c *core) pin(from legKey, tag uint64, size, packets int, now int64) (*leg, drop) {
-	if l := c.tags.get(tagKey(tag, from.port())); tag != 0 && l != nil {
-		return c.follow(l.circuit, from, size, packets, now)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	source := from.addr()
-	if c.bannedAddr(source) {
-		return nil, dropBannedSource
-	}
-	if c.legs.get(from) != nil {
-		return nil, dropTaken // a worker was faster; the viewer will send again
-	}
-	ci := c.pins[pinKey{source, from.port()}]
-	// A circuit that still waits for its viewer, from wherever, goes before one whose viewer may have come back.
-	if anyone := c.pins[pinKey{netip.Addr{}, from.port()}]; anyone != nil && (ci == nil || ci.viewer.Load() != nil && anyone.viewer.Load() == nil) {
-		ci = anyone
-	}
-	if ci == nil {
-		return nil, dropStranger
-	}
-	if old := ci.viewer.Load(); old != nil && now-ci.viewerSeen.Load() < int64(repinSilence) {
-		return nil, dropFollowBusy
-	}
-	c.setViewer(ci, from, now)
-	return ci.pass(viewerSide, size, packets, now)
-}
-
-// follow moves a viewer leg to the address from which its connection goes on, if the old one has gone silent.
-func (c *core) follow(ci *circuit, from legKey, size, packets int, now int64) (*leg, drop) {
-	if now-ci.viewerSeen.Load() < int64(followSilence) {
-		return nil, dropFollowBusy
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.circuits[ci.id] != ci || ci.viewer.Load() == nil:
-		return nil, dropNoPeer
-	case c.bannedAddr(from.addr()):
-		return nil, dropBannedSource
-	case c.legs.get(from) != nil:
-		return nil, dropTaken
-	case now-ci.moved < int64(followEvery):
-		return nil, dropFollowOften
-	}
-	c.setViewer(ci, from, now)
-	c.counts.viewersFollowed.Add(1)
-	return ci.pass(viewerSide, size, packets, now)
+	return beginning, id
 }
 
 // signal handles a control packet at a media port and appends the answer to out, which has room for one.
@@ -178,7 +123,7 @@ func (c *core) signal(from legKey, p []byte, now int64, out []byte) ([]byte, dro
 	if err != nil {
 		return nil, dropMalformed
 	}
-	if s.Type != relaywire.TypeKeepalive && s.Type != relaywire.TypeRelease {
+	if s.Type != relaywire.TypeKeepalive && s.Type != relaywire.TypeRelease && s.Type != relaywire.TypeConfirm {
 		return nil, dropMisplaced
 	}
 	l := c.legs.get(from)
@@ -232,35 +177,48 @@ func (c *core) straySignal(from legKey, s relaywire.Signal, p []byte, now int64,
 	if c.legs.get(from) != nil {
 		return nil, dropTaken
 	}
-	if s.Type == relaywire.TypeKeepalive {
+	if s.Type != relaywire.TypeRelease {
 		c.setHost(ci, from)
 		c.counts.hostsFollowed.Add(1)
-		return c.alive(ci, s, now, out), dropNone
 	}
-	c.close(ci, endReleased, now)
-	return c.answer(ci, s, relaywire.TypeReleased, out), dropNone
+	return c.obeyLocked(ci, s, now, out), dropNone
 }
 
 func (c *core) obey(ci *circuit, s relaywire.Signal, now int64, out []byte) []byte {
-	if s.Type == relaywire.TypeKeepalive {
-		return c.alive(ci, s, now, out)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.circuits[ci.id] == ci {
-		c.close(ci, endReleased, now)
-	}
-	return c.answer(ci, s, relaywire.TypeReleased, out)
+	return c.obeyLocked(ci, s, now, out)
 }
 
-func (c *core) alive(ci *circuit, s relaywire.Signal, now int64, out []byte) []byte {
-	ci.hostSeen.Store(now)
-	return c.answer(ci, s, relaywire.TypeAlive, out)
+// obeyLocked does what a believed signal says; c.mu is held.
+func (c *core) obeyLocked(ci *circuit, s relaywire.Signal, now int64, out []byte) []byte {
+	there := c.circuits[ci.id] == ci
+	switch {
+	case s.Type == relaywire.TypeRelease:
+		if there {
+			c.close(ci, endReleased, now)
+		}
+		return c.answer(ci, s, relaywire.TypeReleased, out)
+	case s.Type == relaywire.TypeConfirm && there:
+		c.confirm(ci, s.Candidate, now)
+		fallthrough
+	default:
+		ci.hostSeen.Store(now)
+		return c.answer(ci, s, answerType(s.Type), out)
+	}
+}
+
+func answerType(t relaywire.Type) relaywire.Type {
+	if t == relaywire.TypeConfirm {
+		return relaywire.TypeConfirmed
+	}
+	return relaywire.TypeAlive
 }
 
 func (c *core) answer(ci *circuit, s relaywire.Signal, t relaywire.Type, out []byte) []byte {
 	a := relaywire.Signal{
 		Type: t, Flags: ci.flags(c.draining.Load()), Circuit: ci.id, Counter: s.Counter, TimeMillis: ci.expiry.Load(),
+		Candidate: ci.confirmed,
 	}
 	return relaywire.AppendSignal(out, &a, ci.secret.Load())
 }

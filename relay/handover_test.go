@@ -236,7 +236,7 @@ func TestWorkerAllocatesNothing(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
-	roundTrip(viewer, host, initial(1200))
+	b.pin(addrOf(viewer).String())
 	if n := testing.AllocsPerRun(200, func() {
 		roundTrip(host, viewer, packet)
 		roundTrip(viewer, host, packet)

@@ -8,10 +8,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -201,6 +203,7 @@ type hostEnd struct {
 	events chan relayclient.Event
 	data   chan datagram
 	result chan error
+	deaf   atomic.Bool // believes no candidate
 }
 
 type datagram struct {
@@ -223,7 +226,7 @@ func newHost(t testing.TB, u *running, token string, change func(*relayclient.Co
 	t.Helper()
 	h := &hostEnd{conn: listenUDP(t), events: make(chan relayclient.Event, 64), data: make(chan datagram, 4096), result: make(chan error, 1)}
 	cfg := relayclient.Config{
-		Relay: u.ControlAddr(), PublicKey: u.PublicKey(), Token: token, Send: h.send,
+		Relay: u.ControlAddr(), PublicKey: u.PublicKey(), Token: token, Send: h.send, Offer: h.offered,
 		Notify: func(e relayclient.Event) { h.events <- e },
 	}
 	if change != nil {
@@ -239,6 +242,16 @@ func newHost(t testing.TB, u *running, token string, change func(*relayclient.Co
 	go func() { defer close(ran); h.result <- h.client.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-ran })
 	return h
+}
+
+// offered believes every candidate.
+func (h *hostEnd) offered(candidate uint32, b []byte) {
+	if h.deaf.Load() {
+		return
+	}
+	h.client.Confirm(candidate)
+	media, _ := h.client.Media()
+	h.data <- datagram{append([]byte(nil), b...), media}
 }
 
 func (h *hostEnd) send(b []byte, to netip.AddrPort) error {
@@ -302,12 +315,12 @@ func initial(n int) []byte {
 	return b
 }
 
-// short looks like a later packet towards the host, whose connection ids begin with tag.
-func short(tag uint64, n int) []byte {
+// short looks like a later packet towards the host of a circuit.
+func (c *core) short(circuit uint64, n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
 	b[0] = 0x41
-	binary.BigEndian.PutUint64(b[1:], tag)
+	copy(b[1:], c.ids.Append(nil, circuit, mathrand.Uint64()))
 	return b
 }
 

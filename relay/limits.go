@@ -1,6 +1,10 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/wavry/fleet/relay/relaywire"
+)
 
 const (
 	// maxWorkers bounds the data path's goroutines; more than 64 reuseport sockets per port gain nothing we could measure.
@@ -78,15 +82,42 @@ const (
 	// long, and QUIC's own idle timeout (30 s) is the authority.
 	viewerIdle = 60 * time.Second
 
-	// followSilence is how long the known viewer address must have been silent before a short header with the circuit's tag from a
-	// new address is believed. A living viewer speaks every 50 ms, so nobody can steal a leg that is in use.
-	followSilence = 150 * time.Millisecond
+	// maxCandidates bounds the candidates of one circuit; one address has at most half of the places. Of what a host answers within
+	// 300 ms, 210 new addresses per second push nothing out. ~170 bytes each, while they last.
+	maxCandidates = 128
 
-	// followEvery bounds how often a viewer leg may move.
-	followEvery = time.Second
+	// maxOfferedAll bounds the candidates of all circuits: 11 MB. Above it a circuit that has some makes room among its own.
+	maxOfferedAll = 1 << 16
 
-	// repinSilence is the same for a new QUIC connection of the viewer (a reloaded page).
-	repinSilence = 500 * time.Millisecond
+	// candidateGrace is how long a candidate that the host answers keeps its place against newer ones: a handshake over a bad link.
+	candidateGrace = time.Second
+
+	// candidateIdle is how long a candidate may be silent before it is forgotten.
+	candidateIdle = 5 * time.Second
+
+	// candidateRate and candidateBurst limit the packets per second of one candidate: a viewer whose handshake takes 1 s sends ~20.
+	candidateRate  = 64
+	candidateBurst = 32
+
+	// offerRate and offerBurst limit the packets per second of those candidates of one circuit that the host does not answer, so
+	// that a flood costs a host no more than 10 Mbit/s.
+	offerRate  = 1000
+	offerBurst = 250
+
+	// maxDatagram is the longest datagram of a candidate, and maxWhole the longest that travels in one OFFER: with its head it fits the
+	// Ethernet path that the datagram itself filled.
+	maxDatagram = 1500
+	maxWhole    = 1400 - relaywire.CarryLen
+
+	// maxProbes, of at most maxProbe bytes, is what a candidate may get without having sent as much; probeRate and probeBurst limit that for
+	// all candidates of a circuit. The size is QUIC's for validating a path over IPv4.
+	maxProbes  = 2
+	maxProbe   = 1252
+	probeRate  = 2
+	probeBurst = 4
+
+	// maxCredit bounds how much a candidate may be sent for what it sent long ago.
+	maxCredit = 64 << 10
 
 	// rateBurst is the depth of a lease's token bucket in time at its rate; a keyframe is at most a few frame times.
 	rateBurst = 250 * time.Millisecond

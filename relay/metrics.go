@@ -21,6 +21,8 @@ var (
 	descBinds    = desc("binds_total", "Accepted BINDs that made (new) or prolonged (renewed) a circuit.", "kind")
 	descPinned   = desc("viewers_pinned_total", "Viewer legs begun.")
 	descFollowed = desc("legs_followed_total", "Legs that moved to a new address.", "side")
+	descOffered  = desc("candidates_total", "Addresses that sent what a viewer could send.")
+	descCarried  = desc("candidate_packets_total", "Datagrams between candidates and hosts.", "direction")
 	descCookies  = desc("cookies_total", "Cookies demanded from sources of BINDs.")
 	descQueue    = desc("verify_queue", "BINDs waiting for a verifier.")
 	descReady    = desc("ready", "1 when /ready says so.")
@@ -37,7 +39,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descPackets, descBytes, descDrops, descRejects, descCircuits, descMax, descEnded, descBinds, descPinned, descFollowed,
 		descCookies, descQueue, descReady, descDraining, descKeys, descPolicyAt,
-		descPolling,
+		descPolling, descOffered, descCarried,
 	} {
 		ch <- d
 	}
@@ -53,7 +55,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descPackets, t.packetsOut, "out")
 	count(descBytes, t.bytesIn, "in")
 	count(descBytes, t.bytesOut, "out")
-	for d := dropNone + 1; d < numDrops; d++ {
+	for d := dropOffer + 1; d < numDrops; d++ {
 		count(descDrops, t.drops[d], d.String())
 	}
 	for _, reason := range relaywire.Reasons {
@@ -67,6 +69,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descPinned, counts.viewersPinned.Load())
 	count(descFollowed, counts.viewersFollowed.Load(), "viewer")
 	count(descFollowed, counts.hostsFollowed.Load(), "host")
+	count(descOffered, counts.candidates.Load())
+	count(descCarried, counts.offers.Load(), "in")
+	count(descCarried, counts.answers.Load(), "out")
 	count(descCookies, counts.cookies.Load())
 	ch <- prometheus.MustNewConstMetric(descPolling, prometheus.CounterValue, t.polling.Seconds())
 	gauge(descCircuits, float64(r.Circuits()))

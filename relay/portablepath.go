@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/wavry/fleet/relay/relaywire"
 )
 
 // portablePath is the data path on package net: one goroutine per port, one datagram per system call. It makes the same decisions
@@ -88,7 +90,7 @@ func (p *portablePath) serve(ctx context.Context, i int, conn *net.UDPConn) erro
 		port = controlIndex
 	}
 	var buffer [messageSize]byte
-	var answer [128]byte
+	var answer [2*relaywire.CarryLen + maxDatagram]byte
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(buffer[:])
 		switch {
@@ -99,7 +101,7 @@ func (p *portablePath) serve(ctx context.Context, i int, conn *net.UDPConn) erro
 		case err != nil:
 			continue // the system tells of an earlier send
 		}
-		p.take(i, port, from, buffer[:n], answer[:0])
+		p.take(i, port, from, buffer[:n], answer[:])
 	}
 }
 
@@ -111,16 +113,28 @@ func (p *portablePath) take(i, port int, from netip.AddrPort, b, answer []byte) 
 	case len(b) == 0:
 		s.drop(dropEmpty, 1)
 	case port == controlIndex || isControl(b):
-		if reply := p.engine.control(key, b, now, answer, s); len(reply) > 0 {
+		reply, to := p.engine.control(key, b, now, answer[:0], s)
+		if to != nil {
+			from = to.key.remote()
+		}
+		if len(reply) > 0 {
 			p.send(i, reply, from)
 		}
 	default:
 		to, why := p.engine.handle(key, b, len(b), 1, now)
+		packets := [2][]byte{b}
+		if why == dropOffer {
+			to, packets, why = p.engine.offer(key, b, now, answer)
+		}
 		if to == nil {
 			s.drop(why, 1)
 			return
 		}
-		p.send(i, b, to.key.remote())
+		for _, b := range packets {
+			if len(b) > 0 {
+				p.send(i, b, to.key.remote())
+			}
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func New(cfg Config) (*Relay, error) {
 	v := newVerifier(cfg.ID, cfg.PrivateKey)
 	r := &Relay{
 		cfg: cfg, log: logger(cfg.Logger).With("component", "relay", "relay_id", cfg.ID), verifier: v, started: make(chan struct{}),
-		engine: &engine{core: newCore(cfg.MediaPorts, cfg.MaxCircuits), admission: newAdmission(relaywire.MAC1Key(v.public)), clock: newClock()},
+		engine: &engine{core: newCore(cfg.MediaPorts, cfg.MaxCircuits, relaywire.MakeIDKey(cfg.PrivateKey.Bytes())), admission: newAdmission(relaywire.MAC1Key(v.public)), clock: newClock()},
 		pauses: make(chan pauseRequest),
 	}
 	r.meter = newMeter(r.engine.clock.now())

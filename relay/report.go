@@ -114,7 +114,7 @@ func (r *Relay) measure() Load {
 	if why != nil {
 		l.Cause = why.Error()
 	}
-	for d := dropNone + 1; d < numDrops; d++ {
+	for d := dropOffer + 1; d < numDrops; d++ {
 		l.Drops[d.String()] = t.drops[d]
 	}
 	for _, reason := range relaywire.Reasons {

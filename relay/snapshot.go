@@ -18,7 +18,6 @@ type snapshot struct {
 // circuitRecord is one circuit in a snapshot. It holds the leg key: it goes through a unix socket of mode 0600 only.
 type circuitRecord struct {
 	ID         uint64              `json:"id"`
-	Tag        uint64              `json:"tag"`
 	Port       uint16              `json:"port"`
 	Named      bool                `json:"named"`
 	ViewAt     netip.Addr          `json:"view_at,omitzero"`
@@ -34,9 +33,12 @@ type circuitRecord struct {
 	BindTime   int64               `json:"bind_time"`
 	BindID     uint64              `json:"bind_id"`
 	Began      time.Duration       `json:"began"`
-	Moved      time.Duration       `json:"moved"`
 	HostSeen   time.Duration       `json:"host_seen"`
 	ViewerSeen time.Duration       `json:"viewer_seen"`
+	Candidates uint32              `json:"candidates"`
+	Confirmed  uint32              `json:"confirmed"`
+	OffersOut  uint64              `json:"offers_out"`
+	AnswersIn  uint64              `json:"answers_in"`
 }
 
 // export lists all circuits. The data path stands still meanwhile.
@@ -46,14 +48,15 @@ func (c *core) export(now int64) []circuitRecord {
 	list := make([]circuitRecord, 0, len(c.circuits))
 	for _, ci := range c.circuits {
 		r := circuitRecord{
-			ID: ci.id, Tag: ci.tag, Port: ci.port, Named: ci.named, ViewAt: ci.viewAt, Host: ci.host.Load().key.remote(), Rate: ci.rate,
+			ID: ci.id, Port: ci.port, Named: ci.named, ViewAt: ci.viewAt, Host: ci.host.Load().key.remote(), Rate: ci.rate,
 			Expiry: ci.expiry.Load(), Secret: *ci.secret.Load(), Counter: ci.counter.Load(), Lease: ci.lease, HostID: ci.hostID,
 			HostKey: ci.hostKey, BindTime: ci.bindTime, BindID: ci.bindID, Began: time.Duration(now - ci.began),
-			HostSeen: time.Duration(now - ci.hostSeen.Load()),
+			HostSeen: time.Duration(now - ci.hostSeen.Load()), Candidates: ci.candidateIDs, Confirmed: ci.confirmed, OffersOut: ci.offersOut,
+			AnswersIn: ci.answersIn,
 		}
 		if v := ci.viewer.Load(); v != nil {
 			r.Viewer = v.key.remote()
-			r.Moved, r.ViewerSeen = time.Duration(now-ci.moved), time.Duration(now-ci.viewerSeen.Load())
+			r.ViewerSeen = time.Duration(now - ci.viewerSeen.Load())
 		}
 		list = append(list, r)
 	}
@@ -70,8 +73,9 @@ func (c *core) restore(list []circuitRecord, ports int, now int64) error {
 			return fmt.Errorf("snapshot: circuit %d is not possible", r.ID)
 		}
 		ci := &circuit{
-			id: r.ID, tag: r.Tag, port: r.Port, named: r.Named, viewAt: r.ViewAt, lease: r.Lease, hostID: r.HostID, hostKey: r.HostKey,
+			id: r.ID, port: r.Port, named: r.Named, viewAt: r.ViewAt, lease: r.Lease, hostID: r.HostID, hostKey: r.HostKey,
 			bindTime: r.BindTime, bindID: r.BindID, began: now - int64(r.Began),
+			candidateIDs: r.Candidates, confirmed: r.Confirmed, offersOut: r.OffersOut, answersIn: r.AnswersIn,
 		}
 		ci.setRate(r.Rate)
 		ci.expiry.Store(r.Expiry)
@@ -82,7 +86,6 @@ func (c *core) restore(list []circuitRecord, ports int, now int64) error {
 		if r.Viewer.IsValid() {
 			c.setViewer(ci, makeKey(r.Viewer, int(r.Port)), now)
 			ci.viewerSeen.Store(now - int64(r.ViewerSeen))
-			ci.moved = now - int64(r.Moved)
 		}
 	}
 	return nil

@@ -21,11 +21,6 @@ func makeKey(remote netip.AddrPort, port int) legKey {
 	}
 }
 
-// tagKey finds a circuit by the tag in its connection ids; its hi half is no address a remote can have.
-func tagKey(tag uint64, port int) legKey {
-	return legKey{hi: ^uint64(0), lo: tag, ports: uint32(uint16(port))}
-}
-
 func (k legKey) port() int { return int(uint16(k.ports)) }
 
 func (k legKey) addr() netip.Addr {

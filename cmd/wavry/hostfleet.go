@@ -101,7 +101,7 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		return nil, err
 	}
 	newSource := sources(cfg, log, environ, owner, f.registry)
-	hostCfg.Verify, hostCfg.Observer, hostCfg.Control, hostCfg.Relayed = f.link.Verify, doubter{f.link, f}, f.link.Control, f.link.Relayed
+	hostCfg.Verify, hostCfg.Observer, hostCfg.Control = f.link.Verify, doubter{f.link, f}, f.link.Control
 	hostCfg.NewSource = func(sessionID string) (session.Source, error) {
 		r := f.keeper.Result()
 		if r == nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/hostruntime"
 	"github.com/wavry/fleet/hostruntime/streamwire"
+	"github.com/wavry/fleet/hostruntime/transport"
 	"github.com/wavry/fleet/master"
 	"github.com/wavry/fleet/master/choose"
 	"github.com/wavry/fleet/master/hostrule"
@@ -141,7 +142,17 @@ func (h *fakeHost) EndLease(_, lease string, code streamwire.Code, _ string) {
 
 func (h *fakeHost) Drain(text string) { h.with(func() { h.drained = text }) }
 func (h *fakeHost) Undrain()          { h.with(func() { h.drained = "" }) }
-func (h *fakeHost) Tag() uint64       { return 42 }
+
+func (h *fakeHost) Circuit(transport.CircuitConfig) (hostruntime.Circuit, error) {
+	return fakeCircuit{}, nil
+}
+
+// fakeCircuit takes no viewer.
+type fakeCircuit struct{}
+
+func (fakeCircuit) Offered(uint32, []byte) {}
+func (fakeCircuit) Bound(bool)             {}
+func (fakeCircuit) Close()                 {}
 
 func (h *fakeHost) Addresses() []netip.AddrPort {
 	return []netip.AddrPort{h.socket.LocalAddr().(*net.UDPAddr).AddrPort()}

@@ -10,8 +10,11 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/wavry/fleet/hostruntime"
+	"github.com/wavry/fleet/hostruntime/transport"
 	"github.com/wavry/fleet/relay/relayclient"
 	"github.com/wavry/fleet/relay/relaywire"
 )
@@ -37,6 +40,14 @@ type leg struct {
 	bound  chan struct{}  // closed when the relay has answered
 	media  netip.AddrPort // its answer, set before bound is closed
 	err    error          // set before done is closed
+
+	circuit atomic.Pointer[openCircuit] // the host's side of it, once bound; the notifications' alone to change
+}
+
+// openCircuit is a circuit at a media address.
+type openCircuit struct {
+	hostruntime.Circuit
+	media netip.AddrPort
 }
 
 type legConfig struct {
@@ -45,7 +56,7 @@ type legConfig struct {
 	publicKey []byte
 	token     string
 	identity  ed25519.PrivateKey
-	tag       uint64
+	open      func(transport.CircuitConfig) (hostruntime.Circuit, error)
 	send      func(b []byte, to netip.AddrPort) error
 }
 
@@ -94,8 +105,8 @@ func (l *legs) start(c legConfig) (*leg, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &leg{ctx: ctx, stop: stop, done: make(chan struct{}), bound: make(chan struct{})}
 	client, err := relayclient.New(relayclient.Config{
-		Relay: c.relay, PublicKey: relaywire.PublicKey(c.publicKey), Token: c.token, Identity: c.identity, Tag: c.tag, Send: c.send,
-		GiveUp: relaySilence, Notify: func(e relayclient.Event) { l.notify(c.lease, g, e) },
+		Relay: c.relay, PublicKey: relaywire.PublicKey(c.publicKey), Token: c.token, Identity: c.identity, Send: c.send, Offer: g.offered,
+		GiveUp: relaySilence, Notify: func(e relayclient.Event) { l.notify(c, g, e) },
 	})
 	if err != nil {
 		stop()
@@ -106,6 +117,9 @@ func (l *legs) start(c legConfig) (*leg, error) {
 	l.running.Go(func() { // ends with release or closeAll; closeAll waits for it
 		defer stop()
 		g.err = client.Run(ctx)
+		if open := g.circuit.Load(); open != nil {
+			open.Close()
+		}
 		if g.err != nil && !errors.Is(g.err, relayclient.ErrReleased) {
 			l.log.Warn("circuit ended", "lease_id", c.lease, "cause", g.err)
 		}
@@ -119,13 +133,42 @@ func (l *legs) start(c legConfig) (*leg, error) {
 	return g, nil
 }
 
-func (l *legs) notify(lease string, g *leg, e relayclient.Event) {
-	l.log.Info("circuit", "lease_id", lease, "event", e.Kind.String(), "remote", e.Media.String())
+func (l *legs) notify(c legConfig, g *leg, e relayclient.Event) {
+	l.log.Info("circuit", "lease_id", c.lease, "event", e.Kind.String(), "remote", e.Media.String())
 	if e.Kind == relayclient.Bound {
+		if err := g.serve(c, e); err != nil {
+			l.log.Error("circuit takes no viewer", "lease_id", c.lease, "err", err)
+		}
 		g.once.Do(func() {
 			g.media = e.Media
 			close(g.bound)
 		})
+	}
+}
+
+// serve takes the circuit's viewer, or goes on with it when the leg was bound anew at the same address.
+func (g *leg) serve(c legConfig, e relayclient.Event) error {
+	old := g.circuit.Load()
+	if old != nil && old.media == e.Media {
+		old.Bound(e.Viewer)
+		return nil
+	}
+	fresh, err := c.open(transport.CircuitConfig{
+		Lease: c.lease, Media: e.Media, Number: e.Circuit, IDs: e.IDs, Viewer: e.Viewer, Relay: g.client,
+	})
+	if err != nil {
+		return err
+	}
+	g.circuit.Store(&openCircuit{fresh, e.Media})
+	if old != nil {
+		old.Close()
+	}
+	return nil
+}
+
+func (g *leg) offered(candidate uint32, datagram []byte) {
+	if open := g.circuit.Load(); open != nil {
+		open.Offered(candidate, datagram)
 	}
 }
 
@@ -136,15 +179,6 @@ func (l *legs) handle(b []byte, from netip.AddrPort, now time.Time) {
 			return
 		}
 	}
-}
-
-func (l *legs) isMedia(from netip.AddrPort) bool {
-	for _, g := range l.all() {
-		if media, ok := g.client.Media(); ok && media == from {
-			return true
-		}
-	}
-	return false
 }
 
 func (l *legs) all() []*leg {

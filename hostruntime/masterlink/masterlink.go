@@ -21,6 +21,7 @@ import (
 
 	"github.com/wavry/fleet/hostruntime"
 	"github.com/wavry/fleet/hostruntime/streamwire"
+	"github.com/wavry/fleet/hostruntime/transport"
 	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/masterclient"
@@ -36,7 +37,7 @@ type Host interface {
 	Drain(text string)
 	Undrain()
 	Addresses() []netip.AddrPort
-	Tag() uint64
+	Circuit(cfg transport.CircuitConfig) (hostruntime.Circuit, error)
 	SendControl(b []byte, to netip.AddrPort) error
 	FreeSlots() int
 }
@@ -106,7 +107,7 @@ func New(cfg Config) (*Link, error) {
 	return &Link{cfg: cfg, log: log, boot: rand.Text(), legs: newLegs(log), leases: map[string]*held{}}, nil
 }
 
-// Bind gives the link its host, which was created with the link's Verify, Control, Relayed and Observer.
+// Bind gives the link its host, which was created with the link's Verify, Control and Observer.
 func (l *Link) Bind(host Host) {
 	l.host = host
 	l.link = l.cfg.Client.NewHostLink(l.hello, l.command)
@@ -149,9 +150,6 @@ func (l *Link) Verify(token string, now time.Time) (lease.ViewerClaims, error) {
 
 // Control is hostruntime.Config.Control.
 func (l *Link) Control(b []byte, from netip.AddrPort) { l.legs.handle(b, from, l.cfg.Now()) }
-
-// Relayed is hostruntime.Config.Relayed.
-func (l *Link) Relayed(from netip.AddrPort) bool { return l.legs.isMedia(from) }
 
 // Drain tells the master that this host takes no more sessions, and the running ones' viewers why.
 func (l *Link) Drain(why string) {
@@ -436,7 +434,7 @@ func (l *Link) bindRelay(ctx context.Context, p *masterapi.Prepare, relay *maste
 	}
 	media, err := l.legs.bind(ctx, legConfig{
 		lease: p.GetLeaseId(), relay: control, publicKey: relay.GetPublicKey(), token: p.GetCircuitToken(),
-		identity: l.cfg.Identity, tag: l.host.Tag(), send: l.host.SendControl,
+		identity: l.cfg.Identity, open: l.host.Circuit, send: l.host.SendControl,
 	})
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func TestPrepareAndEnd(t *testing.T) {
 	if cs := g.GetCandidates(); len(cs) != 2 || cs[0].GetKind() != masterapi.CandidateKind_CANDIDATE_KIND_DIRECT || cs[1].GetRelayId() != "r1" {
 		t.Errorf("candidates %v", cs)
 	}
-	if f.circuits("r1") != 1 || !f.link.legs.isMedia(f.link.legs.all()[0].media) {
+	if f.circuits("r1") != 1 || f.link.legs.all()[0].circuit.Load() == nil {
 		t.Error("no circuit")
 	}
 	f.holds(g.GetLeaseId())

@@ -130,7 +130,7 @@ func (f *fleet) realHost(id string) *hostruntime.Host {
 	}
 	host, err := hostruntime.New(hostruntime.Config{
 		ID: id, Identity: identity, Bind: netip.MustParseAddrPort("127.0.0.1:0"), Slots: 1, Verify: link.Verify, Observer: link,
-		NewSource: func(string) (session.Source, error) { return still{}, nil }, Control: link.Control, Relayed: link.Relayed, Registry: prometheus.NewRegistry(),
+		NewSource: func(string) (session.Source, error) { return still{}, nil }, Control: link.Control, Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -30,6 +30,7 @@ func (s *Session) Attach(ctx context.Context, conn transport.Conn, claims lease.
 		return errors.Join(refused, sayBye(conn, control, refused.Code, refused.Text))
 	}
 	defer s.loop.do(func() { s.leave(v) })
+	conn.Prove(claims.Lease)
 	s.log.Info("viewer connected", "remote", conn.Remote().String(), "role", string(claims.Role), "relayed", conn.Relayed())
 
 	ctx, cancel := context.WithCancel(ctx)

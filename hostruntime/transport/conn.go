@@ -18,7 +18,7 @@ import (
 type conn struct {
 	session *webtransport.Session
 	quic    *quic.Conn
-	relayed bool
+	relay   *overRelay // nil: direct
 }
 
 var _ Conn = (*conn)(nil)
@@ -104,9 +104,14 @@ func (c *conn) Stats() Stats {
 	}
 }
 
-func (c *conn) Remote() net.Addr { return c.session.RemoteAddr() }
+func (c *conn) Remote() net.Addr {
+	if c.relay != nil { // what QUIC sees is a label
+		return net.UDPAddrFromAddrPort(c.relay.circuit.path.Media())
+	}
+	return c.session.RemoteAddr()
+}
 
-func (c *conn) Relayed() bool { return c.relayed }
+func (c *conn) Relayed() bool { return c.relay != nil }
 
 func (c *conn) Close(code streamwire.Code, text string) error {
 	return c.session.CloseWithError(webtransport.SessionErrorCode(code), text)

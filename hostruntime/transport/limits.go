@@ -20,6 +20,8 @@ const (
 	// QUIC waits at most. Beyond it they are refused, and browsers try again.
 	maxProven           = 256
 	maxProvenPerNetwork = 32
+	// connectionIDLen of direct viewers' connections: nobody guesses 8 bytes.
+	connectionIDLen = 8
 	// maxViewerStreams a viewer may have open: control, input, HTTP/3's own, and room for clipboard and files.
 	maxViewerStreams = 16
 	// receiveWindow bounds what a viewer can make us buffer per stream.

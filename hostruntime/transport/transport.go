@@ -1,16 +1,14 @@
 // Package transport carries one viewer's session over WebTransport (HTTP/3 on QUIC) and is the only importer of quic-go and
 // webtransport-go. It knows streams, datagrams and path statistics; what the bytes mean is streamwire's and session's business.
 //
-// A Server serves one UDP socket for everything: direct viewers, viewers behind relays (whose packets come from the relay's media
-// port), and the relays' control packets, which it hands on unread. The session behind it sees only Conn, which is small on
+// A Server serves one UDP socket for everything: direct viewers, viewers behind relays (each circuit has a QUIC transport of its own on
+// the socket: see Circuit and package relaypath), and the relays' control packets, which it hands on unread. The session behind it sees only Conn, which is small on
 // purpose: another transport for lossy paths will implement it too.
 package transport
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -26,6 +25,7 @@ import (
 	"github.com/quic-go/webtransport-go"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/wavry/fleet/hostruntime/relaypath"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 )
 
@@ -49,6 +49,8 @@ type Conn interface {
 	Remote() net.Addr
 	// Relayed says whether the packets come through a relay.
 	Relayed() bool
+	// Prove says that the viewer is who a lease names. A relay carries the stream to it from then on, if the circuit is that lease's.
+	Prove(lease string)
 	// Close ends the connection; the code and text reach the viewer if the path still works.
 	Close(code streamwire.Code, text string) error
 	// Done is closed when the connection is over.
@@ -74,20 +76,19 @@ type Config struct {
 	Admit func(token string) (any, error)
 	// Handle serves one connection until it returns; the connection is closed after.
 	Handle func(ctx context.Context, c Conn, admitted any)
-	// Tag begins every connection id the host chooses, so that a relay recognises packets of a viewer whose address changed.
-	Tag uint64
 	// Control gets the packets on the socket that are not QUIC: answers of relays. It must not block or keep b. Nil: dropped.
 	Control func(b []byte, from netip.AddrPort)
-	// Relayed says whether packets from an address come through a relay. Nil: never.
-	Relayed func(from netip.AddrPort) bool
 	Logger  *slog.Logger // nil: discard
 }
 
 // Server accepts viewers. Create it with New.
 type Server struct {
-	cfg Config
-	wt  *webtransport.Server
-	tr  *quic.Transport
+	cfg     Config
+	wt      *webtransport.Server
+	socket  *relaypath.Socket // set by Open
+	tr      *quic.Transport
+	relayed sync.Map // *quic.Conn: *overRelay
+	book    *halfOpen
 }
 
 // New checks the configuration and opens nothing.
@@ -98,8 +99,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	book := newHalfOpen(time.Now)
-	s := &Server{cfg: cfg, tr: &quic.Transport{ConnectionIDGenerator: connectionIDs(cfg.Tag), VerifySourceAddress: book.mustProve, ConnContext: book.handshake}}
+	s := &Server{cfg: cfg, book: newHalfOpen(time.Now)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("CONNECT "+PathSession+"{token}", s.connect)
 	s.wt = &webtransport.Server{
@@ -122,34 +122,51 @@ func New(cfg Config) (*Server, error) {
 
 type quicConnKey struct{}
 
-// Serve serves viewers on socket until ctx ends, direct ones and those behind relays alike. It closes the socket. It is called once.
-func (s *Server) Serve(ctx context.Context, socket net.PacketConn) error {
-	defer socket.Close()
+// Open gives the server its socket, before Serve. It is called once.
+func (s *Server) Open(socket relaypath.UDP) {
+	s.socket = relaypath.NewSocket(socket)
+	s.tr = s.newTransport(s.socket, nil)
+}
+
+// newTransport makes a QUIC transport on socket; without ids its connection ids are random.
+func (s *Server) newTransport(socket net.PacketConn, ids quic.ConnectionIDGenerator) *quic.Transport {
+	return &quic.Transport{
+		Conn: socket, ConnectionIDLength: connectionIDLen, ConnectionIDGenerator: ids, VerifySourceAddress: s.book.mustProve, ConnContext: s.book.handshake,
+	}
+}
+
+// Serve serves viewers until ctx ends, direct ones and those behind relays alike. It closes the socket. It is called once.
+func (s *Server) Serve(ctx context.Context) error {
+	defer s.socket.Close()
 	defer s.tr.Close()
-	s.tr.Conn = socket
 	listener, err := s.tr.ListenEarly(s.tlsConfig(), quicConfig())
 	if err != nil {
-		return fmt.Errorf("listen for viewers on %s: %w", socket.LocalAddr(), err)
+		return fmt.Errorf("listen for viewers on %s: %w", s.socket.LocalAddr(), err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
 	g := new(errgroup.Group)
 	g.Go(func() error { return s.readControl(ctx) })
-	g.Go(func() error { return s.accept(ctx, listener) })
+	g.Go(func() error { return s.accept(ctx, listener, nil) })
 	return g.Wait()
 }
 
-func (s *Server) accept(ctx context.Context, listener *quic.EarlyListener) error {
+// accept serves the connections of a listener, which come over a circuit or, without one, directly.
+func (s *Server) accept(ctx context.Context, listener *quic.EarlyListener, circuit *Circuit) error {
 	for {
 		c, err := listener.Accept(ctx)
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, quic.ErrServerClosed) {
+			if ctx.Err() != nil || errors.Is(err, quic.ErrServerClosed) || errors.Is(err, quic.ErrTransportClosed) || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
 			return fmt.Errorf("accept viewers: %w", err)
 		}
+		if circuit != nil {
+			s.relayed.Store(c, &overRelay{circuit, c.RemoteAddr()})
+		}
 		go completed(c) // ends with its handshake
 		go func() {     // ends with its connection, at the latest when the transport closes
+			defer s.relayed.Delete(c)
 			if err := s.wt.ServeQUICConn(c); err != nil {
 				s.cfg.Logger.Debug("viewer connection ended", "remote", c.RemoteAddr(), "cause", err)
 			}
@@ -182,20 +199,6 @@ func (s *Server) SendControl(b []byte, to netip.AddrPort) error {
 
 // unmapped gives an IPv4 address one form, whatever family the socket has.
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
-
-// connectionIDs are 8 bytes of tag and 8 random bytes.
-type connectionIDs uint64
-
-func (t connectionIDs) ConnectionIDLen() int { return 16 }
-
-func (t connectionIDs) GenerateConnectionID() (quic.ConnectionID, error) {
-	var id [16]byte
-	binary.BigEndian.PutUint64(id[:], uint64(t))
-	if _, err := rand.Read(id[8:]); err != nil {
-		return quic.ConnectionID{}, fmt.Errorf("make a connection id: %w", err)
-	}
-	return quic.ConnectionIDFromBytes(id[:]), nil
-}
 
 // Close ends every connection without a word. Sessions say their byes before.
 func (s *Server) Close() error { return s.wt.Close() }
@@ -237,12 +240,10 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	qc, _ := r.Context().Value(quicConnKey{}).(*quic.Conn)
-	c := &conn{session: session, quic: qc, relayed: s.relayed(session.RemoteAddr())}
+	c := &conn{session: session, quic: qc}
+	if way, ok := s.relayed.Load(qc); ok {
+		c.relay = way.(*overRelay)
+	}
 	defer func() { _ = c.Close(streamwire.CodeEnded, "") }()
 	s.cfg.Handle(session.Context(), c, admitted)
-}
-
-func (s *Server) relayed(from net.Addr) bool {
-	udp, ok := from.(*net.UDPAddr)
-	return ok && s.cfg.Relayed != nil && s.cfg.Relayed(unmapped(udp.AddrPort()))
 }

@@ -41,7 +41,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r := &rig{t: t, hashes: hashes, conns: make(chan Conn, 4), control: make(chan string, 1)}
 	r.server, err = New(Config{
-		Certificates: certs, Tag: 7,
+		Certificates: certs,
 		Admit: func(token string) (any, error) {
 			if token != "good" {
 				return nil, errors.New("this lease is not one of ours")
@@ -69,7 +69,8 @@ func newRig(t *testing.T) *rig {
 	r.address = socket.LocalAddr().(*net.UDPAddr).AddrPort()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- r.server.Serve(ctx, socket) }()
+	r.server.Open(socket)
+	go func() { served <- r.server.Serve(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := errors.Join(r.server.Close(), <-served); err != nil {

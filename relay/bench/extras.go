@@ -203,7 +203,8 @@ func crowdHost(ctx context.Context, wg *sync.WaitGroup, relay relayReady, signer
 		}
 		clients[i], err = relayclient.New(relayclient.Config{
 			Relay: relay.Control, PublicKey: relay.Key, Token: token,
-			Send: func(b []byte, to netip.AddrPort) error { _, err := conn.WriteToUDPAddrPort(b, to); return err },
+			Offer: func(candidate uint32, _ []byte) { clients[i].Confirm(candidate) },
+			Send:  func(b []byte, to netip.AddrPort) error { _, err := conn.WriteToUDPAddrPort(b, to); return err },
 			Notify: func(e relayclient.Event) {
 				if e.Kind == relayclient.Bound {
 					bound <- e.Media

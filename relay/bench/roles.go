@@ -209,9 +209,11 @@ func openFlow(ctx context.Context, a sourceArgs, i int) (*flow, error) {
 // bind gets a circuit and keeps it until ctx ends.
 func (f *flow) bind(ctx context.Context, a sourceArgs, i int) error {
 	bound := make(chan relayclient.Event, 1)
+	var client *relayclient.Client
 	client, err := relayclient.New(relayclient.Config{
 		Relay: a.Relay.Control, PublicKey: a.Relay.Key, Token: a.Tokens[i],
-		Send: func(b []byte, to netip.AddrPort) error { _, err := f.conn.WriteToUDPAddrPort(b, to); return err },
+		Offer: func(candidate uint32, _ []byte) { client.Confirm(candidate) },
+		Send:  func(b []byte, to netip.AddrPort) error { _, err := f.conn.WriteToUDPAddrPort(b, to); return err },
 		Notify: func(e relayclient.Event) {
 			if e.Kind == relayclient.Bound {
 				bound <- e

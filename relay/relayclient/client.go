@@ -16,6 +16,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ var ErrReleased = errors.New("circuit released")
 // ErrUnreachable is returned by Run when the relay has answered nothing for Config.GiveUp.
 var ErrUnreachable = errors.New("relay does not answer")
 
-// Config is what a client needs. All but Identity, Tag, Notify and GiveUp is required.
+// Config is what a client needs. All but Identity, Offer, Notify and GiveUp is required.
 type Config struct {
 	// Relay is the relay's control address as the host reaches it.
 	Relay netip.AddrPort
@@ -39,11 +40,11 @@ type Config struct {
 	Token string
 	// Identity is the host's long-lived key, which the lease names. Nil: a fresh key for this client, for leases that name none.
 	Identity ed25519.PrivateKey
-	// Tag is the first 8 bytes (big-endian) of every connection id that the host's QUIC endpoint chooses; a host may use one tag for
-	// all circuits. 0: the connection ids begin with the lease's circuit number.
-	Tag uint64
 	// Send sends b from the host's socket. It must not keep b. An error is as good as a lost datagram.
 	Send func(b []byte, to netip.AddrPort) error
+	// Offer, if not nil, is given each datagram of a candidate: an address that may be the viewer's (relaywire). Answer speaks to it,
+	// Confirm makes it the viewer's leg. It must not block or keep the datagram, and may call nothing of the client but these two.
+	Offer func(candidate uint32, datagram []byte)
 	// Notify, if not nil, is called with each event, one at a time, outside the client's lock. It must not block.
 	Notify func(Event)
 	// GiveUp is how long the relay may be silent before Run returns ErrUnreachable. 0: 10 s.
@@ -81,18 +82,25 @@ type Event struct {
 	Rate     uint64 // bits per second
 	By       time.Time
 	Reject   *relaywire.RejectError
+	// Circuit and IDs make connection ids that lead the relay to this circuit, and Viewer tells whether it has a viewer's leg (Bound).
+	Circuit uint64
+	IDs     relaywire.IDKey
+	Viewer  bool
 }
 
 // Client holds one leg. Run it once.
 type Client struct {
 	send   func([]byte, netip.AddrPort) error
 	notify func(Event)
+	offer  func(uint32, []byte)
 	wake   chan struct{}
 
 	mu sync.Mutex // guards the following
 	m  *machine
 	// notifying keeps events in order: it is taken before mu is given back.
 	notifying sync.Mutex
+	// answering keeps ANSWERs in the order of their counters; it is taken after mu.
+	answering sync.Mutex
 }
 
 // New checks cfg. It sends nothing.
@@ -101,7 +109,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("relay client: %w", err)
 	}
-	return &Client{send: cfg.Send, notify: cfg.Notify, wake: make(chan struct{}, 1), m: m}, nil
+	return &Client{send: cfg.Send, notify: cfg.Notify, offer: cfg.Offer, wake: make(chan struct{}, 1), m: m}, nil
 }
 
 // Run binds and keeps the leg until ctx ends (then it releases the circuit and returns nil), the relay refuses (a
@@ -131,11 +139,52 @@ func (c *Client) Run(ctx context.Context) error {
 // packet is not for this client. It may be called from any goroutine and does not keep b.
 func (c *Client) HandlePacket(from netip.AddrPort, b []byte, now time.Time) bool {
 	mine := false
+	if relaywire.TypeIs(b, relaywire.TypeOffer) {
+		return c.handleOffer(from, b, now)
+	}
 	c.step(func() { mine = c.m.handle(from, b, now) })
 	if mine {
 		c.poke()
 	}
 	return mine
+}
+
+func (c *Client) handleOffer(from netip.AddrPort, b []byte, now time.Time) bool {
+	c.mu.Lock()
+	o, mine := c.m.handleOffer(from, b, now)
+	c.mu.Unlock()
+	if len(o.Datagram) > 0 && c.offer != nil {
+		c.offer(o.Candidate, o.Datagram)
+	}
+	return mine
+}
+
+// Answer sends a datagram to a candidate. The relay passes on no more bytes than the candidate sent. It may be called from any
+// goroutine and does not keep the datagram.
+func (c *Client) Answer(candidate uint32, datagram []byte) error {
+	c.answering.Lock()
+	defer c.answering.Unlock()
+	c.mu.Lock()
+	b, to := c.m.answer(candidate, datagram)
+	c.mu.Unlock()
+	if b == nil {
+		return net.ErrClosed
+	}
+	return c.send(b, to)
+}
+
+// Confirm makes a candidate the viewer's leg: the host has found that it is. It is sent at once and again until the relay has
+// answered. It may be called from any goroutine.
+func (c *Client) Confirm(candidate uint32) {
+	c.answering.Lock() // what is sent to the leg after this must find it there
+	defer c.answering.Unlock()
+	c.mu.Lock()
+	out := c.m.confirm(candidate, time.Now())
+	c.mu.Unlock()
+	for _, p := range out {
+		_ = c.send(p.b, p.to) // see step
+	}
+	c.poke()
 }
 
 // UpdateToken gives the client a renewed lease, which it presents at once.

@@ -21,6 +21,9 @@ const (
 	missed = 3
 	// hintEvery bounds how often an UNKNOWN, which is not authenticated, makes us bind again.
 	hintEvery = time.Second
+	// firstConfirm is the wait for an answer to a CONFIRM; it doubles up to lastConfirm, after which the candidate is given up.
+	firstConfirm = 25 * time.Millisecond
+	lastConfirm  = 2 * time.Second
 )
 
 // machine is the host's side of the protocol: time comes in, packets and events go out.
@@ -31,7 +34,6 @@ type machine struct {
 	mac1   relaywire.Key
 	host   relaywire.PublicKey
 	shared relaywire.Key
-	tag    uint64
 	giveUp time.Duration
 
 	token    string
@@ -50,19 +52,26 @@ type machine struct {
 	lastTime  int64
 
 	// The leg, once bound.
-	media     netip.AddrPort
-	leg       relaywire.Key
-	circuit   uint64
-	counter   uint64
-	answered  uint64
-	interval  time.Duration
-	keepAt    time.Time
-	heard     time.Time
-	hinted    time.Time
-	pinned    bool
-	draining  bool
-	retryHint time.Time
-	retries   int
+	media      netip.AddrPort
+	leg        relaywire.Key
+	circuit    uint64
+	counter    uint64
+	unanswered int // keepalives in a row
+	interval   time.Duration
+	keepAt     time.Time
+	heard      time.Time
+	hinted     time.Time
+	pinned     bool
+	draining   bool
+	retryHint  time.Time
+	retries    int
+	offers     uint64 // counter of the newest OFFER
+	answers    uint64 // counter of the last ANSWER
+	wanted     uint32 // candidate that the relay has not yet confirmed; 0: none
+	wantedAt   time.Time
+	wantedFor  time.Duration
+	buffer     []byte
+	half       relaywire.Carry // the first half of a datagram, whose second is next
 
 	out    []packet
 	events []Event
@@ -84,7 +93,7 @@ func newMachine(cfg Config) (*machine, error) {
 		return nil, errors.New("no send function")
 	}
 	m := &machine{
-		relay: unmap(cfg.Relay), public: cfg.PublicKey, mac1: relaywire.MAC1Key(cfg.PublicKey), tag: cfg.Tag, giveUp: cfg.GiveUp,
+		relay: unmap(cfg.Relay), public: cfg.PublicKey, mac1: relaywire.MAC1Key(cfg.PublicKey), giveUp: cfg.GiveUp,
 		host: relaywire.PublicKey(private.PublicKey().Bytes()),
 	}
 	if m.giveUp == 0 {
@@ -131,13 +140,14 @@ func (m *machine) tick(now time.Time) (next time.Time, err error) {
 		return time.Time{}, ErrUnreachable
 	}
 	m.tickRequest(now)
+	m.tickConfirm(now)
 	m.tickLeg(now)
 	return m.next(now), nil
 }
 
 func (m *machine) next(now time.Time) time.Time {
 	next := m.heard.Add(m.giveUp + time.Millisecond)
-	for _, t := range []time.Time{m.retryAt, m.keepAt, m.retryHint} {
+	for _, t := range []time.Time{m.retryAt, m.keepAt, m.retryHint, m.wantedAt} {
 		if !t.IsZero() && t.Before(next) {
 			next = t
 		}
@@ -166,7 +176,7 @@ func (m *machine) tickRequest(now time.Time) {
 
 func (m *machine) ask(now time.Time, renew bool) {
 	m.lastTime = max(now.UnixNano(), m.lastTime+1)
-	m.bind = relaywire.Bind{Renew: renew, Time: m.lastTime, HostKey: m.host, Tag: m.tag}
+	m.bind = relaywire.Bind{Renew: renew, Time: m.lastTime, HostKey: m.host}
 	rand.Read(m.bind.Nonce[:]) // never fails (crypto/rand)
 	m.answerKey = relaywire.LegKey(m.shared, &m.bind.Nonce)
 	m.fresh, m.cookies = false, 0
@@ -188,20 +198,88 @@ func (m *machine) tickLeg(now time.Time) {
 	if !m.media.IsValid() || now.Before(m.keepAt) {
 		return
 	}
-	if m.counter-m.answered >= missed {
+	if m.unanswered >= missed {
 		m.lose(now)
 		return
 	}
 	m.signal(relaywire.TypeKeepalive)
+	m.unanswered++
 	m.keepAt = now.Add(m.interval)
-	if m.counter-m.answered > 1 { // one got lost: ask again sooner
+	if m.unanswered > 1 { // one got lost: ask again sooner
 		m.keepAt = now.Add(m.interval / 4)
 	}
+}
+
+// confirm wants a candidate as the viewer's leg; the last wish counts. It returns what to send at once.
+func (m *machine) confirm(candidate uint32, now time.Time) []packet {
+	if !m.media.IsValid() {
+		return nil
+	}
+	had := len(m.out)
+	m.wanted, m.wantedAt, m.wantedFor = candidate, now, firstConfirm
+	m.tickConfirm(now)
+	out := m.out[had:]
+	m.out = m.out[:had:had]
+	return out
+}
+
+// tickConfirm asks again for the leg that is wanted. The relay's answer, whatever it says, ends that: a candidate that it does not
+// know will be offered anew.
+func (m *machine) tickConfirm(now time.Time) {
+	if m.wanted == 0 || now.Before(m.wantedAt) {
+		return
+	}
+	if m.wantedFor > lastConfirm {
+		m.wanted, m.wantedAt = 0, time.Time{}
+		return
+	}
+	m.wantedAt = now.Add(m.wantedFor)
+	m.wantedFor *= 2
+	m.signal(relaywire.TypeConfirm)
+}
+
+// handleOffer returns the datagram of an OFFER, or none as long as half of it is missing.
+func (m *machine) handleOffer(from netip.AddrPort, b []byte, now time.Time) (relaywire.Carry, bool) {
+	o, err := relaywire.ParseCarry(b)
+	if err != nil || o.Type != relaywire.TypeOffer || !m.media.IsValid() || unmap(from) != m.media || o.Circuit != m.circuit ||
+		o.Counter <= m.offers || !relaywire.CheckCarry(b, &m.leg) {
+		return relaywire.Carry{}, false
+	}
+	m.heard, m.offers = now, o.Counter
+	half := m.half
+	m.half = relaywire.Carry{}
+	switch o.Part {
+	case relaywire.FirstHalf:
+		m.half = o
+		m.half.Datagram = append([]byte(nil), o.Datagram...)
+		o.Datagram = nil
+	case relaywire.SecondHalf:
+		if half.Candidate != o.Candidate || half.Counter+1 != o.Counter {
+			o.Datagram = nil
+		} else {
+			o.Datagram = append(half.Datagram, o.Datagram...)
+		}
+	}
+	return o, true
+}
+
+// answer returns the ANSWER to send, valid until the next call; none when there is no leg.
+func (m *machine) answer(candidate uint32, datagram []byte) ([]byte, netip.AddrPort) {
+	if !m.media.IsValid() || len(datagram) == 0 {
+		return nil, netip.AddrPort{}
+	}
+	m.answers++
+	a := relaywire.Carry{Type: relaywire.TypeAnswer, Circuit: m.circuit, Counter: m.answers, Candidate: candidate, Datagram: datagram}
+	m.buffer = relaywire.AppendCarry(m.buffer[:0], &a, &m.leg)
+	return m.buffer, m.media
 }
 
 func (m *machine) signal(t relaywire.Type) {
 	m.counter++
 	s := relaywire.Signal{Type: t, Circuit: m.circuit, Counter: m.counter}
+	if t == relaywire.TypeConfirm {
+		s.Candidate = m.wanted
+	}
 	m.push(relaywire.AppendSignal(nil, &s, &m.leg), m.media)
 }
 
@@ -269,7 +347,8 @@ func (m *machine) bound(a relaywire.Bound, now time.Time) {
 	kind := Renewed
 	if !m.bind.Renew {
 		kind = Bound
-		m.leg, m.circuit, m.counter, m.answered = m.answerKey, a.Circuit, 0, 0
+		m.leg, m.circuit, m.counter, m.unanswered = m.answerKey, a.Circuit, 0, 0
+		m.offers, m.answers, m.wanted, m.wantedAt = 0, 0, 0, time.Time{}
 		m.media = netip.AddrPortFrom(m.relay.Addr(), a.Port)
 		m.interval = max(time.Duration(a.KeepaliveMillis)*time.Millisecond, 100*time.Millisecond)
 		m.keepAt = now // the first keepalive opens the NAT towards the media port
@@ -279,6 +358,7 @@ func (m *machine) bound(a relaywire.Bound, now time.Time) {
 	m.endRequest()
 	m.events = append(m.events, Event{
 		Kind: kind, Media: m.media, Observed: a.Observed, Expiry: time.UnixMilli(a.ExpiryMillis), Rate: a.RateLimit,
+		Circuit: a.Circuit, IDs: a.IDs, Viewer: a.Flags&relaywire.FlagPinned != 0,
 	})
 	m.flags(a.Flags, time.Time{})
 }
@@ -324,8 +404,11 @@ func (m *machine) handleSignal(b []byte, now time.Time) bool {
 	}
 	m.heard = now
 	switch s.Type {
+	case relaywire.TypeConfirmed:
+		m.wanted, m.wantedAt = 0, time.Time{}
+		fallthrough
 	case relaywire.TypeAlive:
-		m.answered = max(m.answered, min(s.Counter, m.counter))
+		m.unanswered = 0
 		m.flags(s.Flags, time.Time{})
 	case relaywire.TypeDraining:
 		m.flags(s.Flags|relaywire.FlagDraining, time.UnixMilli(s.TimeMillis))

@@ -42,7 +42,7 @@ func newPeer(t *testing.T) *peer {
 		t.Fatal(err)
 	}
 	p := &peer{t: t, private: private, public: relaywire.PublicKey(private.PublicKey().Bytes()), now: time.Unix(1_800_000_000, 0)}
-	p.m, err = newMachine(Config{Relay: control, PublicKey: p.public, Token: token, Tag: 7, Send: func([]byte, netip.AddrPort) error { return nil }})
+	p.m, err = newMachine(Config{Relay: control, PublicKey: p.public, Token: token, Send: func([]byte, netip.AddrPort) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

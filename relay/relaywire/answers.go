@@ -1,6 +1,7 @@
 package relaywire
 
 import (
+	"crypto/subtle"
 	"encoding/binary"
 	"net/netip"
 )
@@ -17,6 +18,8 @@ type Bound struct {
 	KeepaliveMillis, IdleMillis, PinMillis uint32
 	// Observed is the host's address as the relay sees it.
 	Observed netip.AddrPort
+	// IDs is the key with which the host makes the circuit's connection ids.
+	IDs IDKey
 }
 
 // AppendBound appends b, authenticated with the leg key.
@@ -34,6 +37,8 @@ func AppendBound(dst []byte, b *Bound, leg *Key) []byte {
 	ip := b.Observed.Addr().As16()
 	copy(p[56:], ip[:])
 	binary.BigEndian.PutUint16(p[72:], b.Observed.Port())
+	pad := idPad(leg)
+	subtle.XORBytes(p[boundIDs:boundMAC], b.IDs[:], pad[:])
 	sum := mac(leg, p[:boundMAC])
 	copy(p[boundMAC:], sum[:])
 	return dst
@@ -56,6 +61,8 @@ func ParseBound(p []byte, leg *Key) (b Bound, authentic bool, err error) {
 		PinMillis:       binary.BigEndian.Uint32(p[52:]),
 		Observed:        netip.AddrPortFrom(netip.AddrFrom16([16]byte(p[56:72])).Unmap(), binary.BigEndian.Uint16(p[72:])),
 	}
+	pad := idPad(leg)
+	subtle.XORBytes(b.IDs[:], p[boundIDs:boundMAC], pad[:])
 	return b, macFits(leg, p[:boundMAC], p[boundMAC:BoundLen]), nil
 }
 

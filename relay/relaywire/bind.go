@@ -12,7 +12,6 @@ type Bind struct {
 	Time    int64 // Unix nanoseconds on the host's clock
 	Nonce   [24]byte
 	HostKey PublicKey
-	Tag     uint64
 	// Sealed is the sealed token. Parsed packets alias the input.
 	Sealed []byte
 }
@@ -36,7 +35,6 @@ func AppendBind(dst []byte, b *Bind, token string, shared, mac1 Key, cookie *[16
 	binary.BigEndian.PutUint64(p[8:], uint64(b.Time))
 	copy(p[16:], b.Nonce[:])
 	copy(p[40:], b.HostKey[:])
-	binary.BigEndian.PutUint64(p[72:], b.Tag)
 	sum := mac(&mac1, p[:mac1At])
 	copy(p[mac1At:], sum[:])
 	if cookie != nil {
@@ -69,7 +67,6 @@ func ParseBind(p []byte, b *Bind) error {
 	b.Time = int64(binary.BigEndian.Uint64(p[8:]))
 	copy(b.Nonce[:], p[16:])
 	copy(b.HostKey[:], p[40:])
-	b.Tag = binary.BigEndian.Uint64(p[72:])
 	b.Sealed = p[BindHeadLen : BindHeadLen+n]
 	return nil
 }

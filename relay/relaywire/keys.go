@@ -67,7 +67,10 @@ func mac(key *Key, message []byte) (sum [MACLen]byte) {
 }
 
 func macFits(key *Key, message, got []byte) bool {
-	want := mac(key, message)
+	return sumFits(mac(key, message), got)
+}
+
+func sumFits(want [MACLen]byte, got []byte) bool {
 	return subtle.ConstantTimeCompare(want[:], got) == 1
 }
 

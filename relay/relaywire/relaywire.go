@@ -23,12 +23,12 @@
 //	  8  8  time of the host, Unix nanoseconds; grows with every BIND or RENEW of a circuit
 //	 16 24  nonce, random; its first 8 bytes are the request id
 //	 40 32  host's X25519 public key
-//	 72  8  tag: the first 8 bytes of the connection ids the host chooses for QUIC; 0: the lease's circuit number
+//	 72  8  zero
 //	 80 16  MAC1 over bytes 0-79, key from the relay's public key: whoever lacks it is dropped for 0.3 us
 //	 96 16  MAC2 over bytes 0-95, key is the cookie; zero when the host has none
 //	112  n  token, sealed with XChaCha20-Poly1305 under the shared key, nonce as above, bytes 0-79 as associated data
 //
-// BOUND (3), relay -> host, 96 bytes:
+// BOUND (3), relay -> host, 112 bytes:
 //
 //	 8  8  circuit
 //	16  8  request id
@@ -42,7 +42,8 @@
 //	56 16  address of the host as the relay sees it (IPv4 as ::ffff:a.b.c.d)
 //	72  2  its port
 //	74  6  zero
-//	80 16  MAC, leg key
+//	80 16  key of connection ids (see IDKey), masked with a stream made from the leg key
+//	96 16  MAC, leg key
 //
 // REJECT (4), relay -> host, 64 bytes:
 //
@@ -60,21 +61,48 @@
 //	16  8  request id
 //	24 16  cookie for this source address
 //
-// KEEPALIVE (6) and RELEASE (8), host -> media port; ALIVE (7), RELEASED (9) and DRAINING (10), relay -> host; 64 bytes:
+// KEEPALIVE (6), RELEASE (8) and CONFIRM (14), host -> media port; ALIVE (7), RELEASED (9), DRAINING (10) and CONFIRMED (15),
+// relay -> host; 64 bytes:
 //
 //	 6  2  flags: 1 draining, 2 the viewer is pinned
 //	 8  8  circuit
-//	16  8  counter: KEEPALIVE and RELEASE count up from 1 per circuit; answers echo it; DRAINING counts by itself
-//	24  8  time, Unix milliseconds: end of the lease (ALIVE), time by which to be gone (DRAINING), else zero
-//	32 16  zero
+//	16  8  counter: what the host sends counts up from 1 per circuit; answers echo it; DRAINING counts by itself
+//	24  8  time, Unix milliseconds: end of the lease (ALIVE, CONFIRMED), time by which to be gone (DRAINING), else zero
+//	32  4  candidate: the one that becomes the viewer's leg (CONFIRM), the one that is (ALIVE, CONFIRMED; 0: none), else zero
+//	36 12  zero
 //	48 16  MAC, leg key
+//
+// OFFER (12), relay -> host, and ANSWER (13), host -> media port, 48 bytes + one datagram as it was received or is to be sent. An
+// OFFER brings what came from an address that may be the viewer's, which is then a candidate; an ANSWER goes to a candidate:
+//
+//	 6  2  part: 0 whole, 1 the first half, 2 the second, in the packet with the next counter; a datagram that fills its path is halved
+//	 8  8  circuit
+//	16  8  counter: counts up from 1 per circuit and direction, apart from that of the signals
+//	24  4  candidate, from 1; a number is used once per circuit
+//	28  4  zero
+//	32 16  MAC over bytes 0-31 and the datagram, leg key
+//	48  n  datagram
 //
 // UNKNOWN (11), relay -> host, 24 bytes, not authenticated, only a hint to BIND again:
 //
 //	 8  8  circuit
 //	16  8  counter of the packet it answers
 //
-// No answer is longer than its request. An empty "MAC" field never verifies.
+// No answer is longer than its request, and nobody but the viewer's confirmed leg is sent more bytes than it sent. An empty "MAC"
+// field never verifies.
+//
+// # Who may move a leg
+//
+// The relay cannot know who speaks; the host can, because the QUIC session behind it ends there. So an address that sends what a
+// viewer could send (the first packet of a connection, from where the lease says; or a packet with one of the circuit's connection
+// ids, from anywhere) is a candidate and nothing more: its packets reach the host as OFFERs, the host's reach it as ANSWERs, both within narrow
+// limits. The viewer's leg begins or moves when the host says so (CONFIRM), and only then. Until that, everything else goes on between the
+// host and the leg that is.
+//
+// # Connection ids
+//
+// A viewer whose NAT gave it a new address is told by nothing but the connection id in its packets. A host makes the ids of a circuit
+// as draft-ietf-quic-load-balancers does: one octet (config 0, length 16) and one AES block over circuit and nonce. See IDKey.
 //
 // # Growth
 //
@@ -106,6 +134,10 @@ const (
 	TypeReleased  Type = 9
 	TypeDraining  Type = 10
 	TypeUnknown   Type = 11
+	TypeOffer     Type = 12
+	TypeAnswer    Type = 13
+	TypeConfirm   Type = 14
+	TypeConfirmed Type = 15
 )
 
 // Lengths of packets in bytes.
@@ -114,11 +146,12 @@ const (
 	BindHeadLen = 112
 	MinBindLen  = BindHeadLen + SealOverhead + 64 // no circuit's token is shorter than 64 bytes; keeps every answer below its request
 	MaxBindLen  = BindHeadLen + SealOverhead + MaxTokenLen
-	BoundLen    = 96
+	BoundLen    = 112
 	RejectLen   = 64
 	CookieLen   = 40
 	SignalLen   = 64
 	UnknownLen  = 24
+	CarryLen    = 48 // of an OFFER or ANSWER, without its datagram
 	MACLen      = 16
 
 	// MaxTokenLen is the longest token a BIND carries: the whole packet stays below the 1280 bytes every IPv6 path takes.
@@ -131,6 +164,7 @@ const (
 	magic    = 0x0557524c
 	mac1At   = 80
 	mac2At   = 96
+	boundIDs = 80
 	boundMAC = BoundLen - MACLen
 	smallMAC = SignalLen - MACLen
 )
@@ -155,6 +189,9 @@ func TypeOf(b []byte) (Type, error) {
 	}
 	return Type(b[5]), nil
 }
+
+// TypeIs tells whether b begins like a control packet of type t. It checks nothing else.
+func TypeIs(b []byte, t Type) bool { return len(b) >= HeadLen && IsControl(b) && Type(b[5]) == t }
 
 // WireError tells where a packet stopped making sense.
 type WireError struct {

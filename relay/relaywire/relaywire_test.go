@@ -50,7 +50,7 @@ func newParties(t testing.TB) *parties {
 	rand.Read(p.nonce[:])
 	rand.Read(p.cookie[:])
 	p.leg = LegKey(p.shared, &p.nonce)
-	b := &Bind{Time: 1234567890123456789, Nonce: p.nonce, HostKey: p.host, Tag: 0xfeedfacecafebeef}
+	b := &Bind{Time: 1234567890123456789, Nonce: p.nonce, HostKey: p.host}
 	p.bind = AppendBind(nil, b, testToken, p.shared, p.mac1, &p.cookie)
 	b.Renew = true
 	p.renew = AppendBind(nil, b, testToken, p.shared, p.mac1, nil)
@@ -59,16 +59,16 @@ func newParties(t testing.TB) *parties {
 	p.cookiP = AppendCookie(nil, 77, &p.cookie)
 	p.unknown = AppendUnknown(nil, 5, 6)
 	for _, typ := range signalTypes {
-		p.signals[typ] = AppendSignal(nil, &Signal{Type: typ, Flags: FlagPinned, Circuit: 9, Counter: 10, TimeMillis: 11}, &p.leg)
+		p.signals[typ] = AppendSignal(nil, &Signal{Type: typ, Flags: FlagPinned, Circuit: 9, Counter: 10, TimeMillis: 11, Candidate: 12}, &p.leg)
 	}
 	return p
 }
 
 var (
-	signalTypes = []Type{TypeKeepalive, TypeAlive, TypeRelease, TypeReleased, TypeDraining}
+	signalTypes = []Type{TypeKeepalive, TypeAlive, TypeRelease, TypeReleased, TypeDraining, TypeConfirm, TypeConfirmed}
 	testBound   = Bound{
 		Circuit: 1, RequestID: 2, ExpiryMillis: 3, RateLimit: 4, Port: 5, Flags: FlagDraining | FlagPinned, KeepaliveMillis: 6, IdleMillis: 7, PinMillis: 8,
-		Observed: netip.MustParseAddrPort("192.0.2.7:4242"),
+		Observed: netip.MustParseAddrPort("192.0.2.7:4242"), IDs: IDKey{9, 8, 7},
 	}
 	testReject = Reject{RequestID: 12, Reason: RelayFull, RetryAfterMillis: 1500}
 )
@@ -98,6 +98,8 @@ func parseAny(b []byte, leg *Key) error {
 		_, _, err = ParseCookie(b)
 	case TypeUnknown:
 		_, _, err = ParseUnknown(b)
+	case TypeOffer, TypeAnswer:
+		_, err = ParseCarry(b)
 	default:
 		_, err = ParseSignal(b)
 	}
@@ -116,7 +118,7 @@ func TestBindRoundTrip(t *testing.T) {
 		if err := ParseBind(packet, &b); err != nil {
 			t.Fatal(err)
 		}
-		if b.Renew != (name == "renew") || b.Time != 1234567890123456789 || b.Nonce != p.nonce || b.HostKey != p.host || b.Tag != 0xfeedfacecafebeef {
+		if b.Renew != (name == "renew") || b.Time != 1234567890123456789 || b.Nonce != p.nonce || b.HostKey != p.host {
 			t.Errorf("%s came back as %+v", name, b)
 		}
 		if !CheckMAC1(packet, &p.mac1) {
@@ -161,6 +163,9 @@ func TestAnswersRoundTrip(t *testing.T) {
 	if _, ok, _ := ParseBound(p.bound, &other); ok {
 		t.Error("BOUND believed with another key")
 	}
+	if bytes.Contains(p.bound, testBound.IDs[:]) {
+		t.Error("BOUND shows the key of connection ids")
+	}
 	if r, ok, err := ParseReject(p.reject, &p.leg); r != testReject || !ok || err != nil {
 		t.Errorf("REJECT came back as %+v, %v, %v", r, ok, err)
 	}
@@ -175,7 +180,7 @@ func TestAnswersRoundTrip(t *testing.T) {
 	}
 	for typ, b := range p.signals {
 		s, err := ParseSignal(b)
-		if want := (Signal{typ, FlagPinned, 9, 10, 11}); s != want || err != nil {
+		if want := (Signal{typ, FlagPinned, 9, 10, 11, 12}); s != want || err != nil {
 			t.Errorf("signal came back as %+v, %v; want %+v", s, err, want)
 		}
 		if !CheckSignal(b, &p.leg) || CheckSignal(b, &other) {
@@ -271,8 +276,10 @@ func TestReasonsHaveNames(t *testing.T) {
 func TestKeysAreNotPrinted(t *testing.T) {
 	k := Key{1, 2, 3}
 	for _, verb := range []string{"%v", "%s", "%+v", "%#v"} {
-		if s := fmt.Sprintf(verb, k); s != "REDACTED" {
-			t.Errorf("%s prints %q", verb, s)
+		for _, s := range []string{fmt.Sprintf(verb, k), fmt.Sprintf(verb, IDKey{1, 2, 3})} {
+			if s != "REDACTED" {
+				t.Errorf("%s prints %q", verb, s)
+			}
 		}
 	}
 }
@@ -302,6 +309,9 @@ func FuzzParse(f *testing.F) {
 	for _, packet := range p.all() {
 		f.Add(packet)
 	}
+	for _, typ := range []Type{TypeOffer, TypeAnswer} {
+		f.Add(AppendCarry(nil, &Carry{Type: typ, Part: FirstHalf, Circuit: 1, Counter: 2, Candidate: 3, Datagram: []byte("x")}, &p.leg))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		err := parseAny(b, &p.leg)
 		if err == nil && !IsControl(b) {
@@ -317,6 +327,12 @@ func FuzzParse(f *testing.F) {
 			again := AppendSignal(nil, &s, &p.leg)
 			if back, err := ParseSignal(again); err != nil || back != s {
 				t.Errorf("signal %+v came back as %+v, %v", s, back, err)
+			}
+		}
+		if c, err := ParseCarry(b); err == nil {
+			again := AppendCarry(nil, &c, &p.leg)
+			if !bytes.Equal(again[CarryLen:], b[CarryLen:]) || !CheckCarry(again, &p.leg) {
+				t.Errorf("carried datagram %x came back as %x", b, again)
 			}
 		}
 	})

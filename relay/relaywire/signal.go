@@ -11,13 +11,14 @@ const (
 	FlagPinned   Flags = 2 // the viewer has arrived
 )
 
-// Signal is a KEEPALIVE, ALIVE, RELEASE, RELEASED or DRAINING.
+// Signal is a KEEPALIVE, ALIVE, RELEASE, RELEASED, DRAINING, CONFIRM or CONFIRMED.
 type Signal struct {
 	Type       Type
 	Flags      Flags
 	Circuit    uint64
 	Counter    uint64
 	TimeMillis int64
+	Candidate  uint32
 }
 
 // AppendSignal appends s, authenticated with the leg key. It allocates nothing when dst has SignalLen bytes to spare.
@@ -27,6 +28,7 @@ func AppendSignal(dst []byte, s *Signal, leg *Key) []byte {
 	binary.BigEndian.PutUint64(p[8:], s.Circuit)
 	binary.BigEndian.PutUint64(p[16:], s.Counter)
 	binary.BigEndian.PutUint64(p[24:], uint64(s.TimeMillis))
+	binary.BigEndian.PutUint32(p[32:], s.Candidate)
 	sum := mac(leg, p[:smallMAC])
 	copy(p[smallMAC:], sum[:])
 	return dst
@@ -34,7 +36,7 @@ func AppendSignal(dst []byte, s *Signal, leg *Key) []byte {
 
 // ParseSignal reads a signal of any of its types; CheckSignal tells whether to believe it.
 func ParseSignal(p []byte) (Signal, error) {
-	t, err := expect(p, SignalLen, "signal", TypeKeepalive, TypeAlive, TypeRelease, TypeReleased, TypeDraining)
+	t, err := expect(p, SignalLen, "signal", TypeKeepalive, TypeAlive, TypeRelease, TypeReleased, TypeDraining, TypeConfirm, TypeConfirmed)
 	if err != nil {
 		return Signal{}, err
 	}
@@ -44,6 +46,7 @@ func ParseSignal(p []byte) (Signal, error) {
 		Circuit:    CircuitOf(p),
 		Counter:    RequestIDOf(p),
 		TimeMillis: int64(binary.BigEndian.Uint64(p[24:])),
+		Candidate:  binary.BigEndian.Uint32(p[32:]),
 	}, nil
 }
 

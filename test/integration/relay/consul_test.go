@@ -104,7 +104,7 @@ func TestConsul(t *testing.T) {
 	if e.Meta["id"] != "r1" || e.Meta["region"] != "lab" || e.Meta["version"] != "1.2.3" || e.Meta["address"] != u.ControlAddr().String() || e.Meta["public_key"] == "" {
 		t.Errorf("registered as %+v", e)
 	}
-	h := startHost(t, u, s.token(t, "k1", 77), 0xabcdef)
+	h := startHost(t, u, s.token(t, "k1", 77))
 	v := dial(t, h.media)
 	v.mustEcho(t, "with consul", 1<<20)
 	a.kill()

@@ -8,8 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/net/ipv4"
 )
 
 // natConn is a UDP socket behind a NAT: rebind gives it another source address, and what is sent to the old one is lost.
@@ -91,6 +94,44 @@ func (n *natConn) WriteTo(b []byte, to net.Addr) (int, error) {
 		return len(b), nil // rebound meanwhile: lost
 	}
 	return k, err
+}
+
+// The following make it a socket of package relaypath.
+
+func (n *natConn) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
+	k, from, err := n.ReadFrom(ms[0].Buffers[0])
+	if err != nil {
+		return 0, err
+	}
+	ms[0].N, ms[0].NN, ms[0].Addr = k, 0, from
+	return 1, nil
+}
+
+func (n *natConn) ReadMsgUDP(b, _ []byte) (int, int, int, *net.UDPAddr, error) {
+	k, from, err := n.ReadFrom(b)
+	if err != nil {
+		return 0, 0, 0, nil, err
+	}
+	return k, 0, 0, from.(*net.UDPAddr), nil
+}
+
+func (n *natConn) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (int, int, error) {
+	n.mu.Lock()
+	conn := n.conn
+	n.mu.Unlock()
+	k, oobn, err := conn.WriteMsgUDP(b, oob, to)
+	if errors.Is(err, net.ErrClosed) {
+		return len(b), len(oob), nil // rebound meanwhile: lost
+	}
+	return k, oobn, err
+}
+
+func (n *natConn) SetReadBuffer(int) error { return nil }
+
+func (n *natConn) SyscallConn() (syscall.RawConn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.conn.SyscallConn()
 }
 
 func (n *natConn) Close() error {

@@ -13,23 +13,26 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"go.uber.org/goleak"
+	"golang.org/x/net/ipv4"
 
+	"github.com/wavry/fleet/hostruntime/relaypath"
 	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/relay"
 	"github.com/wavry/fleet/relay/relayclient"
@@ -180,70 +183,91 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
-// tagged makes connection ids that begin with a tag.
-type tagged struct{ tag uint64 }
-
-func (g tagged) GenerateConnectionID() (quic.ConnectionID, error) {
-	b := make([]byte, 16)
-	binary.BigEndian.PutUint64(b, g.tag)
-	if _, err := rand.Read(b[8:]); err != nil {
-		return quic.ConnectionID{}, err
-	}
-	return quic.ConnectionIDFromBytes(b), nil
+// circuitIDs makes connection ids that lead the relay to a circuit.
+type circuitIDs struct {
+	ids     relaywire.IDs
+	circuit uint64
 }
 
-func (tagged) ConnectionIDLen() int { return 16 }
+func (g circuitIDs) GenerateConnectionID() (quic.ConnectionID, error) {
+	return quic.ConnectionIDFromBytes(g.ids.Append(nil, g.circuit, mathrand.Uint64())), nil
+}
+
+func (circuitIDs) ConnectionIDLen() int { return relaywire.IDLen }
 
 // host echoes every stream and datagram; its QUIC and its relay leg share one socket.
 type host struct {
-	socket *natConn
-	relay  *relayclient.Client
-	events chan relayclient.Event
-	media  netip.AddrPort
+	socket  *natConn
+	relay   *relayclient.Client
+	events  chan relayclient.Event
+	media   netip.AddrPort
+	circuit *relaypath.Circuit
 }
 
 const alpn = "relay-test"
 
-func startHost(t testing.TB, u *running, token string, tag uint64) *host {
+func startHost(t testing.TB, u *running, token string) *host {
 	t.Helper()
 	h := &host{socket: newNAT(t), events: make(chan relayclient.Event, 64)}
-	transport := &quic.Transport{Conn: h.socket, ConnectionIDGenerator: tagged{tag}}
-	listener, err := transport.Listen(serverTLS(t), &quic.Config{EnableDatagrams: true, MaxIdleTimeout: 30 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
+	socket := relaypath.NewSocket(h.socket)
+	var circuit atomic.Pointer[relaypath.Circuit]
+	var err error
 	h.relay, err = relayclient.New(relayclient.Config{
-		Relay: u.ControlAddr(), PublicKey: u.PublicKey(), Token: token, Tag: tag, Notify: func(e relayclient.Event) { h.events <- e },
-		Send: func(b []byte, to netip.AddrPort) error { _, err := transport.WriteTo(b, udpAddr(to)); return err },
+		Relay: u.ControlAddr(), PublicKey: u.PublicKey(), Token: token,
+		Notify: func(e relayclient.Event) {
+			if c := circuit.Load(); c != nil && e.Kind == relayclient.Bound {
+				c.Bound(e.Viewer)
+			}
+			h.events <- e
+		},
+		Offer: func(candidate uint32, datagram []byte) {
+			if c := circuit.Load(); c != nil {
+				c.Offered(candidate, datagram)
+			}
+		},
+		Send: func(b []byte, to netip.AddrPort) error { _, err := socket.WriteTo(b, udpAddr(to)); return err },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{}, 3)
-	go func() { h.control(ctx, transport); done <- struct{}{} }()
+	go func() { h.control(ctx, socket); done <- struct{}{} }()
 	go func() { h.relay.Run(ctx); done <- struct{}{} }()
-	go func() { accept(ctx, listener); done <- struct{}{} }()
 	t.Cleanup(func() {
 		stop()
+		socket.Close()
 		<-done
 		<-done
-		<-done
-		transport.Close()
 	})
-	h.media = h.await(t, relayclient.Bound).Media
+	bound := h.await(t, relayclient.Bound)
+	h.media = bound.Media
+	h.circuit = relaypath.NewCircuit(socket, bound.Media, h.relay)
+	transport := &quic.Transport{Conn: h.circuit, ConnectionIDGenerator: circuitIDs{relaywire.NewIDs(bound.IDs), bound.Circuit}}
+	listener, err := transport.Listen(serverTLS(t), &quic.Config{EnableDatagrams: true, MaxIdleTimeout: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	circuit.Store(h.circuit)
+	go func() { h.accept(ctx, listener); done <- struct{}{} }()
+	t.Cleanup(func() {
+		transport.Close()
+		h.circuit.Close()
+		<-done
+	})
 	return h
 }
 
-// control gives what is not QUIC to the relay client.
-func (h *host) control(ctx context.Context, transport *quic.Transport) {
-	for b := make([]byte, 2048); ; {
-		n, from, err := transport.ReadNonQUICPacket(ctx, b)
+// control gives what is not QUIC to the relay client, and nothing to direct viewers, for there are none.
+func (h *host) control(ctx context.Context, socket *relaypath.Socket) {
+	ms := []ipv4.Message{{Buffers: [][]byte{make([]byte, 2048)}, OOB: make([]byte, 128)}}
+	for ctx.Err() == nil {
+		n, err := socket.ReadBatch(ms, 0)
 		if err != nil {
 			return
 		}
-		if relaywire.IsControl(b[:n]) {
-			h.relay.HandlePacket(addrPort(from), b[:n], time.Now())
+		if b := ms[0].Buffers[0][:ms[0].N]; n == 1 && relaywire.IsControl(b) {
+			h.relay.HandlePacket(addrPort(ms[0].Addr), b, time.Now())
 		}
 	}
 }
@@ -263,13 +287,15 @@ func (h *host) await(t testing.TB, kind relayclient.EventKind) relayclient.Event
 	}
 }
 
-func accept(ctx context.Context, listener *quic.Listener) {
+// accept believes every viewer that has shaken hands.
+func (h *host) accept(ctx context.Context, listener *quic.Listener) {
 	defer listener.Close()
 	for {
 		conn, err := listener.Accept(ctx)
 		if err != nil {
 			return
 		}
+		h.circuit.Prove(conn, conn.RemoteAddr())
 		go func() {
 			for {
 				stream, err := conn.AcceptStream(ctx)
@@ -372,7 +398,7 @@ func TestQUIC(t *testing.T) {
 				}
 			}
 			u := s.start(t)
-			h := startHost(t, u, s.token(t, "k1", 77), 0xabcdef)
+			h := startHost(t, u, s.token(t, "k1", 77))
 			dial(t, h.media).mustEcho(t, "through "+path, 4<<20)
 		})
 	}
@@ -382,7 +408,7 @@ func TestQUIC(t *testing.T) {
 func TestRebinding(t *testing.T) {
 	s := newSite(t)
 	u := s.start(t)
-	h := startHost(t, u, s.token(t, "k1", 77), 0xabcdef)
+	h := startHost(t, u, s.token(t, "k1", 77))
 	v := dial(t, h.media)
 	v.mustEcho(t, "before", 1<<20)
 	for range 2 {
@@ -401,7 +427,7 @@ func TestRebinding(t *testing.T) {
 func TestRestart(t *testing.T) {
 	s := newSite(t)
 	old := s.start(t)
-	h := startHost(t, old, s.token(t, "k1", 77), 0xabcdef)
+	h := startHost(t, old, s.token(t, "k1", 77))
 	v := dial(t, h.media)
 	v.mustEcho(t, "before", 1<<20)
 	moving := make(chan error, 1)
@@ -424,7 +450,7 @@ func TestRestart(t *testing.T) {
 func TestKeyRotation(t *testing.T) {
 	s := newSite(t)
 	u := s.start(t)
-	h := startHost(t, u, s.token(t, "k1", 77), 0xabcdef)
+	h := startHost(t, u, s.token(t, "k1", 77))
 	v := dial(t, h.media)
 	s.addKey(t, "k2")
 	eventually(t, "both keys known", func() bool { return keysOf(u) == 2 })

@@ -28,7 +28,7 @@ func TestSkewedLeases(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := startHost(t, u, token, 0xabcdef00+circuit)
+		h := startHost(t, u, token)
 		v := dial(t, h.media)
 		v.mustEcho(t, "with a clock that differs", 1<<20)
 	}
