@@ -146,9 +146,9 @@ func (f *fleet) realHost(id string) *hostruntime.Host {
 type still struct{}
 
 func (still) Run(ctx context.Context, _ session.Sink) error { <-ctx.Done(); return nil }
-func (still) Inject(context.Context, *pluginpb.InputBatch) (media.Time, error) {
-	return media.Now(), nil
+func (still) Inject(context.Context, *pluginpb.InputBatch) (*pluginpb.Injected, error) {
+	return &pluginpb.Injected{Time: int64(media.Now())}, nil
 }
-func (still) Resize(context.Context, int, int) error { return nil }
+func (still) Resize(context.Context, session.Area) error { return nil }
 func (still) Adjust(int, float64)                    {}
 func (still) RequestKeyframe()                       {}

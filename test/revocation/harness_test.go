@@ -207,10 +207,10 @@ func (source) Run(ctx context.Context, sink session.Sink) error {
 		}
 	}
 }
-func (source) Inject(context.Context, *pluginpb.InputBatch) (media.Time, error) {
-	return media.Now(), nil
+func (source) Inject(context.Context, *pluginpb.InputBatch) (*pluginpb.Injected, error) {
+	return &pluginpb.Injected{Time: int64(media.Now())}, nil
 }
-func (source) Resize(context.Context, int, int) error { return nil }
+func (source) Resize(context.Context, session.Area) error { return nil }
 func (source) Adjust(int, float64)                    {}
 func (source) RequestKeyframe()                       {}
 
