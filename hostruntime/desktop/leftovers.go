@@ -177,7 +177,15 @@ func ipcOf(table string, uid uint32) (ids []int, err error) {
 // sweepKeys empties the user's keyrings; the session's is new with each generation (freshKeys).
 func sweepKeys(u User) error {
 	return asroot.AsUser(u.UID, u.GID, func() error {
-		for _, ring := range []int{unix.KEY_SPEC_USER_KEYRING, unix.KEY_SPEC_USER_SESSION_KEYRING} {
+		rings := []int{unix.KEY_SPEC_USER_KEYRING, unix.KEY_SPEC_USER_SESSION_KEYRING}
+		// The one that outlives all sessions for days is found by linking it, here to the keyring of this thread, which ends soon.
+		const ours = -1
+		if ring, err := unix.KeyctlInt(unix.KEYCTL_GET_PERSISTENT, ours, unix.KEY_SPEC_THREAD_KEYRING, 0, 0); err == nil {
+			rings = append(rings, ring)
+		} else if !withoutKeys(err) {
+			return fmt.Errorf("find the persistent keyring: %w", err)
+		}
+		for _, ring := range rings {
 			if _, err := unix.KeyctlInt(unix.KEYCTL_CLEAR, ring, 0, 0, 0); err != nil && !withoutKeys(err) {
 				return fmt.Errorf("empty keyrings: %w", err)
 			}

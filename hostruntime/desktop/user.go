@@ -181,11 +181,11 @@ func (d *Desktop) names() ([]string, error) {
 }
 
 // limitUser sets limits that what this process starts inherits: no POSIX message queues, which outlive their makers where nobody
-// sees them.
+// sees them, and no core dumps, which systemd-coredump keeps for the user's eyes.
 func limitUser() error {
 	none := unix.Rlimit{}
-	if err := unix.Setrlimit(unix.RLIMIT_MSGQUEUE, &none); err != nil {
-		return fmt.Errorf("limit the desktop's message queues: %w", err)
+	if err := errors.Join(unix.Setrlimit(unix.RLIMIT_MSGQUEUE, &none), unix.Setrlimit(unix.RLIMIT_CORE, &none)); err != nil {
+		return fmt.Errorf("limit what the desktop's user can leave: %w", err)
 	}
 	return nil
 }
