@@ -115,8 +115,9 @@ func (d *Desktop) take(ctx context.Context, keep bool, tell func(string)) (kept 
 	if !keep {
 		t.wantEmpty()
 	}
-	err = t.await(ctx, keep, tell, func() { t.used, err = true, d.places.markUsed(keep) })
-	if err != nil {
+	var noted error
+	err = t.await(ctx, keep, tell, func() { t.used, noted = true, d.places.markUsed(keep) })
+	if err = errors.Join(err, noted); err != nil { // not given away: it would not be remembered
 		<-t.turn
 		return false, nil, err
 	}
