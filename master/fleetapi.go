@@ -3,10 +3,12 @@ package master
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 
 	"github.com/wavry/fleet/master/catalog"
+	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/state"
 )
@@ -201,7 +203,7 @@ func (a *fleetAPI) PutBan(ctx context.Context, r *masterapi.Ban) (*masterapi.Put
 	if r.GetExpiry() != nil {
 		b.Expiry = state.At(r.GetExpiry().AsTime())
 	}
-	if err := checkBan(&b); err != nil {
+	if err := errors.Join(mayBan(ctx, b.Kind), checkBan(&b)); err != nil {
 		return nil, apiError(err)
 	}
 	_, err = l.propose(ctx, &state.PutBan{Ban: b})
@@ -211,6 +213,8 @@ func (a *fleetAPI) PutBan(ctx context.Context, r *masterapi.Ban) (*masterapi.Put
 // checkBan brings addresses into one form.
 func checkBan(b *state.Ban) error {
 	switch b.Kind {
+	case masterapi.Ban_KIND_CERTIFICATE, masterapi.Ban_KIND_IDENTITY:
+		return checkRevocation(b)
 	case masterapi.Ban_KIND_LOGIN:
 		return masterapi.CheckID("subject", b.Subject)
 	case masterapi.Ban_KIND_ADDRESS:
@@ -236,7 +240,7 @@ func (a *fleetAPI) RemoveBan(ctx context.Context, r *masterapi.RemoveBanRequest)
 		return nil, apiError(err)
 	}
 	b := state.Ban{Kind: r.GetKind(), Subject: r.GetSubject()}
-	if err := checkBan(&b); err != nil {
+	if err := errors.Join(mayBan(ctx, b.Kind), checkBan(&b)); err != nil {
 		return nil, apiError(err)
 	}
 	_, err = l.propose(ctx, &state.RemoveBan{Kind: b.Kind, Subject: b.Subject, Actor: actorOf(ctx)})
@@ -244,10 +248,11 @@ func (a *fleetAPI) RemoveBan(ctx context.Context, r *masterapi.RemoveBanRequest)
 }
 
 // ListBans implements masterapiconnect.FleetServiceHandler.
-func (a *fleetAPI) ListBans(context.Context, *masterapi.ListBansRequest) (*masterapi.BanList, error) {
+func (a *fleetAPI) ListBans(ctx context.Context, _ *masterapi.ListBansRequest) (*masterapi.BanList, error) {
 	l, err := a.m.leading()
 	if err != nil {
 		return nil, apiError(err)
 	}
-	return l.banList(), nil
+	caller, _ := identity.FromContext(ctx)
+	return l.banList(caller.Role == identity.RoleOperator), nil
 }

@@ -32,7 +32,7 @@ func (a *linkAPI) HostLink(ctx context.Context, stream *hostStream) error {
 	if err != nil {
 		return apiError(err)
 	}
-	if err := speaks(ctx, identity.RoleHost, host.ID); err != nil {
+	if err := a.m.speaks(ctx, identity.RoleHost, host.ID); err != nil {
 		return apiError(err)
 	}
 	link := newHostLink(host.ID)
@@ -424,16 +424,4 @@ func (l *leader) activated(lease *state.Lease, p *masterapi.LeaseProgress, left 
 	l.hub.publish(&masterapi.SessionEvent{
 		Kind: masterapi.SessionEvent_KIND_PATH, SessionId: lease.Session, ViewerId: lease.Viewer, LeaseId: lease.ID, Path: p.GetPath(),
 	})
-}
-
-// speaks refuses a caller that is not the machine it says it is.
-func speaks(ctx context.Context, role identity.Role, id string) error {
-	caller, ok := identity.FromContext(ctx)
-	if !ok {
-		return masterapi.Refuse(masterapi.Reason_REASON_UNAUTHENTICATED, "no identity")
-	}
-	if !caller.Speaks(role, id) {
-		return masterapi.Refuse(masterapi.Reason_REASON_PERMISSION_DENIED, "%s may not speak for %s %s", caller, role, id)
-	}
-	return nil
 }

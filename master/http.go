@@ -98,13 +98,23 @@ func (m *Master) gate(next http.Handler) http.Handler {
 			m.refuse(w, r, masterapi.Refuse(masterapi.Reason_REASON_UNAUTHENTICATED, "%v", err))
 			return
 		}
+		if refused := m.revocation(id); known && refused != nil {
+			m.refuse(w, r, refused)
+			return
+		}
 		if refused := permit(r.URL.Path, id, known); refused != nil {
 			m.refuse(w, r, refused)
 			return
 		}
-		if m.leader.Load() == nil && !answeredAnywhere(r.URL.Path) && !streams(r.URL.Path) {
+		if m.leader.Load() == nil && !answeredAnywhere(r.URL.Path) && !isStream(r.URL.Path) {
 			m.elsewhere(w, r, leader, id, known)
 			return
+		}
+		if known && isStream(r.URL.Path) {
+			ctx, end := m.streams.begin(r.Context(), id)
+			defer end()
+			r = r.WithContext(ctx)
+			m.streams.cut(m.revocation) // what was revoked since it was looked at
 		}
 		if known {
 			r = r.WithContext(identity.NewContext(r.Context(), id))
@@ -166,8 +176,8 @@ func (m *Master) newForwarder() http.Handler {
 	}
 }
 
-// streams reports whether the procedure is a stream, which ends at the leader.
-func streams(procedure string) bool {
+// isStream reports whether the procedure is a stream, which ends at the leader.
+func isStream(procedure string) bool {
 	switch procedure {
 	case masterapiconnect.LinkServiceHostLinkProcedure, masterapiconnect.LinkServiceRelayLinkProcedure, masterapiconnect.SessionServiceWatchSessionsProcedure,
 		masterapiconnect.OperatorServiceSaveSnapshotProcedure, masterapiconnect.OperatorServiceRestoreSnapshotProcedure:

@@ -294,7 +294,7 @@ func (l *leader) revocations() *masterapi.Revocations {
 }
 
 func (l *leader) publishBans() {
-	list := l.banList()
+	list := l.banList(false)
 	for _, r := range l.relayLinks() {
 		r.send(&masterapi.RelayCommand{Command: &masterapi.RelayCommand_Bans{Bans: list}})
 	}
@@ -329,11 +329,14 @@ func endOfBanned(lease *state.Lease, b *state.Ban) state.Command {
 	return &state.EndLease{ID: lease.ID, State: masterapi.LeaseState_LEASE_STATE_REVOKED, Reason: masterapi.Reason_REASON_BANNED}
 }
 
-func (l *leader) banList() *masterapi.BanList {
+// banList are the bans of people, and for operators also the revoked credentials of services.
+func (l *leader) banList(revocations bool) *masterapi.BanList {
 	list := &masterapi.BanList{}
 	l.m.read(func(s *state.State) {
 		for _, b := range s.Bans(state.At(l.m.cfg.Now())) {
-			list.Bans = append(list.Bans, banMessage(b))
+			if revocations || !forRevocation(b.Kind) {
+				list.Bans = append(list.Bans, banMessage(b))
+			}
 		}
 	})
 	return list

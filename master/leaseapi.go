@@ -53,7 +53,7 @@ func (a *leaseAPI) mayTouch(ctx context.Context, id string) error {
 	if lease == nil {
 		return masterapi.Refuse(masterapi.Reason_REASON_LEASE_UNKNOWN, "lease %s", short(id))
 	}
-	return speaks(ctx, identity.RoleHost, lease.Host)
+	return a.m.speaks(ctx, identity.RoleHost, lease.Host)
 }
 
 // renew prolongs a lease under the key that signs now; a rotation in between is tried once more.

@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -68,8 +69,8 @@ func (l *link[R, C]) serve(ctx context.Context, stream *connect.BidiStream[R, C]
 	for {
 		select {
 		case <-ctx.Done():
-			l.end(errDeposed)
-			return errDeposed
+			l.end(whyOver(ctx))
+			return l.why
 		case <-l.done:
 			return l.why
 		case <-alive:
@@ -155,4 +156,13 @@ func (h *hostLink) answered(lease string, a prepareAnswer) {
 		default: // it has an answer already
 		}
 	}
+}
+
+// whyOver is why a stream ended from here: its service was revoked, or this server leads no more.
+func whyOver(ctx context.Context) error {
+	var refused *masterapi.RefusedError
+	if errors.As(context.Cause(ctx), &refused) {
+		return refused
+	}
+	return errDeposed
 }

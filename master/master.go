@@ -41,10 +41,13 @@ type Master struct {
 	peers   *masterclient.Client
 	forward http.Handler
 
-	listening chan struct{} // closed when address is set
-	opened    chan struct{} // closed when node is set
-	inbox     atomic.Pointer[inbox]
-	leader    atomic.Pointer[leader]
+	listening   chan struct{} // closed when address is set
+	opened      chan struct{} // closed when node is set
+	streams     streams
+	bansChanged chan struct{} // nudges cutRevoked
+
+	inbox  atomic.Pointer[inbox]
+	leader atomic.Pointer[leader]
 }
 
 // New checks the configuration; Run opens everything.
@@ -64,7 +67,7 @@ func New(cfg Config) (*Master, error) {
 	}
 	m := &Master{
 		cfg: cfg, log: cfg.Logger.With("component", "master", "server_id", cfg.ID), keys: newKeyring(cfg.KEK),
-		auth: identity.Forwarded{Inner: auth}, listening: make(chan struct{}), opened: make(chan struct{}),
+		auth: identity.Forwarded{Inner: auth}, listening: make(chan struct{}), opened: make(chan struct{}), bansChanged: make(chan struct{}, 1),
 	}
 	m.metrics = newMetrics(cfg.registerer())
 	m.pilot = newPilot(m)
@@ -128,6 +131,7 @@ func (m *Master) Run(ctx context.Context) error {
 	server := m.newServer()
 	group.Go(func() error { return node.Run(work) })
 	group.Go(func() error { return m.followLeadership(leading) })
+	group.Go(func() error { return m.cutRevoked(work, mux) })
 	group.Go(func() error { return m.joinCluster(leading) })
 	group.Go(func() error { return m.keepRegistered(leading) })
 	group.Go(func() error { return serveHTTP(server, mux.HTTP()) })
@@ -172,6 +176,7 @@ func (m *Master) listen(ctx context.Context) (net.Listener, error) {
 func (m *Master) socketConfig(listener net.Listener) socket.Config {
 	return socket.Config{
 		Listener: listener, Advertise: m.address, Dial: m.cfg.Dial, Logger: m.cfg.Logger,
+		Refuse: func(id identity.Identity) bool { return m.running() != nil && m.revocation(id) != nil },
 		Server: m.cfg.Identity.Server(socket.Protocols(!m.cfg.alone())...), Client: m.cfg.Identity.Client(identity.RoleMaster, socket.RaftProtocols()...),
 	}
 }
@@ -189,6 +194,7 @@ func (m *Master) raftConfig(mux *socket.Mux) raftnode.Config {
 
 // observe hands what was applied to the leader, if this server leads. It is called on Raft's goroutine.
 func (m *Master) observe(events []state.Event, restored bool) {
+	m.bansMayHaveChanged(events, restored)
 	if i := m.inbox.Load(); i != nil {
 		i.put(events, restored)
 	}

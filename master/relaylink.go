@@ -33,7 +33,7 @@ func (a *linkAPI) RelayLink(ctx context.Context, stream *relayStream) error {
 	if err != nil {
 		return apiError(err)
 	}
-	if err := speaks(ctx, identity.RoleRelay, relay.ID); err != nil {
+	if err := a.m.speaks(ctx, identity.RoleRelay, relay.ID); err != nil {
 		return apiError(err)
 	}
 	if err := l.registerRelay(ctx, relay, hello); err != nil {
@@ -114,7 +114,7 @@ func (l *leader) serveRelay(ctx context.Context, relay *state.Relay, hello *mast
 		}
 		return word
 	})}})
-	link.send(&masterapi.RelayCommand{Command: &masterapi.RelayCommand_Bans{Bans: l.banList()}})
+	link.send(&masterapi.RelayCommand{Command: &masterapi.RelayCommand_Bans{Bans: l.banList(false)}})
 	l.attachRelay(relay, hello, link)
 	defer l.detachRelay(relay.ID, link)
 	l.log.Info("relay linked", "relay_id", relay.ID, "state", word)

@@ -239,7 +239,7 @@ func (a *sessionAPI) WatchSessions(ctx context.Context, r *masterapi.WatchSessio
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return apiError(whyOver(ctx))
 		case <-l.ctx.Done():
 			return apiError(errDeposed)
 		case <-w.slow:

@@ -27,7 +27,7 @@ import (
 
 func operatorCommands(env *environment) map[string]cli.CommandFactory {
 	return mergeCommands(
-		keysCommands(env), relayOperatorCommands(env), hostOperatorCommands(env), sessionCommands(env), leaseCommands(env), tlsCommands(env),
+		keysCommands(env), relayOperatorCommands(env), hostOperatorCommands(env), sessionCommands(env), leaseCommands(env), tlsCommands(env), certCommands(env),
 		masterTools(env,
 			&masterTool{name: "operator raft list-peers", synopsis: "List the servers of the control plane", run: listPeers},
 			&masterTool{name: "operator raft remove-peer", synopsis: "Remove a server that is gone for good", arg: "SERVER", run: removePeer},

@@ -44,6 +44,8 @@ type Identity struct {
 	Name string
 	// Instance is which one of those that share the name this is, as its issuer says: an allocation of a job. Empty: the issuer does not say.
 	Instance string
+	// Serial is that of the certificate it showed, in hexadecimal; empty: it showed something else.
+	Serial string
 }
 
 func (i Identity) String() string { return string(i.Role) + "/" + i.Name }
@@ -129,6 +131,7 @@ func OfCertificate(c *x509.Certificate) (Identity, error) {
 			if err != nil {
 				return Identity{}, fmt.Errorf("%w: certificate: %w", ErrBadCredentials, err)
 			}
+			id.Serial = c.SerialNumber.Text(16)
 			return id, nil
 		}
 	}

@@ -48,6 +48,8 @@ type Config struct {
 	Advertise string
 	// Server is the TLS configuration of the port, with Protocols. Client is the one with which Raft dials, with RaftProtocols.
 	Server, Client *tls.Config
+	// Refuse reports whether a server may not speak Raft although its certificate is good: it is revoked. Recheck asks again.
+	Refuse func(identity.Identity) bool
 	// Dial replaces the TCP dialer; may be nil.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Logger *slog.Logger
@@ -136,7 +138,7 @@ func (m *Mux) classify(ctx context.Context, conn net.Conn) (*half, net.Conn, err
 	if err != nil {
 		return nil, conn, err
 	}
-	if id.Role != identity.RoleMaster {
+	if id.Role != identity.RoleMaster || m.cfg.Refuse(id) {
 		return nil, conn, fmt.Errorf("raft from %s", id)
 	}
 	return m.raft, secure, conn.SetDeadline(time.Time{})
@@ -183,6 +185,31 @@ func (h *half) closeTracked() {
 	for t := range open {
 		_ = t.Conn.Close() // it may be closed already
 	}
+}
+
+// Recheck closes the connections of servers that are refused by now.
+func (m *Mux) Recheck() {
+	var closing []net.Conn
+	m.raft.mu.Lock()
+	for t := range m.raft.open {
+		if m.refused(t.Conn) {
+			closing = append(closing, t)
+		}
+	}
+	m.raft.mu.Unlock()
+	for _, c := range closing {
+		_ = c.Close() // it may be closed already
+	}
+}
+
+// refused reports whether the other end of a Raft connection is refused.
+func (m *Mux) refused(conn net.Conn) bool {
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return false
+	}
+	id, err := identity.OfCertificate(secure.ConnectionState().PeerCertificates[0])
+	return err != nil || m.cfg.Refuse(id)
 }
 
 func newHalf(address advertised) *half {
@@ -278,5 +305,9 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("dial server %s: %w", address, err), conn.Close())
 	}
-	return secure, nil
+	conn = s.track(secure)
+	if s.mux.refused(secure) { // looked at after it is tracked, so that Recheck misses nothing
+		return nil, errors.Join(fmt.Errorf("dial server %s: its certificate is revoked", address), conn.Close())
+	}
+	return conn, nil
 }

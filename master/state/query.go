@@ -122,6 +122,16 @@ func (s *State) Banned(login, address string, now Millis) *Ban {
 	return hit
 }
 
+// Revoked returns the ban of a service, by its name (role/name) or by the serial number of what it shows, or nil.
+func (s *State) Revoked(name, serial string) *Ban {
+	for _, key := range []banKey{{masterapi.Ban_KIND_IDENTITY, name}, {masterapi.Ban_KIND_CERTIFICATE, serial}} {
+		if b := s.bans[key]; b != nil && b.holds(s.now) {
+			return b
+		}
+	}
+	return nil
+}
+
 // covers reports whether subject, an address or a prefix, contains ip.
 func covers(subject string, ip netip.Addr) bool {
 	if prefix, err := netip.ParsePrefix(subject); err == nil {

@@ -166,4 +166,19 @@ func (s shell) pendingHost() {
 		g, err := m.Sessions().Admit(s.t.Context(), request("evil2"))
 		return err == nil && g.GetHostId() == "evil"
 	})
+	// It was stolen after all.
+	linked := func() bool {
+		health, _ := s.json("host show", "evil")["health"].(map[string]any)
+		return health["linked"] == true
+	}
+	if !linked() {
+		s.t.Error("the approved host is not linked")
+	}
+	began := time.Now()
+	s.says([]string{"host/evil is revoked"}, "operator", "cert", "revoke", "-reason", "stolen", "host/evil")
+	s.Eventually("the revoked host's link is cut", func() bool { return !linked() })
+	if took := time.Since(began); took > 2*time.Second {
+		s.t.Errorf("the revoked host was cut after %s", took)
+	}
+	s.says([]string{"host/evil", "operator/op", "stolen"}, "operator", "cert", "list")
 }
