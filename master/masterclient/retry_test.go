@@ -9,7 +9,9 @@ import (
 	"github.com/wavry/fleet/master/masterapi"
 )
 
-func noDial(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }
+func noDial(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.New("connection refused")
+}
 
 // Each server is tried once between two pauses; a server that refuses is given its pause.
 func TestPauseAfterEveryServerWasTried(t *testing.T) {
