@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/cli"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/wavry/fleet/hostruntime/asroot"
 	"github.com/wavry/fleet/hostruntime/desktop"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
@@ -92,7 +93,11 @@ func (c *devCommand) run(args []string) error {
 		cfg.Capture = []string{"capture-test"}
 	}
 	if choice == desktopRunning || choice == desktopTest {
-		return c.serve(ctx, cfg, log, nil, nil)
+		users, err := cfg.pluginUsers(nil)
+		if err != nil {
+			return err
+		}
+		return c.serve(ctx, cfg, log, nil, users)
 	}
 	return c.withDesktop(ctx, cfg, log, desktop.Config{Kind: desktop.Kind(choice), Apps: apps}, *size)
 }
@@ -152,29 +157,39 @@ func (c *devCommand) withDesktop(ctx context.Context, cfg hostConfig, log *slog.
 
 // serveAs streams d with plugins that run as its user.
 func (c *devCommand) serveAs(ctx context.Context, cfg hostConfig, log *slog.Logger, d *desktop.Desktop) error {
-	if os.Geteuid() != 0 {
-		return c.serve(ctx, cfg, log, d.ClientEnviron(), nil)
-	}
-	dir, err := readablePlugins()
+	users, err := cfg.pluginUsers(nil)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	cfg.PluginDirs = append([]string{dir}, cfg.PluginDirs...)
-	user := d.User()
-	return c.serve(ctx, cfg, log, d.ClientEnviron(), &pluginhost.Credential{UID: user.UID, GID: user.GID})
+	if os.Geteuid() == 0 {
+		dir, err := readablePlugins()
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		cfg.PluginDirs = append([]string{dir}, cfg.PluginDirs...)
+		user := d.User()
+		users.Capture = &pluginhost.Credential{UID: user.UID, GID: user.GID}
+	}
+	return c.serve(ctx, cfg, log, d.ClientEnviron(), users)
 }
 
-func (c *devCommand) serve(ctx context.Context, cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) error {
-	fleet, err := newDevFleet(cfg, log, environ, owner, c.forceRelay)
+func (c *devCommand) serve(ctx context.Context, cfg hostConfig, log *slog.Logger, environ []string, users *pluginhost.Users) error {
+	defer users.Close() // after the last plugin
+	reportBox(log, users)
+	fleet, err := newDevFleet(cfg, log, environ, users, c.forceRelay)
 	if err != nil {
 		return err
 	}
 	return announced(ctx, c.env, fleet.Run, fleet.ready, fleet.SignInURL)
 }
 
-// readablePlugins copies the plugins to where the desktop's user may run them: root's checkout is often private.
+// readablePlugins copies the plugins to where the desktop's user sees them: root's checkout is often private, and KWin lets nobody in whose
+// program it cannot find. The copies are root's, in a directory where nobody else can exchange them.
 func readablePlugins() (dir string, err error) {
+	if err := asroot.CheckPath(os.TempDir()); err != nil {
+		return "", fmt.Errorf("make a place for plugins: %w", err)
+	}
 	binaries, err := pluginhost.Discover(pluginhost.DefaultDirs()...)
 	if err != nil {
 		return "", err

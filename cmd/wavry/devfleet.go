@@ -35,7 +35,7 @@ type devFleet struct {
 	cfg        hostConfig // of the host; HTTPAddr is the gateway's
 	forceRelay bool
 	environ    []string
-	owner      *pluginhost.Credential
+	users      *pluginhost.Users
 	log        *slog.Logger
 
 	tls     *devTLS
@@ -47,11 +47,11 @@ type devFleet struct {
 }
 
 // newDevFleet checks what can be checked before the master has an address.
-func newDevFleet(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential, forceRelay bool) (*devFleet, error) {
+func newDevFleet(cfg hostConfig, log *slog.Logger, environ []string, users *pluginhost.Users, forceRelay bool) (*devFleet, error) {
 	if _, err := cfg.settings(); err != nil {
 		return nil, err
 	}
-	d := &devFleet{cfg: cfg, forceRelay: forceRelay, environ: environ, owner: owner, log: log, ready: make(chan struct{})}
+	d := &devFleet{cfg: cfg, forceRelay: forceRelay, environ: environ, users: users, log: log, ready: make(chan struct{})}
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
@@ -151,7 +151,7 @@ const devMediaPorts = 8
 func (d *devFleet) wireHost(client *masterclient.Client) (err error) {
 	cfg := d.cfg
 	cfg.HTTPAddr, cfg.DrainTimeout = "127.0.0.1:0", "0s"
-	d.host, err = wireFleetHost(cfg, d.log, d.environ, d.owner, client, nil)
+	d.host, err = wireFleetHost(cfg, d.log, d.environ, d.users, client, nil)
 	return err
 }
 

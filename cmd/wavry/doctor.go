@@ -130,10 +130,11 @@ func (c *doctorCommand) fingerprint(ctx context.Context, cfg hostConfig, o docto
 	if err != nil {
 		return nil, err
 	}
-	owner, err := pluginOwner(cfg, environ)
+	users, err := cfg.pluginUsers(environ)
 	if err != nil {
 		return nil, err
 	}
+	defer users.Close()
 	dirs := cfg.pluginDirs()
 	binaries, err := pluginhost.Discover(dirs...)
 	if err != nil {
@@ -145,7 +146,7 @@ func (c *doctorCommand) fingerprint(ctx context.Context, cfg hostConfig, o docto
 	}
 	return fingerprint.Run(ctx, fingerprint.Config{
 		Binaries: binaries, Dirs: dirs, Order: cfg.order(), Frames: frames, FPS: float64(cfg.MaxFPS),
-		Joint: o.joint && o.frames > 0, Env: environ, Owner: owner, Version: version, Logger: log,
+		Joint: o.joint && o.frames > 0, Env: environ, Users: users, Version: version, Logger: log,
 	})
 }
 

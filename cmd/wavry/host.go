@@ -41,7 +41,9 @@ type hostConfig struct {
 	Encode         []string `hcl:"encode,optional" help:"encoder plugins in order of preference, PLUGIN or PLUGIN/METHOD; empty: every one that is installed, hardware first"`
 	PluginOptions  []string `hcl:"plugin_options,optional" help:"options of plugins as docs/plugins-*.md list them, PLUGIN/KEY=VALUE"`
 	PluginDirs     []string `hcl:"plugin_dirs,optional" help:"directories searched for plugins before the one of this binary"`
-	PluginUser     string   `hcl:"plugin_user,optional" help:"UID or UID:GID that runs the plugins; empty: this user, or when that is root the desktop's"`
+	PluginUser     string   `hcl:"plugin_user,optional" help:"UID or UID:GID as whom capture plugins run; empty: this user, or when that is root the desktop's, or without one encode_user"`
+	EncodeUser     string   `hcl:"encode_user,optional" help:"UID or UID:GID that runs the encoder plugins and owns nothing else; empty: 66000 when this is root, else this user"`
+	EncodeGroups   []string `hcl:"encode_groups,optional" help:"groups of the encoder plugins, names or numbers; empty: those of the GPU's render nodes"`
 	DesktopEnvFile string   `hcl:"desktop_env_file,optional" help:"file with the environment of the desktop, as wavry desktop run writes it; waited for; empty: our own environment"`
 	KeepDesktop    bool     `hcl:"keep_desktop,optional" help:"leave home and programs as they are after a session, for a node that is one person's, instead of emptying the desktop before the next"`
 	MaxKbps        int      `hcl:"max_kbps,optional" help:"highest bitrate per session in kbit/s"`
@@ -149,8 +151,8 @@ func (c *hostConfig) settings() (hostSettings, error) {
 	if _, err := pluginOptions(c.PluginOptions); err != nil {
 		problems = append(problems, err)
 	}
-	if _, err := parsePluginUser(c.PluginUser); err != nil {
-		problems = append(problems, fmt.Errorf("plugin_user: %w", err))
+	if _, err := c.pluginUsers(nil); err != nil {
+		problems = append(problems, err)
 	}
 	return s, errors.Join(problems...)
 }
@@ -238,18 +240,20 @@ func (c *hostCommand) run(args []string) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	owner, err := pluginOwner(cfg, environ)
+	users, err := cfg.pluginUsers(environ)
 	if err != nil {
 		return err
 	}
+	defer users.Close() // after the last plugin
+	reportBox(log, users)
 	if mode.alone {
-		role, err := newStandalone(cfg, log, environ, owner)
+		role, err := newStandalone(cfg, log, environ, users)
 		if err != nil {
 			return err
 		}
 		return serveStandalone(ctx, c.env, role)
 	}
-	role, err := newFleetHost(cfg, log, environ, owner)
+	role, err := newFleetHost(cfg, log, environ, users)
 	if err != nil {
 		return err
 	}
@@ -328,12 +332,4 @@ func desktopEnviron(ctx context.Context, path string) ([]string, error) {
 			return nil, nil
 		}
 	}
-}
-
-func parsePluginUser(s string) (*pluginhost.Credential, error) {
-	user, err := parseDesktopUser(s)
-	if err != nil || user == nil {
-		return nil, err
-	}
-	return &pluginhost.Credential{UID: user.UID, GID: user.GID}, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -10,9 +9,7 @@ import (
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/asroot"
-	"github.com/wavry/fleet/hostruntime/desktop"
 	"github.com/wavry/fleet/hostruntime/desktop/claim"
-	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
 
 // desktopPatience is how long a desktop may take to be there again before the host says so to the fleet: until then whoever asks for
@@ -116,19 +113,6 @@ func (d *hostDesktop) word() string {
 		return desktopKept
 	}
 	return desktopEmptied
-}
-
-// pluginOwner is who runs the plugins: whom the configuration names, or when we are root the desktop's user.
-func pluginOwner(cfg hostConfig, environ []string) (*pluginhost.Credential, error) {
-	user := lookupEnviron(environ, desktop.UserVar)
-	if cfg.PluginUser != "" || os.Geteuid() != 0 || user == "" {
-		return parsePluginUser(cfg.PluginUser)
-	}
-	owner, err := parsePluginUser(user)
-	if err != nil {
-		return nil, fmt.Errorf("%s of the desktop's environment: %w", desktop.UserVar, err)
-	}
-	return owner, nil
 }
 
 // readDesktopFile reads the environment of a desktop. Root reads only what root wrote: it says who runs plugins and whom to ask for

@@ -51,7 +51,7 @@ type fleetHost struct {
 	triedOnce, usableOnce sync.Once
 }
 
-func newFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) (*fleetHost, error) {
+func newFleetHost(cfg hostConfig, log *slog.Logger, environ []string, users *pluginhost.Users) (*fleetHost, error) {
 	var cat catalog.Catalog // nil: not registered
 	access := masterAccess{
 		addresses: cfg.MasterAddrs, tokenFile: cfg.MasterTokenFile,
@@ -71,11 +71,11 @@ func newFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *plu
 	if err != nil {
 		return nil, err
 	}
-	return wireFleetHost(cfg, log, environ, owner, client, cat)
+	return wireFleetHost(cfg, log, environ, users, client, cat)
 }
 
 // wireFleetHost wires a host to a master that is reached through client.
-func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential, client *masterclient.Client, cat catalog.Catalog) (*fleetHost, error) {
+func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, users *pluginhost.Users, client *masterclient.Client, cat catalog.Catalog) (*fleetHost, error) {
 	settings, err := cfg.settings()
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 	if err != nil {
 		return nil, err
 	}
-	newSource := sources(cfg, log, environ, owner, f.registry)
+	newSource := sources(cfg, log, environ, users, f.registry)
 	hostCfg.Verify, hostCfg.Observer, hostCfg.Control = f.link.Verify, doubter{f.link, f}, f.link.Control
 	hostCfg.NewSource = func(sessionID string) (session.Source, error) {
 		r := f.keeper.Result()
@@ -126,7 +126,7 @@ func wireFleetHost(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		}
 	}
 	f.keeper = fingerprint.NewKeeper(fingerprint.Config{
-		Dirs: cfg.pluginDirs(), Order: cfg.order(), Frames: probeFrames, FPS: float64(cfg.MaxFPS), Env: environ, Owner: owner, Version: version, Logger: log,
+		Dirs: cfg.pluginDirs(), Order: cfg.order(), Frames: probeFrames, FPS: float64(cfg.MaxFPS), Env: environ, Users: users, Version: version, Logger: log,
 	}, func() bool { return len(f.host.Sessions()) > 0 || f.desktop.Why() != nil }, f.found)
 	return f, nil
 }

@@ -53,9 +53,9 @@ func (r *standaloneHost) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// newStandalone wires a host that serves its own page. environ is what the plugins see of the desktop, nil: ours. owner is who
-// runs them, nil: us.
-func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential) (*standaloneHost, error) {
+// newStandalone wires a host that serves its own page. environ is what the plugins see of the desktop, nil: ours. users says
+// as whom they run.
+func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, users *pluginhost.Users) (*standaloneHost, error) {
 	settings, err := cfg.settings()
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func newStandalone(cfg hostConfig, log *slog.Logger, environ []string, owner *pl
 		return nil, err
 	}
 	hostCfg.Verify, hostCfg.Observer = keys.VerifyViewer, pageObserver{role}
-	newSource := sources(cfg, log, environ, owner, hostCfg.Registry)
+	newSource := sources(cfg, log, environ, users, hostCfg.Registry)
 	hostCfg.NewSource = func(sessionID string) (session.Source, error) { return newSource(sessionID, plugins) }
 	if role.host, err = hostruntime.New(hostCfg); err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func hostRuntimeConfig(cfg hostConfig, s hostSettings, log *slog.Logger, registr
 }
 
 // sources returns what makes the picture source of a session from the plugins to try.
-func sources(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginhost.Credential, registry prometheus.Registerer) func(string, plugins) (session.Source, error) {
+func sources(cfg hostConfig, log *slog.Logger, environ []string, users *pluginhost.Users, registry prometheus.Registerer) func(string, plugins) (session.Source, error) {
 	metrics := pipeline.NewMetrics(registry)
 	return func(sessionID string, p plugins) (session.Source, error) {
 		options, err := pluginOptions(cfg.PluginOptions)
@@ -140,7 +140,7 @@ func sources(cfg hostConfig, log *slog.Logger, environ []string, owner *pluginho
 			return nil, err
 		}
 		return pipeline.New(pipeline.Config{
-			Captures: withOptions(p.captures, options), Encoders: withOptions(p.encoders, options), Owner: owner, Env: environ,
+			Captures: withOptions(p.captures, options), Encoders: withOptions(p.encoders, options), Users: users, Env: environ,
 			FPS: float64(cfg.MaxFPS), KeepaliveFPS: cfg.KeepaliveFPS, EmbedCursor: cfg.EmbedCursor,
 			Display: cfg.ID, StateDir: cfg.StateDir, Logger: log.With("session_id", sessionID), Metrics: metrics,
 		})

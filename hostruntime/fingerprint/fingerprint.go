@@ -36,8 +36,8 @@ type Config struct {
 	Joint bool
 	// Env is the environment of the desktop, where the plugins run; nil: ours.
 	Env []string
-	// Owner is the user that the plugins run as; nil: ours.
-	Owner *pluginhost.Credential
+	// Users says as whom the plugins run; nil: as we do.
+	Users *pluginhost.Users
 	// Launch starts a plugin; nil: pluginhost.Launch.
 	Launch func(context.Context, pluginhost.Binary) (pipeline.Process, error)
 	// Version of the host runtime, for the report.
@@ -67,7 +67,9 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) launch(ctx context.Context, b pluginhost.Binary) (pipeline.Process, error) {
-	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: b.Path, Env: c.Env, Credential: c.Owner, Logger: c.Logger})
+	p, err := pluginhost.Launch(ctx, pluginhost.Spec{
+		Path: b.Path, Role: b.Role, Env: pluginhost.Environ(b.Role, c.Env), Users: c.Users, Logger: c.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +82,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	cfg.setDefaults()
 	r := &Result{Time: time.Now().UTC(), Version: cfg.Version, Versions: map[string]string{}, Dirs: cfg.Dirs}
 	if cfg.Beside == nil {
-		newNode(cfg.Env, cfg.Owner).check(ctx, r)
+		newNode(cfg.Env, cfg.Users).check(ctx, r)
 	} else {
 		r.Checks, r.Versions = cfg.Beside.Checks, maps.Clone(cfg.Beside.Versions)
 	}

@@ -52,7 +52,7 @@ func fakes(t *testing.T, behaviours map[string]fakeplugin.Behaviour) Config {
 		cfg.Binaries = append(cfg.Binaries, pluginhost.Binary{Name: name, Role: role, Path: self})
 	}
 	cfg.Launch = func(ctx context.Context, b pluginhost.Binary) (pipeline.Process, error) {
-		p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: b.Path, Env: append(os.Environ(), behaviours[b.Name].Env())})
+		p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: b.Path, Role: b.Role, Env: append(os.Environ(), behaviours[b.Name].Env())})
 		if err != nil {
 			return nil, err
 		}

@@ -21,9 +21,9 @@ func (c *Config) joint(ctx context.Context, r *Result) *Joint {
 	captures, encoders := r.CaptureCandidates()[:1], r.EncoderCandidates()[:1]
 	j := &Joint{Capture: first(r.Captures), Encoder: first(r.Encoders), Verdict: Fail}
 	p, err := pipeline.New(pipeline.Config{
-		Captures: captures, Encoders: encoders, Owner: c.Owner, Env: c.Env, FPS: c.FPS, KeepaliveFPS: jointKeepalive, Logger: c.Logger,
+		Captures: captures, Encoders: encoders, Users: c.Users, Env: c.Env, FPS: c.FPS, KeepaliveFPS: jointKeepalive, Logger: c.Logger,
 		Launch: func(ctx context.Context, candidate pipeline.Candidate) (pipeline.Process, error) {
-			return c.Launch(ctx, pluginhost.Binary{Name: candidate.Name, Path: candidate.Path})
+			return c.Launch(ctx, pluginhost.Binary{Name: candidate.Name, Role: candidate.Role, Path: candidate.Path})
 		},
 	})
 	if err != nil {

@@ -26,26 +26,36 @@ const (
 
 // node is the machine as the plugins see it. Tests replace its parts.
 type node struct {
-	env  map[string]string
-	uid  int
-	root string // of the file system: "/" but in tests
+	env map[string]string
+	uid int // of the desktop's plugins
+	// encode is the encoders' user; nil: uid.
+	encode *pluginhost.Credential
+	root   string // of the file system: "/" but in tests
 	// output runs a tool and returns what it printed.
 	output func(ctx context.Context, name string, args ...string) (string, error)
 	dial   func(network, address string) (net.Conn, error)
 	// as runs f with the rights of the session's user, who decides what the paths of its sockets lead to.
 	as func(f func() error) error
+	// box says how well plugins are boxed; nil: not asked.
+	box func() Check
 }
 
-func newNode(environ []string, owner *pluginhost.Credential) *node {
+func newNode(environ []string, users *pluginhost.Users) *node {
 	n := &node{env: map[string]string{}, uid: os.Geteuid(), root: "/", as: func(f func() error) error { return f() }}
 	n.dial = func(network, address string) (c net.Conn, err error) {
 		err = n.as(func() (err error) { c, err = net.Dial(network, address); return err })
 		return c, err
 	}
-	for _, kv := range environ {
+	for _, kv := range pluginhost.Environ(pluginhost.RoleCapture, environ) {
 		key, value, _ := strings.Cut(kv, "=")
 		n.env[key] = value
 	}
+	if users == nil {
+		users = &pluginhost.Users{}
+	}
+	owner := users.Capture
+	n.encode = users.Encode
+	n.box = func() Check { return plugins(users) }
 	n.output = func(ctx context.Context, name string, args ...string) (string, error) {
 		return n.run(ctx, owner, name, args...)
 	}
@@ -87,7 +97,22 @@ func (n *node) check(ctx context.Context, r *Result) {
 	} {
 		r.Checks = append(r.Checks, f(ctx, r))
 	}
+	if n.box != nil {
+		r.Checks = append(r.Checks, n.box())
+	}
 	n.packages(ctx, r)
+}
+
+// plugins: what a plugin could do beyond its work.
+func plugins(users *pluginhost.Users) Check {
+	const name = "plugin_box"
+	if gaps, remedy := users.Gaps(); gaps != "" {
+		return warn(name, remedy, "seccomp holds, but %s", gaps)
+	}
+	if users.Encode == nil {
+		return warn(name, "set encode_user", "seccomp and Landlock hold, but encoders run as root")
+	}
+	return ok(name, "seccomp, Landlock; encoders run as uid %d", users.Encode.UID)
 }
 
 func ok(name, format string, args ...any) Check {
@@ -148,12 +173,35 @@ func (n *node) drm(context.Context, *Result) Check {
 			continue
 		}
 		_ = f.Close()
+		if !n.encodersMay(path) {
+			locked = append(locked, filepath.Base(path))
+			continue
+		}
 		usable = append(usable, filepath.Base(path)+n.driver(path))
 	}
 	if len(usable) == 0 {
-		return warn(name, "add the user to the group of the device (render or video)", "%s cannot be opened", strings.Join(locked, ", "))
+		return warn(name, "add the user to the group of the device (render or video); encoders get it by encode_groups", "%s cannot be opened", strings.Join(locked, ", "))
 	}
 	return ok(name, "%s", strings.Join(usable, ", "))
+}
+
+// encodersMay reports whether the encoders' user may use a device; we may, as root, in any case.
+func (n *node) encodersMay(path string) bool {
+	if n.encode == nil {
+		return true
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	st, mode := info.Sys().(*syscall.Stat_t), info.Mode().Perm()
+	switch {
+	case mode&0o006 == 0o006:
+		return true
+	case mode&0o060 == 0o060:
+		return n.encode.Groups == nil && st.Gid != 0 || st.Gid == n.encode.GID || slices.Contains(n.encode.Groups, st.Gid)
+	}
+	return st.Uid == n.encode.UID
 }
 
 // driver is the kernel driver of a render node, as sysfs names it.

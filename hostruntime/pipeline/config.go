@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi"
@@ -15,6 +17,8 @@ import (
 type Process interface {
 	Capture() pluginapi.Capturer
 	Encoder() pluginapi.Encoder
+	// Hand gives it its end of a frame source's connection.
+	Hand(*os.File) error
 	Exited() <-chan struct{}
 	Err() error
 	Kill()
@@ -26,6 +30,8 @@ var _ Process = (*pluginhost.Process)(nil)
 type Candidate struct {
 	Name string // "capture-wayland": shown to people and in metrics
 	Path string // of the binary
+	// Role is set by New.
+	Role pluginhost.Role
 	// Methods in order of preference; empty: the plugin's own order.
 	Methods []string
 	Options map[string]string
@@ -35,13 +41,13 @@ type Candidate struct {
 type Config struct {
 	// Captures and Encoders in order of preference, at least one each.
 	Captures, Encoders []Candidate
-	// Launch starts a candidate's process; nil: pluginhost.Launch with Owner.
+	// Launch starts a candidate's process; nil: pluginhost.Launch with Users.
 	Launch func(context.Context, Candidate) (Process, error)
-	// Owner is the user that the plugins run as, nil: ours. The directory of the frame source is made for that user.
-	Owner *pluginhost.Credential
-	// Env is the environment of the plugins; nil: ours.
+	// Users says as whom the plugins run, nil: as we do.
+	Users *pluginhost.Users
+	// Env is the environment of the desktop, of which plugins get what pluginhost.Environ leaves; nil: ours.
 	Env []string
-	// TempDir is where that directory is made; empty: the system's.
+	// TempDir is where the plugins' private directories are made; empty: the system's.
 	TempDir string
 
 	Codec        media.Codec // 0: H.264
@@ -88,6 +94,7 @@ func (c *Config) setDefaults() {
 	if c.Launch == nil {
 		c.Launch = c.launch
 	}
+	c.Captures, c.Encoders = withRole(c.Captures, pluginhost.RoleCapture), withRole(c.Encoders, pluginhost.RoleEncode)
 }
 
 func (c *Config) validate() error {
@@ -107,12 +114,21 @@ func (c *Config) validate() error {
 
 func (c *Config) launch(ctx context.Context, candidate Candidate) (Process, error) {
 	p, err := pluginhost.Launch(ctx, pluginhost.Spec{
-		Path: candidate.Path, Env: c.Env, Credential: c.Owner, TempDir: c.TempDir, Logger: c.Logger,
+		Path: candidate.Path, Role: candidate.Role, Env: pluginhost.Environ(candidate.Role, c.Env), Users: c.Users,
+		TempDir: c.TempDir, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+func withRole(list []Candidate, role pluginhost.Role) []Candidate {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Role = role
+	}
+	return list
 }
 
 func names(list []Candidate) []string {

@@ -2,16 +2,12 @@ package pipeline
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
-	"github.com/wavry/fleet/hostruntime/pluginhost"
 	"github.com/wavry/fleet/hostruntime/session"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 )
@@ -27,7 +23,6 @@ type Pipeline struct {
 	wishes   *wishes
 	messages chan func() []action // to the owner, Run's goroutine
 	done     chan struct{}
-	dir      *pluginhost.TempDir // set by Run before any goroutine
 
 	mu      sync.Mutex  // guards the following
 	capture *captureRun // that runs; nil: none
@@ -60,20 +55,14 @@ func New(cfg Config) (*Pipeline, error) {
 
 // Run delivers to sink, one call at a time, until ctx ends (nil) or no candidate works (*ExhaustedError). When it returns, all
 // processes, goroutines and files are gone.
-func (p *Pipeline) Run(ctx context.Context, sink session.Sink) (err error) {
-	dir, err := pluginhost.NewTempDir(p.cfg.TempDir, p.cfg.Owner)
-	if err != nil {
-		return fmt.Errorf("make a place for the frame source: %w", err)
-	}
-	p.dir, p.out.sink = dir, sink
+func (p *Pipeline) Run(ctx context.Context, sink session.Sink) error {
+	p.out.sink = sink
 	ctx, cancel := context.WithCancel(ctx)
-	// Processes end first, since they use the directory; what they still say goes nowhere.
-	defer func() {
+	defer func() { // what processes still say goes nowhere
 		p.out.use(0)
 		cancel()
 		close(p.done)
 		p.runs.Wait()
-		err = errors.Join(err, dir.Remove())
 	}()
 	p.out.event(session.Event{State: &streamwire.StateChange{State: streamwire.StateStarting, Text: "Starting the desktop"}})
 	p.perform(ctx, p.sup.begin(media.Now()))
@@ -135,7 +124,7 @@ func (p *Pipeline) start(ctx context.Context, a action) {
 	ctx, cancel := context.WithCancel(ctx)
 	p.stops[a.run] = cancel
 	if a.role == roleCapture {
-		p.source = &source{path: filepath.Join(p.dir.Path, fmt.Sprintf("source%d", a.run)), ready: make(chan struct{})}
+		p.source = &source{ready: make(chan struct{})}
 		r := &captureRun{p: p, run: a.run, candidate: p.cfg.Captures[a.candidate], source: p.source}
 		p.runs.Go(func() { r.main(ctx, a.delay) })
 		return

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +31,7 @@ type rig struct {
 
 	mu        sync.Mutex
 	processes map[string][]*pluginhost.Process // by candidate
+	launches  map[string]int                   // those that failed too
 }
 
 type plugin struct {
@@ -45,15 +45,12 @@ func start(t *testing.T, captures, encoders []plugin, change func(*Config)) *rig
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, sink: newRecorder(), end: make(chan error, 1), dir: dir, processes: map[string][]*pluginhost.Process{}}
+	r := &rig{t: t, sink: newRecorder(), end: make(chan error, 1), dir: dir, processes: map[string][]*pluginhost.Process{}, launches: map[string]int{}}
 	behaviours := map[string]fakeplugin.Behaviour{}
 	list := func(role string, plugins []plugin) []Candidate {
 		var out []Candidate
 		for _, p := range plugins {
 			p.b.Role = role
-			if p.b.Runs > 0 {
-				p.b.StateFile = filepath.Join(t.TempDir(), p.name)
-			}
 			behaviours[p.name] = p.b
 			out = append(out, Candidate{Name: p.name})
 		}
@@ -89,7 +86,11 @@ func (r *rig) launch(ctx context.Context, c Candidate, b fakeplugin.Behaviour) (
 	if c.Path != "" {
 		self = c.Path
 	}
-	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: self, Env: append(os.Environ(), b.Env()), TempDir: r.dir})
+	r.mu.Lock()
+	b = b.InRun(r.launches[c.Name])
+	r.launches[c.Name]++
+	r.mu.Unlock()
+	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: self, Role: c.Role, Env: append(os.Environ(), b.Env()), TempDir: r.dir})
 	if err != nil {
 		return nil, err
 	}

@@ -10,17 +10,17 @@ import (
 
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 	"github.com/wavry/fleet/hostruntime/session"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 )
 
-// source is where one capture run serves its frames. The fields after ready are set before it is closed.
+// source is one capture run, which serves frames. The fields after ready are set before it is closed.
 type source struct {
-	path    string
 	ready   chan struct{}
-	exited  <-chan struct{} // of the capture's process
+	proc    Process
 	started *pluginpb.CaptureStarted
 	name    string
 }
@@ -63,7 +63,7 @@ func (r *captureRun) main(ctx context.Context, delay time.Duration) {
 func (r *captureRun) request(s settings) *pluginpb.StartCaptureRequest {
 	c := r.p.cfg
 	return &pluginpb.StartCaptureRequest{
-		SourcePath: r.source.path, Methods: r.candidate.Methods, Fps: s.fps, Size: s.size(),
+		SourcePath: inbox.Handed, Methods: r.candidate.Methods, Fps: s.fps, Size: s.size(),
 		EmbedCursor: c.EmbedCursor, KeepaliveFps: c.KeepaliveFPS, Display: c.Display, StateDir: c.StateDir, Options: r.candidate.Options,
 	}
 }
@@ -71,7 +71,7 @@ func (r *captureRun) request(s settings) *pluginpb.StartCaptureRequest {
 // announce opens the way for the encoder and for input.
 func (r *captureRun) announce(proc Process, started *pluginpb.CaptureStarted) {
 	s := r.source
-	s.exited, s.started, s.name = proc.Exited(), started, r.candidate.Name
+	s.proc, s.started, s.name = proc, started, r.candidate.Name
 	r.p.mu.Lock()
 	r.p.capture = r
 	r.p.mu.Unlock()
@@ -150,6 +150,12 @@ func (r *encoderRun) main(ctx context.Context, delay time.Duration) {
 	case <-ctx.Done():
 		return
 	}
+	if err := pluginhost.Connect(r.source.proc, proc); err != nil {
+		if !r.sourceLost(ctx, err) {
+			r.fail(ctx, proc, err, true)
+		}
+		return
+	}
 	settings := r.p.wishes.get()
 	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
 	started, err := r.client.Start(startCtx, r.request(settings))
@@ -166,7 +172,7 @@ func (r *encoderRun) main(ctx context.Context, delay time.Duration) {
 func (r *encoderRun) request(s settings) *pluginpb.StartEncodeRequest {
 	c := r.p.cfg
 	return &pluginpb.StartEncodeRequest{
-		SourcePath: r.source.path, Codec: c.Codec.String(), Methods: r.candidate.Methods, BitsPerSecond: uint32(s.bitrate),
+		SourcePath: inbox.Handed, Codec: c.Codec.String(), Methods: r.candidate.Methods, BitsPerSecond: uint32(s.bitrate),
 		Fps: s.fps, KeepaliveFps: c.KeepaliveFPS, Options: r.candidate.Options,
 	}
 }
@@ -208,7 +214,7 @@ func (r *encoderRun) sourceLost(ctx context.Context, err error) bool {
 		return false
 	}
 	select {
-	case <-r.source.exited:
+	case <-r.source.proc.Exited():
 		return true
 	case <-time.After(blameGrace):
 		return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginapi/unitsocket"
 )
@@ -80,6 +82,27 @@ func newServer(opts []grpc.ServerOption) *grpc.Server {
 	)...)
 }
 
+// serveHanded lets s also serve the connections that the host runtime hands over, which are the only ones it makes: it opens no path that
+// a plugin names. It is called when everything is registered; go-plugin's own listener stays unused.
+func serveHanded(s *grpc.Server) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { // ends with the server or the process
+		_ = s.Serve(&handedListener{ctx: ctx, cancel: cancel}) // its end is the server's, or the host runtime's
+	}()
+}
+
+// handedListener accepts what comes by the inbox.
+type handedListener struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func (l *handedListener) Accept() (net.Conn, error) { return inbox.Receive(l.ctx, inbox.Control) }
+
+func (l *handedListener) Close() error { l.cancel(); return nil }
+
+func (l *handedListener) Addr() net.Addr { return &net.UnixAddr{Net: "unix", Name: inbox.Handed} }
+
 // CapturePlugin is the go-plugin shape of a capture plugin; Impl is set on the plugin's side only.
 type CapturePlugin struct {
 	plugin.NetRPCUnsupportedPlugin
@@ -89,6 +112,7 @@ type CapturePlugin struct {
 // GRPCServer registers Impl.
 func (p *CapturePlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 	pluginpb.RegisterCaptureServer(s, &captureServer{impl: p.Impl})
+	serveHanded(s)
 	return nil
 }
 
@@ -106,6 +130,7 @@ type EncodePlugin struct {
 // GRPCServer registers Impl.
 func (p *EncodePlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 	pluginpb.RegisterEncoderServer(s, &encodeServer{impl: p.Impl})
+	serveHanded(s)
 	return nil
 }
 
@@ -162,10 +187,10 @@ func (s *encodeServer) Start(ctx context.Context, r *pluginpb.StartEncodeRequest
 
 func (s *encodeServer) Watch(r *pluginpb.WatchRequest, stream grpc.ServerStreamingServer[pluginpb.EncodeEvent]) error {
 	ctx := stream.Context()
-	if r.UnitPath == "" {
+	if !r.UnitsHanded {
 		return watched(ctx, s.impl.Watch(ctx, stream.Send))
 	}
-	units, err := unitsocket.Dial(ctx, r.UnitPath)
+	units, err := unitsocket.Receive(ctx)
 	if err != nil {
 		return toStatus(err)
 	}

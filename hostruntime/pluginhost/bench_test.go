@@ -2,13 +2,13 @@ package pluginhost
 
 import (
 	"errors"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/fakeplugin"
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 )
 
@@ -17,7 +17,6 @@ import (
 //
 // Run it for a fixed number of frames: go test -bench AccessUnits -benchtime 600x
 func BenchmarkAccessUnits(b *testing.B) {
-	source := filepath.Join(b.TempDir(), "s")
 	ctx := b.Context()
 	start := func(behaviour fakeplugin.Behaviour) *Process {
 		p, err := Launch(ctx, selfSpec(b, behaviour))
@@ -29,11 +28,14 @@ func BenchmarkAccessUnits(b *testing.B) {
 	}
 	capture := start(fakeplugin.Behaviour{Role: "capture", Width: 64, Height: 64})
 	encoder := start(fakeplugin.Behaviour{Role: "encode", UnitBytes: 30_000, KeyBytes: 200_000})
-	if _, err := capture.Capture().Start(ctx, &pluginpb.StartCaptureRequest{SourcePath: source, Fps: 60}); err != nil {
+	if _, err := capture.Capture().Start(ctx, &pluginpb.StartCaptureRequest{SourcePath: inbox.Handed, Fps: 60}); err != nil {
+		b.Fatal(err)
+	}
+	if err := Connect(capture, encoder); err != nil {
 		b.Fatal(err)
 	}
 	e := encoder.Encoder()
-	if _, err := e.Start(ctx, &pluginpb.StartEncodeRequest{SourcePath: source, Codec: "h264", Fps: 60}); err != nil {
+	if _, err := e.Start(ctx, &pluginpb.StartEncodeRequest{SourcePath: inbox.Handed, Codec: "h264", Fps: 60}); err != nil {
 		b.Fatal(err)
 	}
 	m := measure{encoder: func() error { return e.RequestKeyframe(ctx) }}

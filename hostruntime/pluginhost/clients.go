@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -85,12 +86,12 @@ func (c *encodeClient) Watch(ctx context.Context, emit func(*pluginpb.EncodeEven
 	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream when emit fails
-	w, err := c.p.listenUnits(emit)
+	w, err := c.p.openUnits(emit)
 	if err != nil {
-		return err
+		return c.p.callError(outer, "watch", err)
 	}
-	defer w.listener.Close()
-	stream, err := c.c.Watch(ctx, &pluginpb.WatchRequest{UnitPath: w.path})
+	defer w.conn.Close()
+	stream, err := c.c.Watch(ctx, &pluginpb.WatchRequest{UnitsHanded: true})
 	if err != nil {
 		return c.p.callError(outer, "watch", err)
 	}
@@ -143,6 +144,9 @@ func (p *Process) callError(ctx context.Context, call string, err error) error {
 	}
 	if u := (*pluginapi.UnavailableError)(nil); errors.As(pluginapi.FromStatus(err), &u) {
 		return u
+	}
+	if (errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)) && p.gone() { // of its inbox
+		return p.exitedError()
 	}
 	switch status.Code(err) {
 	case codes.Unimplemented:

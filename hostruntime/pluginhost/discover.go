@@ -64,10 +64,20 @@ func Discover(dirs ...string) ([]Binary, error) {
 }
 
 func binary(dir string, e fs.DirEntry) (Binary, bool) {
-	name, ours := strings.CutPrefix(e.Name(), "wavry-")
-	role, _, _ := strings.Cut(name, "-")
-	if !ours || e.IsDir() || strings.Contains(name, ".") || (role != string(RoleCapture) && role != string(RoleEncode)) {
+	name := strings.TrimPrefix(e.Name(), "wavry-")
+	role := roleOf(e.Name())
+	if role == "" || e.IsDir() || strings.Contains(name, ".") {
 		return Binary{}, false
 	}
-	return Binary{Name: name, Role: Role(role), Path: filepath.Join(dir, e.Name())}, true
+	return Binary{Name: name, Role: role, Path: filepath.Join(dir, e.Name())}, true
+}
+
+// roleOf is what a binary's name says, or empty.
+func roleOf(file string) Role {
+	for _, role := range []Role{RoleCapture, RoleEncode} {
+		if strings.HasPrefix(file, "wavry-"+string(role)+"-") {
+			return role
+		}
+	}
+	return ""
 }

@@ -16,6 +16,7 @@ var (
 	ErrChecksum      = errors.New("plugin binary has an unexpected checksum")
 	ErrCredential    = errors.New("plugin cannot run as that user")
 	ErrTempDir       = errors.New("private directory cannot be used")
+	ErrBox           = errors.New("plugin cannot be put into its box")
 )
 
 // ErrRole is returned by calls on the wrong kind of plugin: Capture of an encoder plugin, or the reverse.

@@ -25,16 +25,21 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/wavry/fleet/hostruntime/pluginapi"
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
+	"github.com/wavry/fleet/hostruntime/pluginhost/pluginbox"
 )
 
 // Spec says what to start and how.
 type Spec struct {
 	// Path of the binary.
 	Path string
-	// Env is the plugin's whole environment; nil: ours. Variables of the handshake are added.
+	// Role decides which box it gets; empty: known from the binary's name.
+	Role Role
+	// Env is the plugin's whole environment; nil: what Environ leaves of ours. Variables of the handshake and of private directories
+	// are added.
 	Env []string
-	// Credential is the user to run as; nil: ours. Another user needs root.
-	Credential *Credential
+	// Users says as whom it runs; nil: as we do. Another user needs root.
+	Users *Users
 	// SHA256 of the binary; nil: not checked. It guards against a wrong binary, not against one who can write to it.
 	SHA256 []byte
 	// StartTimeout bounds exec to handshake; 0: defaultStartTimeout.
@@ -53,16 +58,16 @@ func Launch(ctx context.Context, spec Spec) (*Process, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	credential, err := spec.Credential.system()
+	box, err := spec.box()
 	if err != nil {
-		return nil, spec.fail(ErrCredential, err.Error(), "run `wavry host` as root, or let the plugin run as the same user")
+		return nil, err
 	}
-	dir, err := NewTempDir(spec.TempDir, spec.Credential)
+	p, theirs, err := spec.prepare()
 	if err != nil {
-		return nil, spec.fail(ErrTempDir, err.Error(), "point TMPDIR to a short path that is writable")
+		return nil, err
 	}
-	p := newProcess(spec, dir)
-	p.client = plugin.NewClient(p.clientConfig(credential))
+	defer theirs.Close()
+	p.client = plugin.NewClient(p.clientConfig(box, theirs))
 	if err := p.connect(ctx); err != nil {
 		p.Kill()
 		return nil, p.explain(ctx, err)
@@ -80,10 +85,46 @@ func (s Spec) withDefaults() Spec {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
+	if s.Role == "" {
+		s.Role = roleOf(Backend(s.Path))
+	}
 	if s.Env == nil {
-		s.Env = os.Environ()
+		s.Env = Environ(s.Role, nil)
 	}
 	return s
+}
+
+// box is what the plugin may do, as far as it is known before it has a directory.
+func (s Spec) box() (pluginbox.Spec, error) {
+	user, err := s.Users.of(s.Role).box(s.Role)
+	if err != nil {
+		return pluginbox.Spec{}, s.fail(ErrCredential, err.Error(), "run `wavry host` as root, or let the plugin run as the same user")
+	}
+	b := pluginbox.Spec{Kind: pluginbox.Kind(s.Role), Path: s.Path, User: user, Parent: os.Getpid()}
+	if s.Role == RoleEncode {
+		b.Readable = readable(s.Env)
+	}
+	return b, nil
+}
+
+// prepare makes what a process needs. theirs is the plugin's end of its inbox.
+func (s Spec) prepare() (p *Process, theirs *os.File, err error) {
+	fail := func(err error) error {
+		return s.fail(ErrTempDir, err.Error(), "point TMPDIR to a short path that is writable")
+	}
+	dir, err := NewTempDir(s.TempDir, s.Users.of(s.Role))
+	if err != nil {
+		return nil, nil, fail(err)
+	}
+	ours, theirs, err := inbox.Pair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		return nil, nil, errors.Join(fail(err), dir.Remove())
+	}
+	c, err := inbox.Conn(ours)
+	if err != nil {
+		return nil, nil, errors.Join(fail(err), theirs.Close(), dir.Remove())
+	}
+	return newProcess(s, dir, c), theirs, nil
 }
 
 func (s Spec) fail(kind error, reason, remedy string) error {
@@ -102,6 +143,8 @@ func (s Spec) check() error {
 		return s.fail(ErrNotExecutable, "it is no regular file", "point to the plugin binary itself")
 	case info.Mode()&0o111 == 0:
 		return s.fail(ErrNotExecutable, fmt.Sprintf("mode %v has no execute bit", info.Mode()), "chmod 0755 "+s.Path)
+	case s.Role == "":
+		return s.fail(ErrRole, "its name says neither capture nor encode", "name it wavry-capture-... or wavry-encode-...")
 	}
 	return s.checkSum()
 }
@@ -126,7 +169,7 @@ func (s Spec) checkSum() error {
 	return nil
 }
 
-func (p *Process) clientConfig(credential *syscall.Credential) *plugin.ClientConfig {
+func (p *Process) clientConfig(box pluginbox.Spec, inbox *os.File) *plugin.ClientConfig {
 	return &plugin.ClientConfig{
 		HandshakeConfig:  pluginapi.Handshake,
 		Plugins:          plugin.PluginSet{pluginapi.CaptureName: &pluginapi.CapturePlugin{}, pluginapi.EncodeName: &pluginapi.EncodePlugin{}},
@@ -140,35 +183,46 @@ func (p *Process) clientConfig(credential *syscall.Credential) *plugin.ClientCon
 		SyncStderr:       p.log,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: p.dir.Path},
 		GRPCDialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(p.dial),
 			grpc.WithInitialWindowSize(window),
 			grpc.WithInitialConnWindowSize(window),
 			grpc.WithReadBufferSize(ioBuffer),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		},
-		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, socketDir string) (goplugin.Runner, error) {
-			if err := own(socketDir, p.spec.Credential); err != nil {
-				return nil, err
-			}
-			return p.makeRunner(cmd.Env, credential), nil
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (goplugin.Runner, error) {
+			return p.makeRunner(cmd.Env, box, inbox)
 		},
 	}
 }
 
 // makeRunner gets the variables of the handshake.
-func (p *Process) makeRunner(handshake []string, credential *syscall.Credential) *runner {
-	cmd := &exec.Cmd{
-		Path: p.spec.Path,
-		Args: []string{p.spec.Path},
-		Env:  slices.Concat(p.spec.Env, []string{"TMPDIR=" + p.dir.Path}, handshake),
-		Dir:  p.dir.Path, // a core dump goes away with the rest
-		SysProcAttr: &syscall.SysProcAttr{
-			Setpgid:    true,
-			Pdeathsig:  unix.SIGKILL,
-			Credential: credential,
-		},
+func (p *Process) makeRunner(handshake []string, box pluginbox.Spec, inbox *os.File) (*runner, error) {
+	work := p.dir.Work
+	env := slices.Concat(p.spec.Env, handshake, []string{"TMPDIR=" + work, "PWD=" + work, plugin.EnvUnixSocketDir + "=" + work})
+	box.Dir = work // where nobody else reads what it leaves, and all of it goes away
+	if p.spec.Role == RoleEncode {
+		cache, err := p.spec.Users.cacheDir()
+		if err != nil {
+			return nil, err
+		}
+		if cache == "" {
+			cache = work
+		}
+		box.Writable = []string{work, cache}
+		// A scan of GStreamer's plugins by a helper process is not possible: a plugin makes none.
+		env = append(env, "HOME="+work, "XDG_CACHE_HOME="+cache, "XDG_RUNTIME_DIR="+work, "GST_REGISTRY_FORK=no")
 	}
-	p.runner.cmd = cmd
-	return p.runner
+	path, args, err := box.Command()
+	if err != nil {
+		return nil, err
+	}
+	p.runner.name = p.spec.Path
+	p.runner.cmd = &exec.Cmd{
+		Path: path, Args: args, Env: env, ExtraFiles: []*os.File{inbox},
+		// A session of its own has no terminal, and a group.
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL},
+	}
+	return p.runner, nil
 }
 
 func (p *Process) connect(ctx context.Context) error {
@@ -191,11 +245,18 @@ func (p *Process) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("start plugin %s: %w", p.spec.Path, ctx.Err())
 	}
 	line, tail := p.runner.head.firstLine(), p.log.Tail()
+	boxed := (*pluginbox.StepError)(nil)
 	fields := strings.Split(line, "|")
 	install := fmt.Sprintf("install the plugins of the same release as the wavry binary (protocol version %d)", pluginapi.ProtocolVersion)
 	switch {
-	case errors.Is(err, unix.ENOEXEC), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPERM):
-		return p.spec.fail(ErrNotExecutable, err.Error(), "install the binary built for this machine, in a directory its user may enter and that is not mounted noexec")
+	case errors.As(p.runner.startErr, &boxed) && boxed.Step == pluginbox.StepExec:
+		return p.spec.fail(ErrNotExecutable, boxed.Error(), "install the binary built for this machine, executable for the plugin's user, in a file system that is not mounted noexec")
+	case boxed != nil && boxed.Step == pluginbox.StepDir:
+		return p.spec.fail(ErrTempDir, boxed.Error(), "point TMPDIR to a directory through which the plugin's user may pass (chmod o+x)")
+	case boxed != nil:
+		return p.spec.fail(ErrBox, boxed.Error(), "plugins need Linux 5.11 or newer, with seccomp filters, and are not started without them; look for a container's policy that forbids this step")
+	case p.runner.startErr != nil:
+		return p.spec.fail(ErrNotExecutable, p.runner.startErr.Error(), "see whether /proc is mounted and the wavry binary executable")
 	case len(fields) >= 5 && fields[1] != strconv.Itoa(pluginapi.ProtocolVersion):
 		return p.spec.fail(ErrVersion, fmt.Sprintf("it speaks protocol version %s, this host runtime %d", fields[1], pluginapi.ProtocolVersion), install)
 	case strings.Contains(tail, "error while loading shared libraries"):

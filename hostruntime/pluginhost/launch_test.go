@@ -13,6 +13,7 @@ import (
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/fakeplugin"
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 )
 
@@ -30,7 +31,7 @@ func selfSpec(t testing.TB, b fakeplugin.Behaviour) Spec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Spec{Path: self, Env: append(os.Environ(), b.Env())}
+	return Spec{Path: self, Role: Role(b.Role), Env: append(os.Environ(), b.Env())}
 }
 
 // shortDir is a temporary directory whose name leaves room for a socket; t.TempDir contains the test's name.
@@ -60,15 +61,17 @@ func launch(t *testing.T, spec Spec) *Process {
 func TestPicturesFlow(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	source := filepath.Join(shortDir(t), "source")
 	capture := launch(t, fake(t, fakeplugin.Behaviour{Role: "capture"}))
 	encoder := launch(t, fake(t, fakeplugin.Behaviour{Role: "encode"}))
-	started, err := capture.Capture().Start(ctx, &pluginpb.StartCaptureRequest{SourcePath: source, Fps: 60})
+	started, err := capture.Capture().Start(ctx, &pluginpb.StartCaptureRequest{SourcePath: inbox.Handed, Fps: 60})
 	if err != nil || started.Kind != pluginpb.SourceKind_SOURCE_FRAMES {
 		t.Fatal(started, err)
 	}
+	if err := Connect(capture, encoder); err != nil {
+		t.Fatal(err)
+	}
 	e := encoder.Encoder()
-	if _, err := e.Start(ctx, &pluginpb.StartEncodeRequest{SourcePath: source, Codec: "h264", Fps: 60}); err != nil {
+	if _, err := e.Start(ctx, &pluginpb.StartEncodeRequest{SourcePath: inbox.Handed, Codec: "h264", Fps: 60}); err != nil {
 		t.Fatal(err)
 	}
 	enough := errors.New("enough")
@@ -106,7 +109,7 @@ func TestLaunchErrors(t *testing.T) {
 		}
 		return path
 	}
-	path := func(p string) Spec { return Spec{Path: p} }
+	path := func(p string) Spec { return Spec{Path: p, Role: RoleCapture} }
 	with := func(b fakeplugin.Behaviour) Spec { b.Role = "capture"; return fake(t, b) }
 	timeout := func(s Spec) Spec { s.StartTimeout = 300 * time.Millisecond; return s }
 	badSum := with(fakeplugin.Behaviour{})
@@ -120,6 +123,7 @@ func TestLaunchErrors(t *testing.T) {
 		says string
 	}{
 		{"missing", path(filepath.Join(dir, "none")), ErrMissing, "-plugin-dir"},
+		{"no role", Spec{Path: write("nameless", "x", 0o755)}, ErrRole, "wavry-capture-"},
 		{"directory", path(dir), ErrNotExecutable, "no regular file"},
 		{"not executable", path(write("plain", "x", 0o644)), ErrNotExecutable, "chmod 0755"},
 		{"not a program", path(write("text", "x", 0o755)), ErrNotExecutable, "built for this machine"},
@@ -210,3 +214,10 @@ func TestWrongRole(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func contextFor(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	t.Helper()
+	return context.WithTimeout(t.Context(), d)
+}
+
+func ignore(*pluginpb.EncodeEvent) error { return nil }

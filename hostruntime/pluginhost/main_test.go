@@ -11,7 +11,15 @@ import (
 
 // TestMain makes this binary the fake plugin when it is started as one.
 func TestMain(m *testing.M) {
-	if os.Getenv(fakeplugin.EnvName) != "" || len(os.Args) == 2 && os.Args[1] == "sleep-for-ever" {
+	if text := os.Getenv(racerEnv); text != "" {
+		racerMain(text)
+		return
+	}
+	if text := os.Getenv(evilEnv); text != "" {
+		evilMain(text)
+		return
+	}
+	if os.Getenv(fakeplugin.EnvName) != "" {
 		fakeplugin.Main()
 		return
 	}

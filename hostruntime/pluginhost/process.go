@@ -1,8 +1,9 @@
 package pluginhost
 
 import (
+	"errors"
+	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -21,15 +22,16 @@ type Process struct {
 	log    *logWriter
 	client *plugin.Client
 	runner *runner
+	inbox  *net.UnixConn // our end: what is sent there reaches the plugin
 	conn   *grpc.ClientConn
 
-	watches  atomic.Int64 // numbers the unit sockets
 	killOnce sync.Once
 }
 
-func newProcess(spec Spec, dir *TempDir) *Process {
+// newProcess takes dir and inbox over.
+func newProcess(spec Spec, dir *TempDir, inbox *net.UnixConn) *Process {
 	log := spec.Logger.With("backend", Backend(spec.Path))
-	return &Process{spec: spec, dir: dir, log: newLogWriter(log, time.Now), runner: newRunner()}
+	return &Process{spec: spec, dir: dir, inbox: inbox, log: newLogWriter(log, time.Now), runner: newRunner()}
 }
 
 // Backend is the binary's name.
@@ -75,7 +77,7 @@ func (p *Process) Kill() {
 	p.killOnce.Do(func() {
 		p.end()
 		p.client.Kill() // closes the connection and waits for go-plugin's goroutines
-		if err := p.dir.Remove(); err != nil {
+		if err := errors.Join(p.inbox.Close(), p.dir.Remove()); err != nil {
 			p.spec.Logger.Warn("plugin's private directory stays behind", "backend", p.Backend(), "err", err)
 		}
 	})

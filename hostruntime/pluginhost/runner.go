@@ -14,12 +14,17 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
+	"github.com/wavry/fleet/hostruntime/pluginhost/pluginbox"
 )
 
 // runner is go-plugin's view of the process. Unlike go-plugin's own it kills the group, ties the process to our life, and knows
 // of its end by waiting for it rather than for its pipes, which a grandchild could hold open.
 type runner struct {
 	cmd            *exec.Cmd // set before the start
+	name           string    // the plugin's path; cmd is its box
+	startErr       error     // of the box; set by Start, which go-plugin calls once
 	stdout, stderr *os.File  // our ends
 	head           headWriter
 	exited         chan struct{}
@@ -44,16 +49,25 @@ func (r *runner) Start(context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("make plugin's stderr: %w", err), outR.Close(), outW.Close())
 	}
+	reportR, reportW, err := os.Pipe()
+	if err != nil {
+		return errors.Join(fmt.Errorf("make the pipe of a plugin's box: %w", err), outR.Close(), outW.Close(), errR.Close(), errW.Close())
+	}
+	defer reportR.Close()
 	r.stdout, r.stderr = outR, errR
 	r.cmd.Stdout, r.cmd.Stderr = outW, errW
+	r.cmd.ExtraFiles = append(r.cmd.ExtraFiles, reportW)
 	started := make(chan error)
 	go r.own(started) // ends with the process; whoever kills it waits for exited
-	err = <-started
-	_, _ = outW.Close(), errW.Close() // the child has its copies
-	if err != nil {
+	r.startErr = <-started
+	_, _, _ = outW.Close(), errW.Close(), reportW.Close() // the child has its copies
+	if r.startErr == nil {
+		r.startErr = pluginbox.Wait(reportR)
+	}
+	if r.startErr != nil {
 		_, _ = outR.Close(), errR.Close()
 	}
-	return err
+	return r.startErr
 }
 
 func (r *runner) own(started chan<- error) {
@@ -152,7 +166,7 @@ func (r *runner) Stdout() io.ReadCloser {
 func (r *runner) Stderr() io.ReadCloser { return r.stderr }
 
 // Name is the binary's path.
-func (r *runner) Name() string { return r.cmd.Path }
+func (r *runner) Name() string { return r.name }
 
 // ID is empty before the start.
 func (r *runner) ID() string {
@@ -164,9 +178,9 @@ func (r *runner) ID() string {
 // Diagnose has nothing to add: Launch explains failures itself.
 func (r *runner) Diagnose(context.Context) string { return "" }
 
-// PluginToHost and HostToPlugin: both sides see the same file system.
-func (r *runner) PluginToHost(network, addr string) (string, string, error) {
-	return network, addr, nil
+// PluginToHost forgets the address that the plugin named, see Process.dial.
+func (r *runner) PluginToHost(string, string) (string, string, error) {
+	return "unix", inbox.Handed, nil
 }
 
 // HostToPlugin is the identity.

@@ -4,17 +4,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
-	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginapi/rawio"
 	"github.com/wavry/fleet/hostruntime/pluginapi/unitsocket"
@@ -22,9 +19,8 @@ import (
 
 // watchUnits reads a Watch whose access units come on a socket of their own. Both readers call emit, one at a time.
 type watchUnits struct {
-	p        *Process
-	listener *net.UnixListener
-	path     string
+	p    *Process
+	conn *net.UnixConn
 
 	mu   sync.Mutex // one emit at a time; guards err
 	emit func(*pluginpb.EncodeEvent) error
@@ -32,23 +28,19 @@ type watchUnits struct {
 	done bool  // no emit any more
 }
 
-// listenUnits makes the socket in the plugin's private directory.
-func (p *Process) listenUnits(emit func(*pluginpb.EncodeEvent) error) (*watchUnits, error) {
-	path := filepath.Join(p.dir.Path, "units"+strconv.FormatInt(p.watches.Add(1), 10))
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+// openUnits makes the socket and hands the plugin its end.
+func (p *Process) openUnits(emit func(*pluginpb.EncodeEvent) error) (*watchUnits, error) {
+	c, err := p.handPair(inbox.Units, unix.SOCK_STREAM)
 	if err != nil {
-		return nil, fmt.Errorf("listen for access units: %w", err)
+		return nil, err
 	}
-	if err := errors.Join(os.Chmod(path, 0o600), own(path, p.spec.Credential)); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen for access units: %w", err), l.Close())
-	}
-	return &watchUnits{p: p, listener: l, path: path, emit: emit}, nil
+	return &watchUnits{p: p, conn: c, emit: emit}, nil
 }
 
 // run returns when stream is over and every unit that came before was emitted.
 func (w *watchUnits) run(ctx context.Context, cancel context.CancelFunc, stream grpc.ServerStreamingClient[pluginpb.EncodeEvent]) error {
 	read := make(chan struct{})
-	go func() { // ends with the connection, which close or the plugin's end closes
+	go func() { // ends with the connection, which ctx or the plugin's end closes
 		defer close(read)
 		if err := w.readUnits(ctx); err != nil {
 			w.fail(err)
@@ -81,14 +73,9 @@ func (w *watchUnits) finish(ctx context.Context, read <-chan struct{}) {
 }
 
 func (w *watchUnits) readUnits(ctx context.Context) error {
-	c, err := w.accept(ctx)
-	if err != nil || c == nil {
-		return err
-	}
-	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = w.conn.Close() })
 	defer stop()
-	raw, err := c.SyscallConn()
+	raw, err := w.conn.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -107,39 +94,6 @@ func (w *watchUnits) readUnits(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// accept takes the plugin's one connection; nil without an error means that the watch ended before it came.
-func (w *watchUnits) accept(ctx context.Context) (*net.UnixConn, error) {
-	stop := context.AfterFunc(ctx, func() { _ = w.listener.Close() })
-	defer stop()
-	defer w.listener.Close()
-	c, err := w.listener.AcceptUnix()
-	if err != nil {
-		return nil, nil // closed by finish or by ctx
-	}
-	if err := w.p.checkPeer(c); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
-
-// checkPeer makes sure that nobody but the plugin feeds us pictures.
-func (p *Process) checkPeer(c *net.UnixConn) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var peer *unix.Ucred
-	var optErr error
-	err = raw.Control(func(fd uintptr) { peer, optErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, optErr); err != nil {
-		return fmt.Errorf("look at who sends access units: %w", err)
-	}
-	if pid := p.runner.ID(); strconv.Itoa(int(peer.Pid)) != pid {
-		return fmt.Errorf("process %d connected to send access units, not plugin %s (process %s)", peer.Pid, p.Backend(), pid)
-	}
-	return nil
 }
 
 func (w *watchUnits) deliver(e *pluginpb.EncodeEvent) error {

@@ -69,7 +69,8 @@ var leaves = map[string][]string{
 	"hostruntime/streamwire":            {"hostruntime/media"},
 	"hostruntime/pluginapi/pluginpb":    nil,
 	"hostruntime/pluginapi/rawio":       nil, // how to receive; below the contracts that receive
-	"hostruntime/pluginapi/framesource": {"hostruntime/media", "hostruntime/pluginapi/rawio"},
+	"hostruntime/pluginapi/inbox":       nil, // how connections are handed over; below the contracts that use them
+	"hostruntime/pluginapi/framesource": {"hostruntime/media", "hostruntime/pluginapi/inbox", "hostruntime/pluginapi/rawio"},
 	"hostruntime/pluginapi":             {"hostruntime/pluginapi/pluginpb", "hostruntime/media"},
 }
 

@@ -8,7 +8,6 @@ package fakeplugin
 import (
 	"errors"
 	"fmt"
-	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -35,11 +34,9 @@ type Behaviour struct {
 	FailAfter   int           `fake:"fail_after"`   // Watch ends with a fault after this many frames
 	NoHeartbeat bool          `fake:"no_heartbeat"` // never a heartbeat
 	StderrFlood int           `fake:"stderr_flood"` // lines written to stderr at Start
-	Child       bool          `fake:"child"`        // start a child that never ends
 	IgnoreTerm  bool          `fake:"ignore_term"`  // Stop never returns, so SIGTERM has no effect
-	// Runs, when > 0, limits the misbehaviour to the first so many processes that share StateFile; later ones are correct.
-	Runs      int    `fake:"runs"`
-	StateFile string `fake:"state_file"`
+	// Runs, when > 0, limits the misbehaviour to the first so many processes; whoever starts them counts, see InRun.
+	Runs int `fake:"runs"`
 
 	// Capture only.
 	Width     int  `fake:"width"`  // default 320
@@ -131,25 +128,10 @@ func setField(f reflect.Value, value string) error {
 	return nil
 }
 
-// inForce is b, or correct behaviour when b is meant for earlier runs only.
-func (b Behaviour) inForce() (Behaviour, error) {
-	if b.Runs <= 0 {
-		return b, nil
+// InRun is b for the n-th process, from 0: correct behaviour when b is meant for earlier ones only.
+func (b Behaviour) InRun(n int) Behaviour {
+	if b.Runs <= 0 || n < b.Runs {
+		return b
 	}
-	f, err := os.OpenFile(b.StateFile, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
-	if err != nil {
-		return b, fmt.Errorf("count runs: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return b, fmt.Errorf("count runs: %w", err)
-	}
-	if _, err := f.WriteString("x"); err != nil {
-		return b, fmt.Errorf("count runs: %w", err)
-	}
-	if info.Size() < int64(b.Runs) {
-		return b, nil
-	}
-	return Behaviour{Role: b.Role, Width: b.Width, Height: b.Height, Idle: b.Idle, KeyBytes: b.KeyBytes, UnitBytes: b.UnitBytes}, nil
+	return Behaviour{Role: b.Role, Width: b.Width, Height: b.Height, Idle: b.Idle, KeyBytes: b.KeyBytes, UnitBytes: b.UnitBytes}
 }

@@ -1,7 +1,6 @@
 package fakeplugin
 
 import (
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -40,11 +39,10 @@ func TestBehaviour(t *testing.T) {
 
 // TestRuns proves that misbehaviour can be limited to the first processes.
 func TestRuns(t *testing.T) {
-	b := Behaviour{Role: "capture", Refuse: true, Width: 64, Runs: 2, StateFile: filepath.Join(t.TempDir(), "runs")}
+	b := Behaviour{Role: "capture", Refuse: true, Width: 64, Runs: 2}
 	for run, refuses := range []bool{true, true, false, false} {
-		got, err := b.inForce()
-		if err != nil || got.Refuse != refuses || got.Width != 64 {
-			t.Fatalf("run %d: %+v, %v", run, got, err)
+		if got := b.InRun(run); got.Refuse != refuses || got.Width != 64 {
+			t.Fatalf("run %d: %+v", run, got)
 		}
 	}
 }

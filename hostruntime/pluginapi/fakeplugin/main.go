@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,21 +14,9 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 )
 
-// sleeper, as the only argument, makes Main a child that never ends.
-const sleeper = "sleep-for-ever"
-
 // Main is a plugin's main. A test binary calls it from TestMain when EnvName is set, and so needs no second binary.
 func Main() {
-	if len(os.Args) == 2 && os.Args[1] == sleeper {
-		select {}
-	}
 	b, err := Parse(os.Getenv(EnvName) + roleOfName(filepath.Base(os.Args[0])))
-	if err == nil {
-		b, err = b.inForce()
-	}
-	if err == nil && b.Child {
-		err = exec.Command("/proc/self/exe", sleeper).Start()
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)

@@ -5,15 +5,25 @@ import (
 	"fmt"
 	"net"
 	"sync"
+
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 )
 
 // Listener is the capture plugin's end: it waits for encoders, one after the other.
 type Listener struct {
-	l *net.UnixListener
+	l *net.UnixListener // nil: encoders come by the inbox
+
+	ctx    context.Context // ends waiting for the inbox
+	cancel context.CancelFunc
 }
 
-// Listen creates the socket at path. Close removes it.
+// Listen creates the socket at path, or, when path is inbox.Handed, takes the connections that the host runtime hands over. Close removes
+// the socket.
 func Listen(path string) (*Listener, error) {
+	if path == inbox.Handed {
+		ctx, cancel := context.WithCancel(context.Background())
+		return &Listener{ctx: ctx, cancel: cancel}, nil
+	}
 	if path == "" { // the kernel would invent an abstract name, open to every user of the machine
 		return nil, fmt.Errorf("listen for an encoder: %w", ErrNoPath)
 	}
@@ -25,7 +35,13 @@ func Listen(path string) (*Listener, error) {
 }
 
 // Close ends waiting Accepts with net.ErrClosed; sinks already accepted stay open.
-func (l *Listener) Close() error { return l.l.Close() }
+func (l *Listener) Close() error {
+	if l.l == nil {
+		l.cancel()
+		return nil
+	}
+	return l.l.Close()
+}
 
 // AcceptPipeWire waits for an encoder and hands it the PipeWire node that open returns, whose remote is closed here after it was
 // sent. The returned sink takes another node (Replace) and tells when the encoder left.
@@ -53,11 +69,18 @@ func (l *Listener) AcceptFrames() (*Sink, error) {
 }
 
 func (l *Listener) accept() (*conn, error) {
-	c, err := l.l.AcceptUnix()
+	c, err := l.next()
 	if err != nil {
 		return nil, fmt.Errorf("accept an encoder: %w", err)
 	}
 	return newConn(c)
+}
+
+func (l *Listener) next() (*net.UnixConn, error) {
+	if l.l == nil {
+		return inbox.Receive(l.ctx, inbox.Source)
+	}
+	return l.l.AcceptUnix()
 }
 
 // Sink is one connected encoder as the capturer sees it. Register, Send, Forget, Collect and Ready are called from one goroutine.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/rawio"
 )
 
@@ -30,17 +31,17 @@ type Event struct {
 	Node   *Node   // go on with this one
 }
 
-// Dial connects to the capture plugin at path and waits for what it offers.
+// Dial connects to the capture plugin at path, or takes the connection that the host runtime handed over when path is inbox.Handed, and
+// waits for what it offers.
 func Dial(ctx context.Context, path string) (*Source, error) {
 	if path == "" {
 		return nil, fmt.Errorf("connect to the capture plugin: %w", ErrNoPath)
 	}
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "unixpacket", path)
+	nc, err := connect(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the capture plugin: %w", err)
 	}
-	c, err := newConn(nc.(*net.UnixConn))
+	c, err := newConn(nc)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +53,18 @@ func Dial(ctx context.Context, path string) (*Source, error) {
 		return nil, fmt.Errorf("greet the capture plugin: %w", err)
 	}
 	return s, nil
+}
+
+func connect(ctx context.Context, path string) (*net.UnixConn, error) {
+	if path == inbox.Handed {
+		return inbox.Receive(ctx, inbox.Source)
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unixpacket", path)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UnixConn), nil
 }
 
 func (s *Source) readHello() error {

@@ -1,7 +1,7 @@
 // Package framesource hands raw pictures from a capture plugin to an encoder plugin, process to process, without a copy of ours.
 //
-// The capture plugin listens on a unix SOCK_SEQPACKET socket whose path the host runtime chose (in a 0700 directory); the encoder
-// plugin connects. The host runtime is never on this path. A source is one of
+// The host runtime makes a pair of unix SOCK_SEQPACKET sockets and hands one end to each plugin (package inbox); no path names it, and
+// the host runtime is never on it. (By hand, and in tests, the capture plugin listens at a path.) A source is one of
 //
 //   - a PipeWire node: the HELLO message carries a descriptor of a PipeWire remote (SCM_RIGHTS) and a node id. The encoder opens it
 //     itself; frames flow between compositor and encoder, and this socket only tells of a node that takes its place and of the end.

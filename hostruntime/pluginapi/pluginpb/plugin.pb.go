@@ -163,9 +163,9 @@ func (*Empty) Descriptor() ([]byte, []int) {
 
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Encoder: unix socket (SOCK_STREAM) of the host runtime that takes the access units (see package unitsocket); heartbeats and
-	// faults stay on the stream. Empty, or when the plugin does not know the field: units come on the stream too.
-	UnitPath      string `protobuf:"bytes,1,opt,name=unit_path,json=unitPath,proto3" json:"unit_path,omitempty"`
+	// Encoder: a connection for the access units is in the plugin's inbox (see packages inbox and unitsocket); heartbeats and
+	// faults stay on the stream. False, or when the plugin does not know the field: units come on the stream too.
+	UnitsHanded   bool `protobuf:"varint,1,opt,name=units_handed,json=unitsHanded,proto3" json:"units_handed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,11 +200,11 @@ func (*WatchRequest) Descriptor() ([]byte, []int) {
 	return file_plugin_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *WatchRequest) GetUnitPath() string {
+func (x *WatchRequest) GetUnitsHanded() bool {
 	if x != nil {
-		return x.UnitPath
+		return x.UnitsHanded
 	}
-	return ""
+	return false
 }
 
 type Size struct {
@@ -589,16 +589,18 @@ func (x *ProbeItem) GetDetails() map[string]string {
 }
 
 type StartCaptureRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SourcePath    string                 `protobuf:"bytes,1,opt,name=source_path,json=sourcePath,proto3" json:"source_path,omitempty"` // unix socket (SOCK_SEQPACKET) on which the plugin serves the FrameSource
-	Methods       []string               `protobuf:"bytes,2,rep,name=methods,proto3" json:"methods,omitempty"`                         // order of preference; empty: the plugin's own
-	Fps           float64                `protobuf:"fixed64,3,opt,name=fps,proto3" json:"fps,omitempty"`
-	Size          *Size                  `protobuf:"bytes,4,opt,name=size,proto3" json:"size,omitempty"`                                       // wished output size; 0: leave
-	EmbedCursor   bool                   `protobuf:"varint,5,opt,name=embed_cursor,json=embedCursor,proto3" json:"embed_cursor,omitempty"`     // false: as metadata where offered
-	KeepaliveFps  float64                `protobuf:"fixed64,6,opt,name=keepalive_fps,json=keepaliveFps,proto3" json:"keepalive_fps,omitempty"` // lowest rate when nothing changes
-	Display       string                 `protobuf:"bytes,7,opt,name=display,proto3" json:"display,omitempty"`                                 // names the display whose restore token is kept
-	StateDir      string                 `protobuf:"bytes,8,opt,name=state_dir,json=stateDir,proto3" json:"state_dir,omitempty"`               // where restore tokens live, 0700
-	Options       map[string]string      `protobuf:"bytes,9,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "handed": the encoders' connections come by the plugin's inbox, as the host runtime does it. Else a unix socket
+	// (SOCK_SEQPACKET) to listen on, for tests and for a capture run by hand.
+	SourcePath    string            `protobuf:"bytes,1,opt,name=source_path,json=sourcePath,proto3" json:"source_path,omitempty"`
+	Methods       []string          `protobuf:"bytes,2,rep,name=methods,proto3" json:"methods,omitempty"` // order of preference; empty: the plugin's own
+	Fps           float64           `protobuf:"fixed64,3,opt,name=fps,proto3" json:"fps,omitempty"`
+	Size          *Size             `protobuf:"bytes,4,opt,name=size,proto3" json:"size,omitempty"`                                       // wished output size; 0: leave
+	EmbedCursor   bool              `protobuf:"varint,5,opt,name=embed_cursor,json=embedCursor,proto3" json:"embed_cursor,omitempty"`     // false: as metadata where offered
+	KeepaliveFps  float64           `protobuf:"fixed64,6,opt,name=keepalive_fps,json=keepaliveFps,proto3" json:"keepalive_fps,omitempty"` // lowest rate when nothing changes
+	Display       string            `protobuf:"bytes,7,opt,name=display,proto3" json:"display,omitempty"`                                 // names the display whose restore token is kept
+	StateDir      string            `protobuf:"bytes,8,opt,name=state_dir,json=stateDir,proto3" json:"state_dir,omitempty"`               // where restore tokens live, 0700
+	Options       map[string]string `protobuf:"bytes,9,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1910,7 +1912,7 @@ func (*ReleaseAll) Descriptor() ([]byte, []int) {
 
 type StartEncodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	SourcePath    string                 `protobuf:"bytes,1,opt,name=source_path,json=sourcePath,proto3" json:"source_path,omitempty"` // where the capture plugin serves the FrameSource
+	SourcePath    string                 `protobuf:"bytes,1,opt,name=source_path,json=sourcePath,proto3" json:"source_path,omitempty"` // "handed": the capture's connection is in the plugin's inbox; else where the capture plugin listens
 	Codec         string                 `protobuf:"bytes,2,opt,name=codec,proto3" json:"codec,omitempty"`                             // h264, hevc, av1
 	Methods       []string               `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`                         // order of preference; empty: the plugin's own
 	BitsPerSecond uint32                 `protobuf:"varint,4,opt,name=bits_per_second,json=bitsPerSecond,proto3" json:"bits_per_second,omitempty"`
@@ -2440,9 +2442,9 @@ var File_plugin_proto protoreflect.FileDescriptor
 const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"\fplugin.proto\x12\x0fwavry.plugin.v1\"\a\n" +
-	"\x05Empty\"+\n" +
-	"\fWatchRequest\x12\x1b\n" +
-	"\tunit_path\x18\x01 \x01(\tR\bunitPath\"J\n" +
+	"\x05Empty\"1\n" +
+	"\fWatchRequest\x12!\n" +
+	"\funits_handed\x18\x01 \x01(\bR\vunitsHanded\"J\n" +
 	"\x04Size\x12\x14\n" +
 	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\rR\x06height\x12\x14\n" +

@@ -37,7 +37,7 @@ const (
 type CaptureClient interface {
 	// Probe looks at the node without touching a running session and says what this plugin could do here.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReport, error)
-	// Start begins one capture (at most one per process) and listens on source_path for the encoder.
+	// Start begins one capture (at most one per process) and serves the FrameSource to encoders.
 	Start(ctx context.Context, in *StartCaptureRequest, opts ...grpc.CallOption) (*CaptureStarted, error)
 	// Watch streams heartbeats and changes until the capture ends. Called after Start.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CaptureEvent], error)
@@ -140,7 +140,7 @@ func (c *captureClient) Stop(ctx context.Context, in *Empty, opts ...grpc.CallOp
 type CaptureServer interface {
 	// Probe looks at the node without touching a running session and says what this plugin could do here.
 	Probe(context.Context, *ProbeRequest) (*ProbeReport, error)
-	// Start begins one capture (at most one per process) and listens on source_path for the encoder.
+	// Start begins one capture (at most one per process) and serves the FrameSource to encoders.
 	Start(context.Context, *StartCaptureRequest) (*CaptureStarted, error)
 	// Watch streams heartbeats and changes until the capture ends. Called after Start.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[CaptureEvent]) error

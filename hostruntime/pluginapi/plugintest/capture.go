@@ -16,10 +16,12 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/framesource"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
 
 // Capture proves that a capture plugin keeps the contract.
 func Capture(t *testing.T, spec Spec) {
+	spec.role = pluginhost.RoleCapture
 	for name, f := range map[string]func(*captureRun){
 		"Probe": testCaptureProbe, "WrongInput": testCaptureWrongInput, "Heartbeats": testCaptureBeats, "Pictures": testPictures,
 		"Reconnect": testReconnect, "Resize": testCaptureResize, "Framerate": testCaptureFramerate, "Input": testInput, "Stop": testCaptureStop,

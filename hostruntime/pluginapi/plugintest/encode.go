@@ -12,11 +12,14 @@ import (
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi"
 	"github.com/wavry/fleet/hostruntime/pluginapi/fakeplugin"
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
+	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
 
 // Encode proves that an encoder plugin keeps the contract, with the fake capturer's moving bar as its source.
 func Encode(t *testing.T, spec Spec) {
+	spec.role = pluginhost.RoleEncode
 	if spec.Codec == "" {
 		spec.Codec = "h264"
 	}
@@ -54,7 +57,7 @@ func (r *encodeRun) capture(b fakeplugin.Behaviour) *fakeplugin.Capturer {
 }
 
 func (r *encodeRun) request() *pluginpb.StartEncodeRequest {
-	return &pluginpb.StartEncodeRequest{SourcePath: r.source, Codec: r.spec.Codec, Methods: r.spec.Methods, BitsPerSecond: 2_000_000,
+	return &pluginpb.StartEncodeRequest{SourcePath: inbox.Handed, Codec: r.spec.Codec, Methods: r.spec.Methods, BitsPerSecond: 2_000_000,
 		Fps: 30, KeepaliveFps: 2, Options: r.spec.Options}
 }
 
@@ -63,6 +66,9 @@ func (r *encodeRun) start() {
 	r.Helper()
 	ctx, cancel := r.context()
 	defer cancel()
+	if err := r.proc.HandPath(r.source); err != nil {
+		r.Fatal(err)
+	}
 	started, err := r.e.Start(ctx, r.request())
 	if err != nil {
 		r.Fatal(err)
@@ -220,6 +226,9 @@ func testEncodeWrongInput(r *encodeRun) {
 	r.start()
 	ctx, cancel := r.context()
 	defer cancel()
+	if err := r.proc.HandPath(r.source); err != nil {
+		r.Fatal(err)
+	}
 	_, err := r.e.Start(ctx, r.request())
 	refused(r.T, "a second Start", err)
 	refused(r.T, "bitrate 0", r.e.SetBitrate(ctx, 0))

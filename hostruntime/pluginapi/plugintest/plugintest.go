@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,8 +26,10 @@ import (
 type Spec struct {
 	// Path of the binary.
 	Path string
-	// Env is its environment; nil: the test's.
+	// Env is its environment; nil: what pluginhost.Environ leaves of the test's.
 	Env []string
+	// Users says as whom it runs; nil: as the test.
+	Users *pluginhost.Users
 	// Methods and Options of Start; empty: the plugin's own choice.
 	Methods []string
 	Options map[string]string
@@ -40,6 +43,8 @@ type Spec struct {
 	Look Look
 	// Slow multiplies every time limit of the suite but the contract's heartbeat; 0: 1. For software rendering on a busy machine.
 	Slow float64
+
+	role pluginhost.Role // set by Capture and Encode
 }
 
 // Look connects to a PipeWire node, whose remote stays the caller's, takes n pictures and returns the size of the last and how old
@@ -77,6 +82,11 @@ func launch(t *testing.T, spec Spec) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if spec.Users != nil { // who may listen there, as in /tmp
+		if err := os.Chmod(dir, 0o777|fs.ModeSticky); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return launchIn(t, spec, dir)
 }
 
@@ -84,7 +94,7 @@ func launchIn(t *testing.T, spec Spec, dir string) *run {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), spec.limit(callLimit))
 	defer cancel()
-	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: spec.Path, Env: spec.Env, TempDir: dir})
+	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: spec.Path, Role: spec.role, Env: spec.Env, TempDir: dir, Users: spec.Users})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
 // Package unitsocket carries encoded access units from an encoder plugin to the host runtime over a unix stream socket beside
-// gRPC. The host runtime listens in the plugin's private directory and names the path in Watch; package pluginapi writes, package
+// gRPC. The host runtime hands the plugin one end by descriptor (package inbox) and says so in Watch; package pluginapi writes, package
 // pluginhost reads, and plugins notice nothing.
 //
 // Why not gRPC's own stream: a unit there is copied five times, split into 16 kB frames, encrypted and handed through four
@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginapi/rawio"
 )
@@ -57,14 +58,13 @@ type Writer struct {
 	errno  unix.Errno
 }
 
-// Dial connects to the host runtime.
-func Dial(ctx context.Context, path string) (*Writer, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
+// Receive takes the connection that the host runtime handed over.
+func Receive(ctx context.Context) (*Writer, error) {
+	c, err := inbox.Receive(ctx, inbox.Units)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the host runtime: %w", err)
 	}
-	return NewWriter(c.(*net.UnixConn))
+	return NewWriter(c)
 }
 
 // NewWriter takes c over.

@@ -70,7 +70,10 @@ func runNode(ctx context.Context, p *pluginhost.Process, path string, pw *encode
 		sink, err = l.AcceptPipeWire(pw.Open)
 		accepted <- err
 	}()
-	started, err := p.Encoder().Start(ctx, request(o, path))
+	if err := p.HandPath(path); err != nil {
+		return result{}, "", err
+	}
+	started, err := p.Encoder().Start(ctx, request(o))
 	if err != nil {
 		return result{}, "", err
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/pluginapi/inbox"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 	"github.com/wavry/fleet/plugins/internal/encode"
@@ -51,7 +52,7 @@ func withPlugin(ctx context.Context, dir string, o options,
 	run func(ctx context.Context, p *pluginhost.Process, path string) (result, string, error)) (result, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.seconds*float64(time.Second))+30*time.Second)
 	defer cancel()
-	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: o.plugin, TempDir: dir})
+	p, err := pluginhost.Launch(ctx, pluginhost.Spec{Path: o.plugin, Role: pluginhost.RoleEncode, TempDir: dir})
 	if err != nil {
 		return result{}, "", err
 	}
@@ -68,7 +69,10 @@ func runFrames(ctx context.Context, p *pluginhost.Process, path string, o option
 	defer capturer.Close()
 	accepted := make(chan error, 1)
 	go func() { accepted <- capturer.Accept() }()
-	started, err := p.Encoder().Start(ctx, request(o, path))
+	if err := p.HandPath(path); err != nil {
+		return result{}, "", err
+	}
+	started, err := p.Encoder().Start(ctx, request(o))
 	if err != nil {
 		return result{}, "", err
 	}
@@ -81,8 +85,8 @@ func runFrames(ctx context.Context, p *pluginhost.Process, path string, o option
 	return r, started.Pipeline, err
 }
 
-func request(o options, path string) *pluginpb.StartEncodeRequest {
-	q := &pluginpb.StartEncodeRequest{SourcePath: path, Codec: "h264", BitsPerSecond: uint32(o.bps), Fps: o.fps}
+func request(o options) *pluginpb.StartEncodeRequest {
+	q := &pluginpb.StartEncodeRequest{SourcePath: inbox.Handed, Codec: "h264", BitsPerSecond: uint32(o.bps), Fps: o.fps}
 	if o.method != "" {
 		q.Methods = []string{o.method}
 	}
