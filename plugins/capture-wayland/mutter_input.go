@@ -38,6 +38,23 @@ func (d *mutterDevice) key(code uint32, down bool) error {
 	return d.notify("NotifyKeyboardKeycode", code, down)
 }
 
+// readLocks asks Mutter. What it does not say stays as it is believed.
+func (d *mutterDevice) readLocks() (known, on uint32) {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
+	defer cancel()
+	for name, lock := range map[string]uint32{"CapsLockState": lockCaps, "NumLockState": lockNum} {
+		var locked bool
+		if d.session.bus.Property(ctx, remoteDesktop, d.session.desktop, remoteDesktop+".Session", name, &locked) != nil {
+			continue
+		}
+		known |= lock
+		if locked {
+			on |= lock
+		}
+	}
+	return known, on
+}
+
 func (d *mutterDevice) button(code uint32, down bool) error {
 	return d.notify("NotifyPointerButton", int32(code), down)
 }

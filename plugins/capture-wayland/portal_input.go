@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/plugins/internal/capture"
 )
@@ -31,8 +33,12 @@ type injector struct {
 	buttons map[uint32]bool
 	touches map[uint32]bool
 	locks   locks
+	locked  media.Time // when a lock's key was pressed last
 	layout  strokes
 }
+
+// lockSettles is how long after a lock's key was pressed the compositor may still say what was before.
+const lockSettles = 500 * time.Millisecond
 
 // lockReader is a device that knows the desktop's locks.
 type lockReader interface {
@@ -115,13 +121,15 @@ func (i *injector) text(text string, rejected *capture.Rejected) error {
 
 // lock presses the keys of locks that are not as wished.
 func (i *injector) lock(wish *pluginpb.Locks) error {
-	if r, ok := i.device.(lockReader); ok {
+	now := media.Now()
+	if r, ok := i.device.(lockReader); ok && now.Sub(i.locked) > lockSettles {
 		i.locks.learn(r.readLocks())
 	}
 	for _, key := range i.locks.wish(wish) {
 		if err := (stroke{code: key}).play(i.device.key); err != nil {
 			return err
 		}
+		i.locked = now
 	}
 	return nil
 }

@@ -90,6 +90,25 @@ func TestLocks(t *testing.T) {
 	}
 }
 
+// lockedDiary is a desktop whose Caps Lock somebody else locked.
+type lockedDiary struct{ diary }
+
+func (*lockedDiary) readLocks() (known, on uint32) { return lockCaps, lockCaps }
+
+// Where the compositor says what holds, that is believed, but not while it may not have seen our own key yet.
+func TestInjectorReadsLocks(t *testing.T) {
+	d := &lockedDiary{}
+	i := newInjector(d)
+	for _, w := range []*pluginpb.InputEvent{locksEvent(lockCaps, lockCaps), locksEvent(lockCaps, 0), locksEvent(lockCaps, 0)} {
+		if _, err := i.inject(t.Context(), []*pluginpb.InputEvent{w}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"key 58 true", "key 58 false"}; !slices.Equal(d.lines, want) {
+		t.Errorf("%q, want %q", d.lines, want)
+	}
+}
+
 // A text becomes the strokes of the layout, every line end one Enter, and what no key has is named with the reason.
 func TestInjectorTypes(t *testing.T) {
 	d := &diary{}

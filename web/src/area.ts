@@ -14,14 +14,24 @@ export function area(cssWidth: number, cssHeight: number, ratio: number): Area {
   return { width: even(cssWidth), height: even(cssHeight), scale: Math.round(dpr * SCALE_UNIT) };
 }
 
-/** Calls changed whenever the device pixel ratio does: another monitor, another zoom. No resize tells of it where the size of the window
- *  in CSS pixels stays the same. */
-export function onRatio(signal: AbortSignal, changed: () => void): void {
-  const next = new AbortController();
-  const ask = matchMedia(`(resolution: ${window.devicePixelRatio || 1}dppx)`);
-  ask.addEventListener("change", () => {
-    next.abort();
+/** Calls changed whenever an element has another size in the screen's pixels: the window, another monitor, another zoom. No resize tells of
+ *  the latter two where the size in CSS pixels stays the same. */
+export function onDevicePixels(element: Element, signal: AbortSignal, changed: () => void): void {
+  const observer = new ResizeObserver(changed);
+  try {
+    observer.observe(element, { box: "device-pixel-content-box" });
+  } catch { // a browser that knows CSS pixels only
+    observer.observe(element);
     onRatio(signal, changed);
+  }
+  signal.addEventListener("abort", () => observer.disconnect(), { once: true });
+}
+
+/** A media query knows one ratio; after each change it is asked anew, when the page has the new one. */
+function onRatio(signal: AbortSignal, changed: () => void): void {
+  const ratio = window.devicePixelRatio || 1;
+  matchMedia(`(resolution: ${ratio}dppx)`).addEventListener("change", () => {
     changed();
-  }, { signal: AbortSignal.any([signal, next.signal]) });
+    requestAnimationFrame(() => onRatio(signal, changed));
+  }, { signal, once: true });
 }
