@@ -14,8 +14,10 @@ func commands(env *environment) map[string]cli.CommandFactory {
 		gatewayCommands,
 		hostCommands, doctorCommands,
 		masterCommands, operatorCommands, relayCommands,
+		completionCommands,
 	} {
 		maps.Copy(all, role(env))
 	}
+	addGroups(all)
 	return all
 }

@@ -34,7 +34,7 @@ func loadConfig(role string, file any, flags *flag.FlagSet, args []string) error
 		}
 	}
 	path := flags.String("config", os.Getenv(envName(role, "config")), "HCL configuration `file`")
-	if err := flags.Parse(args); err != nil {
+	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {

@@ -100,7 +100,7 @@ func (c *tlsCA) run(args []string) error {
 	flags := flag.NewFlagSet("tls ca", flag.ContinueOnError)
 	flags.SetOutput(c.env.stderr)
 	dir, days := flags.String("dir", ".", "`directory` to write to"), flags.Int("days", 3650, "validity in days")
-	if err := flags.Parse(args); err != nil {
+	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
 	_, pair, err := identity.NewAuthority(time.Now(), time.Duration(*days)*24*time.Hour)
@@ -130,7 +130,7 @@ func (c *tlsCert) run(args []string) error {
 	flags.SetOutput(c.env.stderr)
 	dir, days := flags.String("dir", ".", "`directory` of the authority, and to write to"), flags.Int("days", 365, "validity in days")
 	names := flags.String("san", "", "further DNS names and addresses, with commas")
-	if err := flags.Parse(args); err != nil {
+	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
 	if flags.NArg() != 1 {

@@ -28,10 +28,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, debugHelp)
 		return 0
 	}
+	table := commands(&environment{stdout: stdout, stderr: stderr})
+	if err := checkWords(table, args); err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitNoCommand
+	}
 	c := cli.NewCLI("wavry", version)
-	c.Args = args
+	c.Args, c.Commands = args, table
 	c.HelpWriter, c.ErrorWriter = stdout, stderr
-	c.Commands = commands(&environment{stdout: stdout, stderr: stderr})
+	c.HelpFunc = func(map[string]cli.CommandFactory) string { return help(table) }
 	code, err := c.Run()
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -39,6 +44,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	return code
 }
+
+// exitNoCommand is the exit code for a command that does not exist, as a shell's.
+const exitNoCommand = 127
 
 // environment is what every command gets from the process.
 type environment struct {

@@ -7,11 +7,17 @@ import (
 	"github.com/wavry/fleet/hostruntime/pluginapi/fakeplugin"
 )
 
-// TestMain makes this binary the fake plugin when it is started as one.
+// runEnv makes this binary wavry itself.
+const runEnv = "WAVRY_TEST_RUN"
+
+// TestMain makes this binary the fake plugin, or wavry, when it is started as one.
 func TestMain(m *testing.M) {
 	if os.Getenv(fakeplugin.EnvName) != "" {
 		fakeplugin.Main()
 		return
+	}
+	if os.Getenv(runEnv) != "" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

@@ -171,7 +171,7 @@ func (t *masterTool) Run(args []string) int {
 
 func (t *masterTool) call(args []string) error {
 	flags, c, asJSON := t.flagSet()
-	if err := flags.Parse(args); err != nil {
+	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
 	rest := flags.Args()
@@ -478,7 +478,7 @@ func (c *snapshotInspect) run(args []string) error {
 	flags := flag.NewFlagSet("operator snapshot inspect", flag.ContinueOnError)
 	flags.SetOutput(c.env.stderr)
 	asJSON := flags.Bool("json", false, "print JSON")
-	if err := flags.Parse(args); err != nil {
+	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
 	if flags.NArg() != 1 {
