@@ -198,7 +198,7 @@ func TestAdminRules(t *testing.T) {
 	ada, _ := s.person(admin, "ada", store.RoleViewer)
 	rule := ok[signalapi.Rule](admin, "POST", signalapi.PathAdminRules, signalapi.Rule{Pool: "gn*", User: "ada", Effect: "deny"})
 	ws := ada.signal()
-	ws.refused(signalapi.ReasonForbidden, signalapi.TypeConnect, request1, signalapi.Connect{Pool: "gnome"})
+	ws.refused(signalapi.ReasonForbidden, signalapi.TypeConnect, request1, signalapi.Connect{Key: pageKey, Pool: "gnome"})
 	ok[none](admin, "DELETE", signalapi.PathAdminRules+"/"+rule.ID, nil)
 	ws.connect(request1)
 	for _, bad := range []signalapi.Rule{{Effect: "allow"}, {Pool: "[", Effect: "allow"}, {Pool: "x", Effect: "maybe"}, {Pool: "x", Role: "king", Effect: "allow"}} {

@@ -56,6 +56,9 @@ func (g *Gateway) tryAdmit(ctx context.Context, a admission) (*masterapi.Grant, 
 	if c := a.connect; c.Width < 0 || c.Width > maxPixels || c.Height < 0 || c.Height > maxPixels {
 		return nil, badRequest("A desktop has 0 to %d pixels each way.", maxPixels)
 	}
+	if err := lease.CheckThumbprint(a.connect.Key); err != nil {
+		return nil, badRequest("The page names no key of its own; reload it.")
+	}
 	a.request = requestID(a.user.ID, a.request)
 	if a.connect.Join != "" {
 		return g.join(ctx, a)
@@ -72,7 +75,7 @@ func (g *Gateway) tryAdmit(ctx context.Context, a admission) (*masterapi.Grant, 
 	grant, err := g.cfg.Master.Sessions().Admit(ctx, &masterapi.AdmitRequest{
 		RequestId: a.request, Login: a.user.ID, DisplayName: a.user.Name, ViewerId: viewerID(a.request), ViewerAddress: viewerAddress(a.addr),
 		Pool: a.connect.Pool, Region: g.cfg.Region, Role: masterapi.ViewerRole_VIEWER_ROLE_CONTROL, ForceRelay: a.connect.ForceRelay || g.cfg.ForceRelay,
-		Size: &masterapi.DisplaySize{Width: uint32(a.connect.Width), Height: uint32(a.connect.Height)},
+		ViewerKey: a.connect.Key, Size: &masterapi.DisplaySize{Width: uint32(a.connect.Width), Height: uint32(a.connect.Height)},
 	})
 	if err != nil {
 		return nil, fromMaster(err)
@@ -136,6 +139,7 @@ func (g *Gateway) join(ctx context.Context, a admission) (*masterapi.Grant, erro
 	grant, err := g.cfg.Master.Sessions().AddViewer(ctx, &masterapi.AddViewerRequest{
 		RequestId: a.request, SessionId: owner.ID, Login: a.user.ID, DisplayName: a.user.Name, ViewerId: viewerID(a.request), ViewerAddress: viewerAddress(a.addr),
 		Region: g.cfg.Region, Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH, ForceRelay: a.connect.ForceRelay || g.cfg.ForceRelay,
+		ViewerKey: a.connect.Key,
 	})
 	if err != nil {
 		return nil, fromMaster(err)
@@ -162,6 +166,9 @@ func (g *Gateway) move(ctx context.Context, o *opened, in store.SignedIn, client
 	if err != nil {
 		return signalapi.Grant{}, err
 	}
+	if ref.Key != "" && lease.CheckThumbprint(ref.Key) != nil {
+		return signalapi.Grant{}, badRequest("The page's key is none; reload it.")
+	}
 	if s.Login != in.Login.ID {
 		if err := o.store.AdoptPart(ctx, s.ID, s.Viewer, u.ID, in.Login.ID); err != nil {
 			return signalapi.Grant{}, err
@@ -169,6 +176,7 @@ func (g *Gateway) move(ctx context.Context, o *opened, in store.SignedIn, client
 	}
 	moved, err := g.cfg.Master.Sessions().MoveSession(ctx, &masterapi.MoveSessionRequest{
 		RequestId: requestID(u.ID, clientID), SessionId: s.ID, ViewerId: s.Viewer, Reason: masterapi.Reason_REASON_MOVED, Region: g.cfg.Region,
+		ViewerKey: ref.Key,
 	})
 	if err != nil {
 		return signalapi.Grant{}, fromMaster(err)
@@ -262,7 +270,7 @@ func roleOf(r masterapi.ViewerRole) string {
 }
 
 // viewerAddress is the address that may pin the viewer leg. A viewer on this machine's loopback reaches a relay from an address
-// we cannot see from here, so any may pin it; the lease token is the secret in both cases.
+// we cannot see from here, so any may pin it; what opens the session is the page's key in both cases.
 func viewerAddress(a netip.Addr) string {
 	if !a.IsValid() || a.IsLoopback() {
 		return ""

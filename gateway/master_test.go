@@ -138,8 +138,8 @@ func TestRealMaster(t *testing.T) {
 		t.Fatalf("renew: %s", a.Data)
 	}
 	second := ws.connect(request2)
-	ws.refused("no_free_host", signalapi.TypeConnect, "request-0000000000000003", signalapi.Connect{Pool: "gnome"})
-	ws.refused("pool_unknown", signalapi.TypeConnect, "request-0000000000000004", signalapi.Connect{Pool: "atlantis"})
+	ws.refused("no_free_host", signalapi.TypeConnect, "request-0000000000000003", signalapi.Connect{Key: pageKey, Pool: "gnome"})
+	ws.refused("pool_unknown", signalapi.TypeConnect, "request-0000000000000004", signalapi.Connect{Key: pageKey, Pool: "atlantis"})
 	if list := ok[[]signalapi.Session](admin, "GET", signalapi.PathAdminSessions, nil); len(list) != 2 || list[0].User != "ada" || list[0].Host != "host-1" {
 		t.Fatalf("sessions %+v", list)
 	}

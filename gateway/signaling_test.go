@@ -47,10 +47,10 @@ func TestConnect(t *testing.T) {
 	if asked.GetLogin() != user.ID || asked.GetViewerId() != grant.Viewer || asked.GetSize().GetWidth() != 1280 || strings.Contains(asked.GetRequestId(), request1) {
 		t.Fatalf("the master was asked %v", asked)
 	}
-	ws.refused(signalapi.ReasonForbidden, signalapi.TypeConnect, request2, signalapi.Connect{Pool: "secret"})
-	ws.refused("pool_unknown", signalapi.TypeConnect, "request-0000000000000003", signalapi.Connect{Pool: "other"})
-	ws.refused(signalapi.ReasonBadRequest, signalapi.TypeConnect, "1", signalapi.Connect{Pool: "gnome"})
-	ws.refused(signalapi.ReasonBadRequest, signalapi.TypeConnect, request2, signalapi.Connect{Pool: "gnome", Width: -1})
+	ws.refused(signalapi.ReasonForbidden, signalapi.TypeConnect, request2, signalapi.Connect{Key: pageKey, Pool: "secret"})
+	ws.refused("pool_unknown", signalapi.TypeConnect, "request-0000000000000003", signalapi.Connect{Key: pageKey, Pool: "other"})
+	ws.refused(signalapi.ReasonBadRequest, signalapi.TypeConnect, "1", signalapi.Connect{Key: pageKey, Pool: "gnome"})
+	ws.refused(signalapi.ReasonBadRequest, signalapi.TypeConnect, request2, signalapi.Connect{Key: pageKey, Pool: "gnome", Width: -1})
 	ws.refused(signalapi.ReasonBadRequest, signalapi.TypeConnect, request2, "gnome")
 	ws.refused(signalapi.ReasonBadRequest, "dance", "1", nil)
 }
@@ -72,9 +72,9 @@ func TestConnectOnce(t *testing.T) {
 		t.Fatal("another person's request of the same name got this desktop")
 	}
 	ws.connect(request2)
-	ws.refused(signalapi.ReasonForbidden, signalapi.TypeConnect, "request-0000000000000003", signalapi.Connect{Pool: "gnome"})
+	ws.refused(signalapi.ReasonForbidden, signalapi.TypeConnect, "request-0000000000000003", signalapi.Connect{Key: pageKey, Pool: "gnome"})
 	ws.connect(request2) // at the limit a retry still works
-	bob.signal().refused("no_free_host", signalapi.TypeConnect, request2, signalapi.Connect{Pool: "gnome"})
+	bob.signal().refused("no_free_host", signalapi.TypeConnect, request2, signalapi.Connect{Key: pageKey, Pool: "gnome"})
 }
 
 // Renew, move and end work on one's own sessions only.
@@ -103,12 +103,12 @@ func TestOwnSessions(t *testing.T) {
 		thief.refused(signalapi.ReasonNoSession, kind, request1, ref)
 	}
 	thief.refused(signalapi.ReasonNoSession, signalapi.TypeReport, "1", signalapi.Report{Session: grant.Session, Outcome: signalapi.OutcomeLost})
-	thief.refused(signalapi.ReasonNoSession, signalapi.TypeConnect, request2, signalapi.Connect{Join: grant.Session})
+	thief.refused(signalapi.ReasonNoSession, signalapi.TypeConnect, request2, signalapi.Connect{Key: pageKey, Join: grant.Session})
 	gone := into[signalapi.Resumed](t, thief.ask(signalapi.TypeResume, "9", signalapi.Resume{Sessions: []string{grant.Session}}).Data)
 	if len(gone.Alive) != 0 || len(gone.Ended) != 1 || gone.Ended[0].Reason != signalapi.ReasonNoSession {
 		t.Fatalf("a stranger resumes: %+v", gone)
 	}
-	watch := into[signalapi.Grant](t, admin.signal().ask(signalapi.TypeConnect, request1, signalapi.Connect{Join: grant.Session}).Data)
+	watch := into[signalapi.Grant](t, admin.signal().ask(signalapi.TypeConnect, request1, signalapi.Connect{Key: pageKey, Join: grant.Session}).Data)
 	if watch.Role != "watch" || watch.Session != grant.Session {
 		t.Fatalf("watching %+v", watch)
 	}
@@ -227,7 +227,7 @@ func TestMasterAway(t *testing.T) {
 	if len(resumed.Alive) != 1 {
 		t.Fatalf("without the master the session counts as ended: %+v", resumed)
 	}
-	ws.refused(signalapi.ReasonMasterAway, signalapi.TypeConnect, request2, signalapi.Connect{Pool: "gnome"})
+	ws.refused(signalapi.ReasonMasterAway, signalapi.TypeConnect, request2, signalapi.Connect{Key: pageKey, Pool: "gnome"})
 	admin.refused(http.StatusServiceUnavailable, signalapi.ReasonMasterAway, "GET", signalapi.PathAdminRelays, nil)
 	ok[signalapi.Me](admin, "GET", signalapi.PathMe, nil)
 	if status, _ := admin.try("GET", "/readyz", nil); status != http.StatusOK {

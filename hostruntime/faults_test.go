@@ -75,7 +75,7 @@ func TestGarbageInsteadOfHello(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		control, err := conn.OpenControl(t.Context())
+		control, _, err := conn.Control(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

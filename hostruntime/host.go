@@ -65,6 +65,7 @@ type Host struct {
 	certs  *transport.Certificates
 	server *transport.Server
 	sm     *session.Metrics
+	door   *session.Door
 	ready  chan struct{} // closed when the socket is open
 
 	// running is the context of sessions; set once when ready is closed, as is bound.
@@ -96,6 +97,7 @@ func New(cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Logger.With("component", "host"), certs: certs, sm: session.NewMetrics(cfg.Registry),
 		ready: make(chan struct{}), sessions: map[string]*session.Session{}, group: new(errgroup.Group),
 	}
+	h.door = session.NewDoor(h.Identity(), h.sm)
 	h.server, err = transport.New(transport.Config{
 		Certificates: certs, Admit: h.admit, Handle: h.handle, Control: cfg.Control, Logger: h.log,
 	})
@@ -365,6 +367,7 @@ func (h *Host) runSession(s *session.Session) error {
 // admission is what admit hands to handle. A viewer whose lease is genuine but useless is told why on its control stream:
 // browsers hide the reason of a refused connect.
 type admission struct {
+	token   string
 	claims  lease.ViewerClaims
 	session *session.Session // nil: refused
 	refusal session.RefusedError
@@ -378,7 +381,7 @@ func (h *Host) admit(token string) (any, error) {
 	case err != nil:
 		return nil, err
 	}
-	a := &admission{claims: claims, session: h.session(claims.Session)}
+	a := &admission{token: token, claims: claims, session: h.session(claims.Session)}
 	if a.session == nil {
 		a.refusal = session.RefusedError{Code: streamwire.CodeEnded, Text: "This session is over. Connect again."}
 	}
@@ -386,12 +389,17 @@ func (h *Host) admit(token string) (any, error) {
 }
 
 func (h *Host) handle(ctx context.Context, c transport.Conn, admitted any) {
-	a := admitted.(*admission)
-	var err error
-	if a.session == nil {
-		err = session.Refuse(ctx, c, &a.refusal)
-	} else {
-		err = a.session.Attach(ctx, c, a.claims)
-	}
+	err := h.serve(ctx, c, admitted.(*admission))
 	h.log.Debug("viewer connection ended", "remote", c.Remote().String(), "cause", err)
+}
+
+func (h *Host) serve(ctx context.Context, c transport.Conn, a *admission) error {
+	if a.session == nil {
+		return h.door.Refuse(ctx, c, &a.refusal)
+	}
+	entrant, err := h.door.Enter(ctx, c, a.token, a.claims)
+	if err != nil {
+		return err
+	}
+	return a.session.Attach(ctx, entrant)
 }

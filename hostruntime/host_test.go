@@ -19,6 +19,7 @@ import (
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/hostruntime"
 	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/proof"
 	"github.com/wavry/fleet/hostruntime/session"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/hostruntime/transport"
@@ -34,6 +35,7 @@ type rig struct {
 	host   *hostruntime.Host
 	source *source
 	signer *lease.Signer
+	key    *proof.Key // of the viewers' pages
 	ended  chan *session.EndedError
 }
 
@@ -51,7 +53,11 @@ func newRig(t *testing.T, change func(*hostruntime.Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, source: newSource(), signer: signer, ended: make(chan *session.EndedError, 4)}
+	key, err := proof.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, source: newSource(), signer: signer, key: key, ended: make(chan *session.EndedError, 4)}
 	cfg := hostruntime.Config{
 		ID: "host-1", Identity: private, Bind: netip.MustParseAddrPort("127.0.0.1:0"), Slots: 1,
 		Verify:    keys.VerifyViewer,
@@ -87,7 +93,7 @@ func (r *rig) token(change func(*lease.ViewerClaims)) string {
 	r.t.Helper()
 	now := time.Now()
 	c := lease.ViewerClaims{
-		Lease: rand.Text(), Session: "s1", Host: "host-1", Viewer: "v1", Role: lease.RoleControl,
+		Lease: rand.Text(), Session: "s1", Host: "host-1", Viewer: "v1", Role: lease.RoleControl, Key: lease.Confirmation{Thumbprint: r.key.Thumbprint()},
 		NotBefore: now, Expiry: now.Add(lease.Lifetime),
 	}
 	if change != nil {
@@ -135,11 +141,8 @@ func (r *rig) connectAs(token string, p hostruntime.Prepared, hello streamwire.H
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { conn.Close() })
-	control, err := conn.OpenControl(r.t.Context())
+	control, err := conn.Greet(r.t.Context(), &hello, r.host.Identity(), r.key)
 	if err != nil {
-		r.t.Fatal(err)
-	}
-	if _, err := control.Write(streamwire.AppendMessage(nil, &hello)); err != nil {
 		r.t.Fatal(err)
 	}
 	return &viewer{ViewerConn: conn, t: r.t, control: control, messages: streamwire.NewMessageReader(control)}

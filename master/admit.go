@@ -25,6 +25,7 @@ type wish struct {
 	login, viewer string
 	name          string // of the person, for those who share the session
 	address       string
+	viewerKey     string // thumbprint
 	region        string
 	role          masterapi.ViewerRole
 	forceRelay    bool
@@ -44,6 +45,7 @@ func wishOf(r *masterapi.AdmitRequest) (*wish, error) {
 	w := &wish{
 		request: r.GetRequestId(), pool: r.GetPool(), login: r.GetLogin(), viewer: r.GetViewerId(), address: r.GetViewerAddress(), region: r.GetRegion(),
 		role: r.GetRole(), forceRelay: r.GetForceRelay(), directOnly: r.GetDirectOnly(), rate: r.GetRateLimitBps(), size: r.GetSize(), name: r.GetDisplayName(),
+		viewerKey: r.GetViewerKey(),
 	}
 	if w.pool == "" {
 		w.pool = "default"
@@ -55,7 +57,7 @@ func wishOfViewer(r *masterapi.AddViewerRequest) (*wish, error) {
 	w := &wish{
 		request: r.GetRequestId(), session: r.GetSessionId(), login: r.GetLogin(), viewer: r.GetViewerId(), address: r.GetViewerAddress(),
 		region: r.GetRegion(), role: r.GetRole(), forceRelay: r.GetForceRelay(), directOnly: r.GetDirectOnly(), rate: r.GetRateLimitBps(),
-		replace: r.GetReplaceController(), name: r.GetDisplayName(),
+		replace: r.GetReplaceController(), name: r.GetDisplayName(), viewerKey: r.GetViewerKey(),
 	}
 	if err := masterapi.CheckID("session_id", w.session); err != nil {
 		return nil, err
@@ -89,6 +91,9 @@ func (w *wish) check() error {
 	}
 	if w.role != masterapi.ViewerRole_VIEWER_ROLE_CONTROL && w.role != masterapi.ViewerRole_VIEWER_ROLE_WATCH {
 		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "role %d", w.role)
+	}
+	if err := lease.CheckThumbprint(w.viewerKey); err != nil {
+		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "viewer_key: %v", err)
 	}
 	if w.forceRelay && w.directOnly {
 		return masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "force_relay and direct_only exclude each other")
@@ -337,6 +342,7 @@ func (l *leader) choose(s *state.State, w *wish, attempt int) (c choice) {
 	record := state.Lease{
 		ID: id, Session: w.session, Viewer: w.viewer, Login: w.login, Host: host.ID, Region: host.Region, Key: key.ID, Address: w.address,
 		Rate: rate, Expiry: state.At(now.Add(l.m.cfg.LeaseLifetime)), Role: w.role, ForceRelay: w.forceRelay,
+		ViewerKey: w.viewerKey,
 	}
 	c.command = &state.IssueLease{Lease: record, Replace: w.replace}
 	if w.session == "" {
@@ -352,7 +358,7 @@ func earlier(s *state.State, id string, w *wish) (*state.Lease, error) {
 	switch {
 	case old == nil:
 		return nil, nil
-	case old.Login != w.login || old.Role != w.role || (w.session != "" && w.session != old.Session):
+	case old.Login != w.login || old.Role != w.role || old.ViewerKey != w.viewerKey || (w.session != "" && w.session != old.Session):
 		return nil, masterapi.Refuse(masterapi.Reason_REASON_REQUEST_CONFLICT, "request %s", w.request)
 	case old.Live():
 		return old, nil

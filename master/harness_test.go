@@ -440,5 +440,8 @@ func (c *cluster) activeRelay(id string) *fakeRelay {
 }
 
 func request(id string) *masterapi.AdmitRequest {
-	return &masterapi.AdmitRequest{RequestId: id, Login: "ada", ViewerAddress: "203.0.113.7"}
+	return &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: id, Login: "ada", ViewerAddress: "203.0.113.7"}
 }
+
+// viewerKey is the thumbprint of a key that some page would hold.
+const viewerKey = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"

@@ -91,7 +91,8 @@ func viewerClaims(l *state.Lease, now time.Time) lease.ViewerClaims {
 		role = lease.RoleWatch
 	}
 	return lease.ViewerClaims{
-		Lease: l.ID, Session: l.Session, Host: l.Host, Viewer: l.Viewer, Role: role, NotBefore: now, Expiry: l.Expiry.Time(),
+		Lease: l.ID, Session: l.Session, Host: l.Host, Viewer: l.Viewer, Role: role, Key: lease.Confirmation{Thumbprint: l.ViewerKey},
+		NotBefore: now, Expiry: l.Expiry.Time(),
 	}
 }
 

@@ -106,7 +106,7 @@ func TestRefusals(t *testing.T) {
 	force.ForceRelay = true
 	c.settle()
 	refused("no relay", masterapi.Reason_REASON_NO_RELAY, force)
-	refused("no login", masterapi.Reason_REASON_INVALID_REQUEST, &masterapi.AdmitRequest{RequestId: "c"})
+	refused("no login", masterapi.Reason_REASON_INVALID_REQUEST, &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: "c"})
 	bad := request("d")
 	bad.ViewerAddress = "nowhere"
 	refused("bad address", masterapi.Reason_REASON_INVALID_REQUEST, bad)
@@ -130,7 +130,7 @@ func TestRefusals(t *testing.T) {
 	other := request("g")
 	other.Login = "bob"
 	refused("conflict", masterapi.Reason_REASON_REQUEST_CONFLICT, other)
-	add := &masterapi.AddViewerRequest{RequestId: "i", SessionId: g.GetSessionId(), Login: "bob", ViewerId: "v2"}
+	add := &masterapi.AddViewerRequest{ViewerKey: viewerKey, RequestId: "i", SessionId: g.GetSessionId(), Login: "bob", ViewerId: "v2"}
 	if _, err := gw.Sessions().AddViewer(ctx, add); !isReason(err, masterapi.Reason_REASON_SESSION_HAS_CONTROLLER) {
 		t.Errorf("second controller: %v", err)
 	}

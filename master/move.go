@@ -15,6 +15,7 @@ type moveRequest struct {
 	reason      masterapi.Reason
 	forceRelay  bool
 	relayNeeded bool
+	viewerKey   string // of the page that takes over; empty: it stays
 }
 
 // move gives the viewer of a live lease a new lease through another relay, prepared at the same host, and tells the gateways. The old lease stays until the
@@ -23,6 +24,10 @@ func (l *leader) move(ctx context.Context, old *state.Lease, r moveRequest) (*ma
 	w := &wish{
 		request: r.id, session: old.Session, login: old.Login, viewer: old.Viewer, address: old.Address, region: r.region, role: old.Role,
 		forceRelay: r.forceRelay || old.ForceRelay, rate: old.Rate, replaces: old.ID, relayNeeded: r.relayNeeded, noRelays: r.exclude,
+		viewerKey: r.viewerKey,
+	}
+	if w.viewerKey == "" {
+		w.viewerKey = old.ViewerKey
 	}
 	if old.Relay != "" {
 		w.noRelays = append([]string{old.Relay}, r.exclude...)

@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/wavry/fleet/master/identity"
+	"github.com/wavry/fleet/master/lease"
 	"github.com/wavry/fleet/master/masterapi"
 	"github.com/wavry/fleet/master/state"
 )
@@ -114,6 +115,14 @@ func (a *sessionAPI) MoveSession(ctx context.Context, r *masterapi.MoveSessionRe
 	if err := masterapi.CheckID("request_id", r.GetRequestId()); err != nil {
 		return nil, apiError(err)
 	}
+	if key := r.GetViewerKey(); key != "" {
+		if r.GetViewerId() == "" {
+			return nil, apiError(masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "viewer_key without viewer_id: a key is one viewer's"))
+		}
+		if err := lease.CheckThumbprint(key); err != nil {
+			return nil, apiError(masterapi.Refuse(masterapi.Reason_REASON_INVALID_REQUEST, "viewer_key: %v", err))
+		}
+	}
 	session, _, err := a.live(r.GetSessionId())
 	if err != nil {
 		return nil, apiError(err)
@@ -128,7 +137,7 @@ func (a *sessionAPI) MoveSession(ctx context.Context, r *masterapi.MoveSessionRe
 	}
 	response := &masterapi.MoveSessionResponse{}
 	for _, lease := range todo {
-		request := moveRequest{id: r.GetRequestId(), exclude: r.GetExcludeRelays(), region: r.GetRegion(), reason: r.GetReason(), forceRelay: r.GetForceRelay()}
+		request := moveRequest{id: r.GetRequestId(), exclude: r.GetExcludeRelays(), region: r.GetRegion(), reason: r.GetReason(), forceRelay: r.GetForceRelay(), viewerKey: r.GetViewerKey()}
 		grant, err := l.moveFrom(ctx, lease, request)
 		if err != nil {
 			return nil, apiError(err)

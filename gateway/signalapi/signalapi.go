@@ -108,6 +108,8 @@ type Connect struct {
 	ForceRelay bool `json:"force_relay,omitempty"`
 	// Join asks to watch a running session instead of starting one.
 	Join string `json:"join,omitempty"`
+	// Key is the thumbprint (RFC 7638: SHA-256, base64url, 43 characters) of the P-256 key that the page holds and will prove to hold to the host.
+	Key string `json:"key"`
 }
 
 // SessionRef names a session of this login.
@@ -117,6 +119,8 @@ type SessionRef struct {
 	Viewer string `json:"viewer,omitempty"`
 	// Cause is for people and logs: why the client ends or moves the session.
 	Cause string `json:"cause,omitempty"`
+	// Key is for move, as in Connect: the page that will open the new path. Empty: the one that has the present path.
+	Key string `json:"key,omitempty"`
 }
 
 // Resume lists the sessions a returning client believes are running.

@@ -313,7 +313,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func (f *fleet) admit(id string, forceRelay bool) *masterapi.Grant {
 	f.t.Helper()
 	g, err := f.client("gateway").Sessions().Admit(f.t.Context(), &masterapi.AdmitRequest{
-		RequestId: id, Login: "ada", ViewerAddress: "127.0.0.1", ForceRelay: forceRelay,
+		ViewerKey: viewerKey, RequestId: id, Login: "ada", ViewerAddress: "127.0.0.1", ForceRelay: forceRelay,
 	})
 	if err != nil {
 		f.t.Fatal(err)

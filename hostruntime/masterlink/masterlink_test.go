@@ -85,7 +85,7 @@ func TestFailedPrepareIsNotKept(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, lease.Lifetime, "r1")
 	f.host.with(func() { f.host.fail = errors.New("no desktop") })
-	_, err := f.client("gateway").Sessions().Admit(t.Context(), &masterapi.AdmitRequest{RequestId: "1", Login: "ada"})
+	_, err := f.client("gateway").Sessions().Admit(t.Context(), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: "1", Login: "ada"})
 	if reason, _ := masterapi.ReasonOf(err); reason != masterapi.Reason_REASON_HOST_PREPARE_FAILED {
 		t.Errorf("admitted: %v", err)
 	}
@@ -106,7 +106,7 @@ func TestWaitsForTheSlot(t *testing.T) {
 	defer free.Stop()
 	f.holds(f.admit("1", false).GetLeaseId())
 	f.host.with(func() { f.host.fail = hostruntime.ErrFull })
-	_, err := f.client("gateway").Sessions().Admit(t.Context(), &masterapi.AdmitRequest{RequestId: "2", Login: "bob"})
+	_, err := f.client("gateway").Sessions().Admit(t.Context(), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: "2", Login: "bob"})
 	if reason, _ := masterapi.ReasonOf(err); reason != masterapi.Reason_REASON_HOST_PREPARE_FAILED {
 		t.Errorf("admitted: %v", err)
 	}
@@ -172,7 +172,7 @@ func TestRevokedLease(t *testing.T) {
 	f := newFleet(t, lease.Lifetime, "r1")
 	g := f.admit("1", false)
 	watcher, err := f.client("gateway").Sessions().AddViewer(t.Context(), &masterapi.AddViewerRequest{
-		RequestId: "2", SessionId: g.GetSessionId(), Login: "bob", ViewerId: "v2", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH, ViewerAddress: "127.0.0.1",
+		ViewerKey: viewerKey, RequestId: "2", SessionId: g.GetSessionId(), Login: "bob", ViewerId: "v2", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH, ViewerAddress: "127.0.0.1",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestEndedWhileUnlinked(t *testing.T) {
 	g := f.admit("1", false)
 	gw := f.client("gateway")
 	watcher, err := gw.Sessions().AddViewer(t.Context(), &masterapi.AddViewerRequest{
-		RequestId: "2", SessionId: g.GetSessionId(), Login: "bob", ViewerId: "v2", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH,
+		ViewerKey: viewerKey, RequestId: "2", SessionId: g.GetSessionId(), Login: "bob", ViewerId: "v2", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH,
 	})
 	if err != nil {
 		t.Fatal(err)

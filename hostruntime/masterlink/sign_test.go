@@ -23,10 +23,13 @@ func signed(t *testing.T, l *Link, p *masterapi.Prepare) {
 	}
 	l.setKeys(&masterapi.KeySet{Version: 1, Keys: []*masterapi.PublicKey{{KeyId: "k1", PublicKey: public}}})
 	p.ViewerToken, err = signer.SignViewer(lease.ViewerClaims{
-		Lease: p.GetLeaseId(), Session: p.GetSessionId(), Host: "h1", Viewer: p.GetViewerId(), Role: lease.RoleControl,
+		Lease: p.GetLeaseId(), Session: p.GetSessionId(), Host: "h1", Viewer: p.GetViewerId(), Role: lease.RoleControl, Key: lease.Confirmation{Thumbprint: viewerKey},
 		NotBefore: time.Now(), Expiry: p.GetExpiry().AsTime(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 }
+
+// viewerKey is the thumbprint of a key that some page would hold.
+const viewerKey = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wavry/fleet/hostruntime"
-	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/pluginapi/pluginpb"
 	"github.com/wavry/fleet/hostruntime/session"
 	"github.com/wavry/fleet/hostruntime/transport"
@@ -33,7 +32,7 @@ func TestRelayIsNotTheViewer(t *testing.T) {
 	found := f.thievingRelay("evil")
 	host := f.realHost("h2")
 	go func() { // ends with its deadline: nobody answers the BIND
-		_, _ = f.client("gateway").Sessions().Admit(t.Context(), &masterapi.AdmitRequest{RequestId: "1", Login: "ada", Pool: "real", ViewerAddress: "127.0.0.1"})
+		_, _ = f.client("gateway").Sessions().Admit(t.Context(), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: "1", Login: "ada", Pool: "real", ViewerAddress: "127.0.0.1"})
 	}()
 	var token string
 	select {
@@ -147,8 +146,8 @@ type still struct{}
 
 func (still) Run(ctx context.Context, _ session.Sink) error { <-ctx.Done(); return nil }
 func (still) Inject(context.Context, *pluginpb.InputBatch) (*pluginpb.Injected, error) {
-	return &pluginpb.Injected{Time: int64(media.Now())}, nil
+	return &pluginpb.Injected{}, nil
 }
 func (still) Resize(context.Context, session.Area) error { return nil }
-func (still) Adjust(int, float64)                    {}
-func (still) RequestKeyframe()                       {}
+func (still) Adjust(int, float64)                        {}
+func (still) RequestKeyframe()                           {}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,16 +12,12 @@ import (
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/hostruntime/transport"
-	"github.com/wavry/fleet/master/lease"
 )
 
 // Attach serves one viewer's connection until it is over. A refused viewer was told why (*RefusedError).
-func (s *Session) Attach(ctx context.Context, conn transport.Conn, claims lease.ViewerClaims) error {
-	hello, control, err := greet(ctx, conn)
-	if err != nil {
-		return err
-	}
-	v := newViewer(conn, control, claims, hello, s.cfg)
+func (s *Session) Attach(ctx context.Context, e *Entrant) error {
+	conn, control := e.conn, e.control
+	v := newViewer(e, s.cfg)
 	if refused, err := s.admit(v); err != nil || refused != nil {
 		if err != nil {
 			refused = &RefusedError{Code: streamwire.CodeEnded, Text: "This session is over. Connect again."}
@@ -30,8 +25,8 @@ func (s *Session) Attach(ctx context.Context, conn transport.Conn, claims lease.
 		return errors.Join(refused, sayBye(conn, control, refused.Code, refused.Text))
 	}
 	defer s.loop.do(func() { s.leave(v) })
-	conn.Prove(claims.Lease)
-	s.log.Info("viewer connected", "remote", conn.Remote().String(), "role", string(claims.Role), "relayed", conn.Relayed())
+	conn.Prove(e.claims.Lease)
+	s.log.Info("viewer connected", "remote", conn.Remote().String(), "role", string(e.claims.Role), "relayed", conn.Relayed())
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -41,47 +36,9 @@ func (s *Session) Attach(ctx context.Context, conn transport.Conn, claims lease.
 	g.Go(func() error { return s.readDatagrams(ctx, v) })
 	g.Go(func() error { return s.readInput(ctx, v) })
 	context.AfterFunc(ctx, func() { _ = conn.Close(streamwire.CodeEnded, "") }) // unblocks the readers
-	err = g.Wait()
+	err := g.Wait()
 	s.log.Info("viewer disconnected", "remote", conn.Remote().String(), "cause", err)
 	return err
-}
-
-// greet reads the viewer's hello. A viewer that cannot work with us is told so.
-func greet(ctx context.Context, conn transport.Conn) (*streamwire.Hello, io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close(streamwire.CodeProtocol, "no hello") })
-	defer stop()
-	control, err := conn.Control(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := streamwire.NewMessageReader(control).Next()
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the viewer's hello: %w", err)
-	}
-	refuse := func(code streamwire.Code, text string) (*streamwire.Hello, io.ReadWriteCloser, error) {
-		return nil, nil, errors.Join(&RefusedError{Code: code, Text: text}, sayBye(conn, control, code, text))
-	}
-	hello, ok := m.(*streamwire.Hello)
-	switch {
-	case !ok:
-		return refuse(streamwire.CodeProtocol, "The first message must be hello.")
-	case hello.Version != streamwire.Version:
-		return refuse(streamwire.CodeVersion, fmt.Sprintf("This page speaks version %d, the host %d. Reload the page.", hello.Version, streamwire.Version))
-	case !slices.Contains(hello.Codecs, media.CodecH264):
-		return refuse(streamwire.CodeProtocol, "This browser decodes no H.264. Use a current Chromium, Chrome or Edge.")
-	}
-	return hello, control, nil
-}
-
-// Refuse tells a viewer that has no session why, and closes its connection.
-func Refuse(ctx context.Context, conn transport.Conn, why *RefusedError) error {
-	_, control, err := greet(ctx, conn)
-	if err != nil {
-		return err
-	}
-	return errors.Join(why, sayBye(conn, control, why.Code, why.Text))
 }
 
 // sayBye tells the viewer and gives it a moment to read.

@@ -32,8 +32,12 @@ const (
 	maxInputs = 256
 	// maxSentUnits remembered per viewer for its reports: two seconds at 144 Hz.
 	maxSentUnits = 256
-	// helloTimeout for a connected viewer to say hello.
+	// helloTimeout for a connected viewer to say hello and to prove that it holds its key.
 	helloTimeout = 5 * time.Second
+	// maxUnproven connections of a host that have not proven anything yet; the oldest goes. A host has up to 16 viewers for each of its slots.
+	maxUnproven = 256
+	// maxUnprovenOfLease is the share of one lease: a page races its candidates, again while it reconnects; the oldest goes.
+	maxUnprovenOfLease = 8
 	// byeTimeout for a viewer to read our bye before its connection is closed.
 	byeTimeout = 500 * time.Millisecond
 	// cutAfter our bye was queued, the connection is closed though the viewer has not taken it: longer than byeTimeout, for the polite,

@@ -19,6 +19,7 @@ type Metrics struct {
 	keyframeRequests prometheus.Counter
 	badDatagrams     prometheus.Counter
 	inputDropped     prometheus.Counter
+	proofs           *prometheus.CounterVec
 	stages           *prometheus.HistogramVec
 	inputToPresent   prometheus.Histogram
 }
@@ -40,14 +41,28 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		keyframeRequests: counter("keyframe_requests_total", "Keyframes asked for by viewers."),
 		badDatagrams:     counter("datagrams_refused_total", "Datagrams of viewers that were malformed or not allowed."),
 		inputDropped:     counter("input_dropped_total", "Input events that did not reach the compositor."),
+		proofs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "wavry", Subsystem: "host", Name: "viewer_proofs_total", Help: "Connections that were to prove a viewer's key, by result."}, []string{"result"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "wavry", Subsystem: "host", Name: "stage_seconds", Help: "Time a picture spends in each stage.", Buckets: latencyBuckets}, []string{"stage"}),
 		inputToPresent: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "wavry", Subsystem: "host", Name: "input_to_present_seconds", Help: "Time from an input event in the browser to the picture that shows it.", Buckets: latencyBuckets}),
 	}
-	r.MustRegister(m.units, m.skipped, m.stages, m.inputToPresent)
+	r.MustRegister(m.units, m.skipped, m.proofs, m.stages, m.inputToPresent)
+	for _, result := range []string{proofGood, proofNone, proofKey, proofSignature, proofCrowded} {
+		m.proofs.WithLabelValues(result)
+	}
 	return m
 }
+
+// Results of a proof. The set is closed.
+const (
+	proofGood      = "good"
+	proofNone      = "none"      // nothing came in time, or something else
+	proofKey       = "key"       // with another key than the token names
+	proofSignature = "signature" // for another nonce, host, session or lease
+	proofCrowded   = "crowded"   // pushed out by newer connections that had proven nothing either
+)
 
 func (m *Metrics) observeUnit(u media.AccessUnit) {
 	kind := "delta"

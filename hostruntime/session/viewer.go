@@ -64,11 +64,11 @@ type sentUnit struct {
 	size     int
 }
 
-func newViewer(conn transport.Conn, control io.ReadWriteCloser, claims lease.ViewerClaims, hello *streamwire.Hello, cfg Config) *viewer {
-	v := &viewer{conn: conn, control: control, claims: claims, lease: claims.Lease, hello: hello, out: make(chan streamwire.Message, maxOutgoing)}
-	v.stuck = sync.OnceFunc(func() { go conn.Close(streamwire.CodeProtocol, "control messages are not read") }) // ends with Close
+func newViewer(e *Entrant, cfg Config) *viewer {
+	v := &viewer{conn: e.conn, control: e.control, claims: e.claims, lease: e.claims.Lease, hello: e.hello, out: make(chan streamwire.Message, maxOutgoing)}
+	v.stuck = sync.OnceFunc(func() { go v.conn.Close(streamwire.CodeProtocol, "control messages are not read") }) // ends with Close
 	v.limits = viewerLimits{bitrate: cfg.MaxBitrate, fps: cfg.MaxFPS}
-	v.applyLimits(hello.MaxKbps, hello.MaxFPS, cfg)
+	v.applyLimits(v.hello.MaxKbps, v.hello.MaxFPS, cfg)
 	v.rate = ratecontrol.New(ratecontrol.Config{
 		Min: minBitrate, Start: min(startBitrate, v.limits.bitrate), Max: v.limits.bitrate, MaxFPS: v.limits.fps,
 	})

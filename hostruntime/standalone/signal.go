@@ -80,7 +80,7 @@ func (s *Server) answer(login string, in request) signalapi.Reply {
 func (s *Server) dispatch(login string, in request) (any, *signalapi.Refusal) {
 	switch in.Type {
 	case signalapi.TypeConnect:
-		return s.connect(login)
+		return s.connect(login, in)
 	case signalapi.TypeRenew:
 		return s.renew(login, in)
 	case signalapi.TypeEnd:
@@ -99,12 +99,16 @@ func badRequest(message string) *signalapi.Refusal {
 
 // connect grants the login its running session again, or a new one. One login has one session, so that a page that was reloaded
 // comes back to its desktop; the viewer is the login, so that the newer page takes over from the older.
-func (s *Server) connect(login string) (any, *signalapi.Refusal) {
+func (s *Server) connect(login string, in request) (any, *signalapi.Refusal) {
+	var wish signalapi.Connect
+	if json.Unmarshal(in.Data, &wish) != nil || lease.CheckThumbprint(wish.Key) != nil {
+		return nil, badRequest("The page names no key of its own; reload it.")
+	}
 	session := s.running(login)
 	if session == "" {
 		session = rand.Text()
 	}
-	token, claims, err := s.sign(session, login)
+	token, claims, err := s.sign(session, login, wish.Key)
 	if err != nil {
 		return nil, s.internal("sign a lease", err)
 	}
@@ -113,7 +117,7 @@ func (s *Server) connect(login string) (any, *signalapi.Refusal) {
 		return nil, s.refusal(err)
 	}
 	s.mu.Lock()
-	s.sessions[login] = session
+	s.sessions[login], s.keys[login] = session, wish.Key
 	s.mu.Unlock()
 	return s.grant(token, claims, prepared), nil
 }
@@ -140,11 +144,11 @@ func (s *Server) running(login string) string {
 }
 
 // sign signs the one lease of a session; a renewed one keeps its id.
-func (s *Server) sign(session, login string) (string, lease.ViewerClaims, error) {
+func (s *Server) sign(session, login, key string) (string, lease.ViewerClaims, error) {
 	now := s.cfg.Now()
 	claims := lease.ViewerClaims{
 		Lease: session, Session: session, Host: s.cfg.HostID,
-		Viewer: login, Role: lease.RoleControl,
+		Viewer: login, Role: lease.RoleControl, Key: lease.Confirmation{Thumbprint: key},
 		NotBefore: now, Expiry: now.Add(lease.Lifetime),
 	}
 	token, err := s.cfg.Signer.SignViewer(claims)
@@ -202,7 +206,10 @@ func (s *Server) renew(login string, in request) (any, *signalapi.Refusal) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	token, claims, err := s.sign(ref.Session, login)
+	s.mu.Lock()
+	key := s.keys[login]
+	s.mu.Unlock()
+	token, claims, err := s.sign(ref.Session, login, key)
 	if err != nil {
 		return nil, s.internal("sign a lease", err)
 	}

@@ -63,6 +63,7 @@ type Server struct {
 
 	mu       sync.Mutex        // guards the following
 	sessions map[string]string // login -> its running session
+	keys     map[string]string // login -> thumbprint of the key of the page that asked last
 	feeds    map[string]map[chan signalapi.Event]struct{}
 }
 
@@ -85,7 +86,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	return &Server{
 		cfg: cfg, log: cfg.Logger.With("component", "standalone"), logins: newLogins(cfg.Now), ready: make(chan struct{}),
-		sessions: map[string]string{}, feeds: map[string]map[chan signalapi.Event]struct{}{},
+		sessions: map[string]string{}, keys: map[string]string{}, feeds: map[string]map[chan signalapi.Event]struct{}{},
 	}, nil
 }
 
@@ -184,6 +185,7 @@ func (s *Server) SessionEnded(id string, why *session.EndedError) {
 	for login, running := range s.sessions {
 		if running == id {
 			delete(s.sessions, login)
+			delete(s.keys, login)
 			s.publish(login, signalapi.Event{Kind: signalapi.EventEnded, Session: id, Reason: why.Code.String(), Message: why.Text})
 		}
 	}

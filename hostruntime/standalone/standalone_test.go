@@ -254,16 +254,16 @@ func TestConnect(t *testing.T) {
 	r := newRig(t)
 	c := r.browser()
 	ws := r.socket(c)
-	grant, got := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{Pool: "local"})
+	grant, got := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{Key: pageKey, Pool: "local"})
 	if got.Type != signalapi.TypeReply || len(grant.Candidates) != 1 || !strings.HasPrefix(grant.Candidates[0].URL, "https://127.0.0.1:4433/session/v4.public.") {
 		t.Fatalf("grant %+v", grant)
 	}
-	again, _ := ask[signalapi.Grant](r, r.socket(c), signalapi.TypeConnect, signalapi.Connect{Pool: "local"})
+	again, _ := ask[signalapi.Grant](r, r.socket(c), signalapi.TypeConnect, signalapi.Connect{Key: pageKey, Pool: "local"})
 	if again.Session != grant.Session || again.Viewer != grant.Viewer {
 		t.Errorf("reload got session %s, had %s", again.Session, grant.Session)
 	}
 	other := r.socket(r.browser())
-	if refusal, got := ask[signalapi.Refusal](r, other, signalapi.TypeConnect, signalapi.Connect{Pool: "local"}); got.Type != signalapi.TypeRefused || refusal.Reason != signalapi.ReasonNoHost {
+	if refusal, got := ask[signalapi.Refusal](r, other, signalapi.TypeConnect, signalapi.Connect{Key: pageKey, Pool: "local"}); got.Type != signalapi.TypeRefused || refusal.Reason != signalapi.ReasonNoHost {
 		t.Errorf("second login: %s %+v", got.Type, refusal)
 	}
 	if refusal, _ := ask[signalapi.Refusal](r, other, signalapi.TypeEnd, signalapi.SessionRef{Session: grant.Session}); refusal.Reason != signalapi.ReasonNoSession {
@@ -282,7 +282,7 @@ func TestConnect(t *testing.T) {
 func TestConnectAfterTheEnd(t *testing.T) {
 	r := newRig(t)
 	ws := r.socket(r.browser())
-	first, _ := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{})
+	first, _ := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{Key: pageKey})
 	r.host.ending.Store(true)
 	gone := time.AfterFunc(100*time.Millisecond, func() {
 		r.host.mu.Lock()
@@ -291,7 +291,7 @@ func TestConnectAfterTheEnd(t *testing.T) {
 		r.s.SessionEnded(first.Session, &session.EndedError{Code: streamwire.CodeEnded})
 	})
 	defer gone.Stop()
-	second, got := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{})
+	second, got := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{Key: pageKey})
 	if got.Type != signalapi.TypeReply || second.Session == first.Session {
 		t.Errorf("%s, session %s after %s", got.Type, second.Session, first.Session)
 	}
@@ -301,7 +301,7 @@ func TestConnectAfterTheEnd(t *testing.T) {
 func TestResume(t *testing.T) {
 	r := newRig(t)
 	c := r.browser()
-	grant, _ := ask[signalapi.Grant](r, r.socket(c), signalapi.TypeConnect, signalapi.Connect{})
+	grant, _ := ask[signalapi.Grant](r, r.socket(c), signalapi.TypeConnect, signalapi.Connect{Key: pageKey})
 	resumed, _ := ask[signalapi.Resumed](r, r.socket(c), signalapi.TypeResume, signalapi.Resume{Sessions: []string{grant.Session, "gone"}})
 	if len(resumed.Alive) != 1 || resumed.Alive[0] != grant.Session || len(resumed.Ended) != 1 || resumed.Ended[0].Session != "gone" {
 		t.Errorf("resumed %+v", resumed)
@@ -315,7 +315,7 @@ func TestSignalFaultsAndEvents(t *testing.T) {
 	if refusal, _ := ask[signalapi.Refusal](r, ws, "nonsense", nil); refusal.Reason != signalapi.ReasonBadRequest {
 		t.Errorf("unknown type: %+v", refusal)
 	}
-	grant, _ := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{})
+	grant, _ := ask[signalapi.Grant](r, ws, signalapi.TypeConnect, signalapi.Connect{Key: pageKey})
 	r.s.SessionEnded(grant.Session, &session.EndedError{Code: streamwire.CodeHost, Text: "the encoder failed"})
 	var got struct {
 		Type string
@@ -342,3 +342,6 @@ func TestPlainHTTPOnlyOnLoopback(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// pageKey is the thumbprint of a key that a page would hold.
+const pageKey = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"

@@ -53,6 +53,8 @@ func newMessage(kind byte) Message {
 		return &Limits{}
 	case typeBye:
 		return &Bye{}
+	case typeProof:
+		return &Proof{}
 	case typeWelcome:
 		return &Welcome{}
 	case typeState:
@@ -69,6 +71,8 @@ func newMessage(kind byte) Message {
 		return &People{}
 	case typeUntyped:
 		return &Untyped{}
+	case typeChallenge:
+		return &Challenge{}
 	case typeKey:
 		return &Key{}
 	case typeButton:

@@ -23,14 +23,16 @@ func pattern(n int) []byte {
 // messageSamples has every message, at its edges: zero, largest, negative, empty and full lists, text beyond ASCII.
 func messageSamples() []sample {
 	return []sample{
-		{"hello", &Hello{Version: 1, Width: 2560, Height: 1440, Scale: 240, MaxKbps: 20000, MaxFPS: 60, Codecs: []media.Codec{media.CodecH264, media.CodecAV1}}},
-		{"hello empty", &Hello{Version: 1}},
+		{"hello", &Hello{Version: 2, Width: 2560, Height: 1440, Scale: 240, MaxKbps: 20000, MaxFPS: 60, Codecs: []media.Codec{media.CodecH264, media.CodecAV1}}},
+		{"hello empty", &Hello{Version: 2}},
 		{"keyframe", &Keyframe{Track: 1, LastDecoded: 0xfffffffe}},
 		{"resize", &Resize{Width: 1918, Height: 1078, Scale: 150}},
 		{"limits", &Limits{MaxKbps: 4_000_000_000, MaxFPS: 144}},
+		{"proof", &Proof{Key: pattern(65), Signature: pattern(64)}},
+		{"challenge", &Challenge{Nonce: pattern(32)}},
 		{"bye", &Bye{Code: CodeOperator, Text: "Wartung: täglich um 5 Uhr ☕"}},
 		{"bye bare", &Bye{Code: CodeEnded}},
-		{"welcome", &Welcome{Version: 1, Role: RoleControl, Input: true, Resize: true, Codec: media.CodecH264, Width: 1920, Height: 1080, FPS: 60, Session: "ses-4f2a"}},
+		{"welcome", &Welcome{Version: 2, Role: RoleControl, Input: true, Resize: true, Codec: media.CodecH264, Width: 1920, Height: 1080, FPS: 60, Session: "ses-4f2a"}},
 		{"welcome watching", &Welcome{Version: 65535, Role: RoleWatch, Resize: true, Codec: media.CodecHEVC, Width: 1, Height: 65535, FPS: 255}},
 		{"state", &StateChange{State: StateRecovering, Text: "the encoder is being restarted"}},
 		{"resized", &Resized{Width: 1280, Height: 720}},

@@ -6,11 +6,12 @@
 //
 // Streams. The first byte of every stream says what it is:
 //
-//	0x01  control  viewer-opened, bidirectional   messages of both sides
+//	0x01  control  host-opened, bidirectional     messages of both sides
 //	0x02  input    viewer-opened, unidirectional  keys, buttons, scroll, touch: reliable, in order
 //	0x10  video    host-opened, unidirectional    one access unit, ends with the stream
 //
-// A message on control or input is: type u8, length u24, then length bytes.
+// A message on control or input is: type u8, length u24, then length bytes. The host begins the control stream with Challenge, as soon as the
+// connection stands; the viewer begins with Hello and Proof. Before the proof a host sends nothing else and reads nothing else.
 //
 //	Hello      0x01 v->h  version u16, width u16, height u16, scale u16 (1/120), max bitrate u32 (kbit/s, 0: host's choice), max fps u8,
 //	                      n u8, n x codec u8
@@ -18,6 +19,7 @@
 //	Resize     0x03 v->h  width u16, height u16, scale u16 (1/120)
 //	Limits     0x04 v->h  max bitrate u32 (kbit/s), max fps u8
 //	Bye        0x05 both  code u8, text
+//	Proof      0x06 v->h  public key (65 bytes, uncompressed P-256 point), ECDSA signature (64 bytes); see package proof
 //	Welcome    0x81 h->v  version u16, role u8, flags u8, codec u8, width u16, height u16, fps u8, session text; sent again when these change
 //	State      0x82 h->v  state u8, text
 //	Resized    0x83 h->v  width u16, height u16
@@ -26,6 +28,7 @@
 //	Move       0x86 h->v  URL text, n u8, n x certificate hash (32 bytes)
 //	People     0x87 h->v  n u8, n x (role u8, name text): who else is connected; sent before they get a picture, and at each change
 //	Untyped    0x88 h->v  characters text, reason text
+//	Challenge  0x89 h->v  nonce (32 bytes)
 //
 //	Key        0x21 v->h  id u32, evdev code u16, down u8
 //	Button     0x22 v->h  id u32, evdev code u16, down u8, placed u8, x u16, y u16
@@ -61,7 +64,7 @@ package streamwire
 const ScaleUnit = 120
 
 // Version of this page. A host refuses a viewer of another version with CodeVersion.
-const Version = 1
+const Version = 2
 
 // Kinds of streams.
 const (
@@ -77,15 +80,17 @@ const (
 	typeResize   = 0x03
 	typeLimits   = 0x04
 	typeBye      = 0x05
+	typeProof    = 0x06
 
-	typeWelcome = 0x81
-	typeState   = 0x82
-	typeResized = 0x83
-	typeCursor  = 0x84
-	typeStats   = 0x85
-	typeMove    = 0x86
-	typePeople  = 0x87
-	typeUntyped = 0x88
+	typeWelcome   = 0x81
+	typeState     = 0x82
+	typeResized   = 0x83
+	typeCursor    = 0x84
+	typeStats     = 0x85
+	typeMove      = 0x86
+	typePeople    = 0x87
+	typeUntyped   = 0x88
+	typeChallenge = 0x89
 
 	typeKey        = 0x21
 	typeButton     = 0x22
@@ -119,6 +124,7 @@ const (
 	CodeGrace      Code = 9  // nobody came back within the grace time
 	CodeFull       Code = 10 // too many viewers of this session
 	CodeMoved      Code = 11 // the session goes on over another path
+	CodeProof      Code = 12 // the viewer did not prove that it holds the key which its token names
 )
 
 // State is what the person should be told about the stream.
@@ -150,7 +156,7 @@ const (
 	PathRelay  Path = 1
 )
 
-var codeNames = [...]string{"ended", "protocol", "version", "lease", "replaced", "controlled", "draining", "operator", "host", "grace", "full", "moved"}
+var codeNames = [...]string{"ended", "protocol", "version", "lease", "replaced", "controlled", "draining", "operator", "host", "grace", "full", "moved", "proof"}
 
 // String is the code's name in logs and metrics.
 func (c Code) String() string {

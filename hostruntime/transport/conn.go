@@ -24,14 +24,26 @@ type conn struct {
 var _ Conn = (*conn)(nil)
 
 func (c *conn) Control(ctx context.Context) (io.ReadWriteCloser, error) {
-	stream, err := c.session.AcceptStream(ctx)
+	stream, err := c.session.OpenStreamSync(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("wait for the control stream: %w", err)
+		return nil, fmt.Errorf("open the control stream: %w", err)
 	}
-	if err := expectKind(stream, streamwire.StreamControl); err != nil {
-		return nil, err
+	return &controlStream{Stream: stream}, nil
+}
+
+// controlStream begins with its kind, in one packet with what is written first.
+type controlStream struct {
+	*webtransport.Stream
+	begun bool
+}
+
+func (s *controlStream) Write(b []byte) (int, error) {
+	if s.begun {
+		return s.Stream.Write(b)
 	}
-	return stream, nil
+	s.begun = true
+	n, err := s.Stream.Write(append([]byte{streamwire.StreamControl}, b...))
+	return max(0, n-1), err
 }
 
 func (c *conn) Input(ctx context.Context) (io.Reader, error) {

@@ -10,15 +10,18 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/quic-go/quic-go/http3"
 	"github.com/quic-go/webtransport-go"
 
+	"github.com/wavry/fleet/hostruntime/proof"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 )
 
 // ViewerConn is the viewer's end of a connection: what a browser does, for tests, probes and load.
 type ViewerConn struct {
+	token   string // of the URL
 	session *webtransport.Session
 	dialer  *webtransport.Transport
 }
@@ -45,7 +48,7 @@ func Dial(ctx context.Context, url string, hashes [][]byte) (*ViewerConn, error)
 		}
 		return nil, errors.Join(fmt.Errorf("connect to host%s: %w", refused, err), dialer.Close())
 	}
-	return &ViewerConn{session: session, dialer: dialer}, nil
+	return &ViewerConn{token: url[strings.LastIndex(url, "/")+1:], session: session, dialer: dialer}, nil
 }
 
 func verifyHash(raw [][]byte, hashes [][]byte) error {
@@ -59,14 +62,56 @@ func verifyHash(raw [][]byte, hashes [][]byte) error {
 	return nil
 }
 
-// OpenControl opens the control stream.
-func (v *ViewerConn) OpenControl(ctx context.Context) (io.ReadWriteCloser, error) {
-	stream, err := v.session.OpenStreamSync(ctx)
+// Control waits for the host's control stream and its challenge.
+func (v *ViewerConn) Control(ctx context.Context) (io.ReadWriteCloser, *streamwire.Challenge, error) {
+	stream, err := v.session.AcceptStream(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open the control stream: %w", err)
+		return nil, nil, fmt.Errorf("wait for the control stream: %w", err)
 	}
-	_, err = stream.Write([]byte{streamwire.StreamControl})
-	return stream, err
+	stop := context.AfterFunc(ctx, func() { stream.CancelRead(0) })
+	defer stop()
+	if err := expectKind(stream, streamwire.StreamControl); err != nil {
+		return nil, nil, err
+	}
+	m, err := streamwire.NewMessageReader(stream).Next()
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the host's challenge: %w", err)
+	}
+	challenge, ok := m.(*streamwire.Challenge)
+	if !ok {
+		return nil, nil, &streamwire.WireError{Problem: fmt.Sprintf("a host begins with its challenge, not with %T", m)}
+	}
+	return stream, challenge, nil
+}
+
+// Greet does what a page does first: it says hello and proves to the host of that identity that it holds key. It returns the control stream.
+func (v *ViewerConn) Greet(ctx context.Context, hello *streamwire.Hello, identity []byte, key *proof.Key) (io.ReadWriteCloser, error) {
+	control, challenge, err := v.Control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Prove(challenge, identity, v.token, key)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := control.Write(streamwire.AppendMessage(streamwire.AppendMessage(nil, hello), p)); err != nil {
+		return nil, fmt.Errorf("say hello: %w", err)
+	}
+	return control, nil
+}
+
+// Prove answers a challenge of the host of that identity, for the bearer of a viewer's token.
+func Prove(c *streamwire.Challenge, identity []byte, token string, key *proof.Key) (*streamwire.Proof, error) {
+	statement, err := proof.Statement([proof.NonceLen]byte(c.Nonce), identity, token)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := key.Sign(statement)
+	if err != nil {
+		return nil, err
+	}
+	public := key.Public()
+	return &streamwire.Proof{Key: public[:], Signature: signature[:]}, nil
 }
 
 // OpenInput opens the input stream.

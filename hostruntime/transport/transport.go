@@ -34,7 +34,7 @@ const PathSession = "/session/"
 
 // Conn is one viewer's connection.
 type Conn interface {
-	// Control waits for the viewer's control stream. It is called once.
+	// Control opens the control stream. It is called once.
 	Control(ctx context.Context) (io.ReadWriteCloser, error)
 	// Input waits for the viewer's input stream. It is called once.
 	Input(ctx context.Context) (io.Reader, error)
@@ -109,7 +109,7 @@ func New(cfg Config) (*Server, error) {
 			MaxHeaderBytes:  maxHeaderBytes,
 			Logger:          slog.New(slog.DiscardHandler), // strangers may not fill our log
 		},
-		// The viewer's token is the authority, and it travels in the URL; an Origin header adds nothing to it.
+		// The viewer's token and the proof of its key are the authority; an Origin header adds nothing to them.
 		CheckOrigin:       func(*http.Request) bool { return true },
 		ReorderingTimeout: reorderTimeout,
 	}

@@ -198,19 +198,6 @@ func TestGarbageFirstStream(t *testing.T) {
 		"empty": {nil, "read the kind"},
 	} {
 		host, viewer := r.pair()
-		stream, err := viewer.session.OpenStreamSync(soon(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := stream.Write(c.bytes); err != nil {
-			t.Fatal(err)
-		}
-		if err := stream.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := host.Control(soon(t)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s as control: %v", name, err)
-		}
 		input, err := viewer.session.OpenUniStreamSync(soon(t))
 		if err != nil {
 			t.Fatal(err)

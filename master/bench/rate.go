@@ -150,7 +150,7 @@ func admitter(m *masters) (func(context.Context, int) error, func(), error) {
 		clients = append(clients, c)
 	}
 	call := func(ctx context.Context, worker int) error {
-		request := &masterapi.AdmitRequest{RequestId: rand.Text(), Login: "somebody@example.org", ViewerAddress: "203.0.113.7", Pool: "default"}
+		request := &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: rand.Text(), Login: "somebody@example.org", ViewerAddress: "203.0.113.7", Pool: "default"}
 		_, err := clients[worker%connections].Sessions().Admit(ctx, request)
 		return err
 	}
@@ -187,3 +187,6 @@ func putter(ctx context.Context, e *etcds) (func(context.Context, int) error, fu
 		}
 	}, nil
 }
+
+// viewerKey is the thumbprint of a key that some page would hold.
+const viewerKey = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"

@@ -151,7 +151,7 @@ func TestConsul(t *testing.T) {
 	n := 0
 	throughRelay := func() bool {
 		n++
-		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprint("q", n), Login: "ada"})
+		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: fmt.Sprint("q", n), Login: "ada"})
 		if err != nil {
 			t.Fatalf("issue: %v", err)
 		}

@@ -335,3 +335,6 @@ func keepLinked(t *testing.T, run func(context.Context) error, linked func() boo
 	t.Cleanup(func() { cancel(); wait.Wait() })
 	eventually(t, 30*time.Second, "link", linked)
 }
+
+// viewerKey is the thumbprint of a key that some page would hold.
+const viewerKey = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"

@@ -158,7 +158,7 @@ func (h *history) do(gw interface {
 	switch op.kind {
 	case "issue":
 		var r *masterapi.Grant
-		if r, err = gw.Sessions().Admit(ctx, &masterapi.AdmitRequest{RequestId: op.key, Login: "ada"}); err == nil {
+		if r, err = gw.Sessions().Admit(ctx, &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: op.key, Login: "ada"}); err == nil {
 			h.remember(op.key, r.GetLeaseId())
 		}
 	case "get":
@@ -248,7 +248,7 @@ func TestMajorityKilled(t *testing.T) {
 	gw := s.client("gateway")
 	var ids []string
 	for i := range 20 {
-		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprint("q", i), Login: "ada"})
+		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: fmt.Sprint("q", i), Login: "ada"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +275,7 @@ func TestLeaderFrozen(t *testing.T) {
 	s.link("h1", 10)
 	gw := s.client("gateway")
 	issue := func(id string) string {
-		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: id, Login: "ada"})
+		r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: id, Login: "ada"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +293,7 @@ func TestLeaderFrozen(t *testing.T) {
 		t.Logf("answered %s after the leader froze", took.Round(time.Millisecond))
 	}
 	eventually(t, 20*time.Second, "the host is linked to the new leader", func() bool {
-		_, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"})
+		_, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: "after", Login: "ada"})
 		return err == nil
 	})
 	s.signal(leader, syscall.SIGCONT)
@@ -317,7 +317,7 @@ func TestKeysUnderLoad(t *testing.T) {
 	for w := range 8 {
 		wait.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: fmt.Sprintf("w%d-%d", w, i), Login: "ada"})
+				r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: fmt.Sprintf("w%d-%d", w, i), Login: "ada"})
 				if err != nil {
 					t.Errorf("issue: %v", err)
 					return
@@ -359,7 +359,7 @@ func TestKeysUnderLoad(t *testing.T) {
 		_, reason := keys.VerifyViewer(last.Load().(string), time.Now())
 		return reason == masterapi.Reason_REASON_UNKNOWN_KEY
 	})
-	r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"})
+	r, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: "after", Login: "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +406,7 @@ func TestDiskFull(t *testing.T) {
 	for w := range 64 {
 		wait.Go(func() {
 			for i := 0; running.Err() == nil; i++ {
-				_, _ = gw.Sessions().Admit(running, &masterapi.AdmitRequest{RequestId: fmt.Sprintf("w%d-%d", w, i), Login: strings.Repeat("x", 60)}) // some fail on the way
+				_, _ = gw.Sessions().Admit(running, &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: fmt.Sprintf("w%d-%d", w, i), Login: strings.Repeat("x", 60)}) // some fail on the way
 			}
 		})
 	}
@@ -435,7 +435,7 @@ func TestDiskFull(t *testing.T) {
 	if strings.Contains(string(log), "goroutine ") {
 		t.Error("it panicked")
 	}
-	if _, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{RequestId: "after", Login: "ada"}); err != nil {
+	if _, err := gw.Sessions().Admit(testContext(t), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: "after", Login: "ada"}); err != nil {
 		t.Errorf("the other servers: %v", err)
 	}
 }

@@ -9,6 +9,9 @@
 package lease
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -63,6 +66,20 @@ type CircuitClaims struct {
 	RateLimit uint64 `json:"rate,omitempty"`
 }
 
+// Confirmation names the key of a token's bearer (RFC 7800, section 3.1).
+type Confirmation struct {
+	// Thumbprint of a P-256 key (RFC 7638): SHA-256, base64url without padding.
+	Thumbprint string `json:"jkt"`
+}
+
+// CheckThumbprint refuses what cannot be the thumbprint of a key.
+func CheckThumbprint(s string) error {
+	if sum, err := base64.RawURLEncoding.Strict().DecodeString(s); err != nil || len(sum) != sha256.Size {
+		return fmt.Errorf("%q is not the thumbprint of a key: 43 characters of base64url", s[:min(len(s), maxID)])
+	}
+	return nil
+}
+
 // ViewerClaims is what one viewer may do at one host. Ids are opaque strings of at most 64 bytes.
 type ViewerClaims struct {
 	Use     Use    `json:"use"`     // set by SignViewer
@@ -72,6 +89,8 @@ type ViewerClaims struct {
 	// Viewer names one browser tab (one visit of one login). Several leases of one session differ in it.
 	Viewer string `json:"viewer"`
 	Role   Role   `json:"role"`
+	// Key is the one that the bearer must prove to hold: the token alone opens nothing.
+	Key Confirmation `json:"cnf"`
 
 	NotBefore time.Time `json:"nbf"`
 	Expiry    time.Time `json:"exp"`

@@ -38,6 +38,9 @@ func TestSignRefuses(t *testing.T) {
 		"long host":            func(c *ViewerClaims) { c.Host = strings.Repeat("h", 65) },
 		"no viewer":            func(c *ViewerClaims) { c.Viewer = "" },
 		"no role":              func(c *ViewerClaims) { c.Role = "" },
+		"no key":               func(c *ViewerClaims) { c.Key = Confirmation{} },
+		"a short key":          func(c *ViewerClaims) { c.Key.Thumbprint = c.Key.Thumbprint[1:] },
+		"a garbled key":        func(c *ViewerClaims) { c.Key.Thumbprint = "+" + c.Key.Thumbprint[1:] },
 		"expires at its start": func(c *ViewerClaims) { c.Expiry = c.NotBefore.Add(-time.Second) },
 	} {
 		c := good

@@ -213,6 +213,9 @@ func (c *ViewerClaims) validate() error {
 	if c.Role != RoleControl && c.Role != RoleWatch {
 		return fmt.Errorf("claim role %q is neither %s nor %s", c.Role, RoleControl, RoleWatch)
 	}
+	if err := CheckThumbprint(c.Key.Thumbprint); err != nil {
+		return fmt.Errorf("claim cnf: %w", err)
+	}
 	return errors.Join(
 		checkID("jti", c.Lease), checkID("session", c.Session), checkID("host", c.Host), checkID("viewer", c.Viewer),
 		checkLife(c.NotBefore, c.Expiry),

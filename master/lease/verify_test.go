@@ -11,6 +11,9 @@ import (
 	"aidanwoods.dev/go-paseto"
 )
 
+// thumbprint is that of RFC 9449's example key: any will do.
+const thumbprint = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+
 func verifyBed(t testing.TB) (*Signer, *KeySet, Key, ViewerClaims) {
 	t.Helper()
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
@@ -25,7 +28,8 @@ func verifyBed(t testing.TB) (*Signer, *KeySet, Key, ViewerClaims) {
 	}
 	now := time.Now()
 	return signer, set, key, ViewerClaims{
-		Lease: "l", Session: "s", Host: "h", Viewer: "v", Role: RoleControl, NotBefore: now, Expiry: now.Add(Lifetime),
+		Lease: "l", Session: "s", Host: "h", Viewer: "v", Role: RoleControl, Key: Confirmation{Thumbprint: thumbprint},
+		NotBefore: now, Expiry: now.Add(Lifetime),
 	}
 }
 

@@ -11,6 +11,7 @@ type Lease struct {
 	ID, Session, Viewer, Login string
 	Host, Relay, Region, Key   string // shared with the tables they come from
 	Address                    string // of the viewer; empty: any
+	ViewerKey                  string // thumbprint of the key that the viewer must prove to hold
 	Circuit                    uint64
 	Rate                       uint64 // bits per second, 0: the relay's default
 	Issued, Expiry, Ended      Millis
@@ -44,11 +45,14 @@ func (l *Lease) fields(c *codec) {
 	num(c, &l.State)
 	num(c, &l.Role)
 	c.flag(&l.ForceRelay)
+	if c.version >= 2 {
+		c.str(&l.ViewerKey)
+	}
 }
 
 // own gives the lease one string of its own for what is not shared, so that it does not keep the log entry it came from.
 func (l *Lease) own() {
-	parts := []*string{&l.ID, &l.Session, &l.Viewer, &l.Login, &l.Address}
+	parts := []*string{&l.ID, &l.Session, &l.Viewer, &l.Login, &l.Address, &l.ViewerKey}
 	var b strings.Builder
 	n := 0
 	for _, p := range parts {

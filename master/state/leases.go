@@ -46,7 +46,7 @@ func (i *IssueLease) apply(s *State) Result {
 // again answers a retry.
 func (i *IssueLease) again(old *Lease) Result {
 	switch {
-	case old.Login != i.Lease.Login || old.Role != i.Lease.Role || old.Session != i.Lease.Session:
+	case old.Login != i.Lease.Login || old.Role != i.Lease.Role || old.Session != i.Lease.Session || old.ViewerKey != i.Lease.ViewerKey:
 		return refuse(masterapi.Reason_REASON_REQUEST_CONFLICT, "lease %s", old.ID)
 	case !old.Live():
 		return refuse(masterapi.Reason_REASON_LEASE_ENDED, "lease %s: %s", old.ID, old.Reason.Slug())

@@ -49,7 +49,7 @@ func (w *world) issue() Command {
 	n := len(w.leases)
 	c := &IssueLease{Lease: Lease{
 		ID: fmt.Sprintf("l%d", n), Session: fmt.Sprintf("s%d", n), Viewer: w.id("v", 5), Login: w.id("user", 8), Host: w.id("h", 6), Region: "eu",
-		Key: w.signing(), Address: "192.0.2.7", Circuit: w.r.Uint64(), Expiry: w.now + 300_000, Role: masterapi.ViewerRole(1 + w.r.IntN(2)),
+		Key: w.signing(), Address: "192.0.2.7", ViewerKey: w.id("key", 3), Circuit: w.r.Uint64(), Expiry: w.now + 300_000, Role: masterapi.ViewerRole(1 + w.r.IntN(2)),
 	}}
 	if w.r.IntN(2) == 0 {
 		c.Lease.Relay = w.id("r", 4)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/proof"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/hostruntime/transport"
 )
@@ -31,6 +32,7 @@ type client struct {
 	t    *testing.T
 	url  string
 	http *http.Client
+	key  *proof.Key // of the page
 }
 
 // signIn redeems a sign-in link.
@@ -44,7 +46,11 @@ func signIn(t *testing.T, link string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, url: origin, http: &http.Client{Jar: jar, Transport: &http.Transport{}}}
+	key, err := proof.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t: t, url: origin, http: &http.Client{Jar: jar, Transport: &http.Transport{}}, key: key}
 	t.Cleanup(c.http.CloseIdleConnections)
 	body, err := json.Marshal(signalapi.SignIn{Link: token})
 	if err != nil {
@@ -91,7 +97,7 @@ func (c *client) grant() signalapi.Grant {
 		c.t.Fatal(err)
 	}
 	defer ws.CloseNow()
-	if err := wsjson.Write(ctx, ws, signalapi.Request{Type: signalapi.TypeConnect, ID: "1", Data: signalapi.Connect{}}); err != nil {
+	if err := wsjson.Write(ctx, ws, signalapi.Request{Type: signalapi.TypeConnect, ID: "1", Data: signalapi.Connect{Key: c.key.Thumbprint()}}); err != nil {
 		c.t.Fatal(err)
 	}
 	var reply struct {
@@ -134,13 +140,11 @@ func (c *client) connect() *visit {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { conn.Close() })
-	control, err := conn.OpenControl(ctx)
+	control, err := conn.Greet(ctx, &streamwire.Hello{Version: streamwire.Version, Codecs: []media.Codec{media.CodecH264}}, g.Host.Identity, c.key)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	v := &visit{ViewerConn: conn, t: c.t, control: control, messages: streamwire.NewMessageReader(control)}
-	v.send(&streamwire.Hello{Version: streamwire.Version, Codecs: []media.Codec{media.CodecH264}})
-	return v
+	return &visit{ViewerConn: conn, t: c.t, control: control, messages: streamwire.NewMessageReader(control)}
 }
 
 func (v *visit) send(m streamwire.Message) {

@@ -30,7 +30,7 @@ func keysUnderLoad(t *testing.T, c *rig.Cluster, p *browser.Page) {
 	m := c.Master()
 	session := p.Snapshot().Session
 	old, err := m.Sessions().AddViewer(t.Context(), &masterapi.AddViewerRequest{
-		RequestId: "watcher", SessionId: session, Login: "eve", ViewerId: "eve", ViewerAddress: "127.0.0.1", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH, ForceRelay: true,
+		ViewerKey: viewerKey, RequestId: "watcher", SessionId: session, Login: "eve", ViewerId: "eve", ViewerAddress: "127.0.0.1", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH, ForceRelay: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -197,3 +197,6 @@ func bind(t *testing.T, to netip.AddrPort, public relaywire.PublicKey, token str
 	defer cancel()
 	return client.Run(ctx)
 }
+
+// viewerKey is the thumbprint of a key that some page would hold.
+const viewerKey = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"

@@ -64,7 +64,7 @@ func TestOperators(t *testing.T) {
 	m := c.Master()
 	admit := func(id string) *masterapi.Grant {
 		t.Helper()
-		r, err := m.Sessions().Admit(t.Context(), &masterapi.AdmitRequest{RequestId: id, Login: "ada", ViewerAddress: "127.0.0.1"})
+		r, err := m.Sessions().Admit(t.Context(), &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: id, Login: "ada", ViewerAddress: "127.0.0.1"})
 		if err != nil {
 			t.Fatal(err)
 		}

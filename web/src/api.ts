@@ -37,7 +37,7 @@ export interface RelayInfo {
 export interface KeyInfo { id: string; state: string; created_at: string; signs_from?: string; ends_at?: string; leases: number }
 
 // Signaling.
-export interface Connect { pool: string; width?: number; height?: number; force_relay?: boolean; join?: string }
+export interface Connect { pool: string; width?: number; height?: number; force_relay?: boolean; join?: string; key?: string }
 export interface Candidate { kind: string; priority: number; url: string; relay?: string }
 export interface Certificate { hashes: string[]; expiry: string; signature: string }
 export interface Grant {

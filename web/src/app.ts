@@ -12,6 +12,7 @@ import { adminPage } from "./pages/admin.js";
 import { desktopsPage, rememberTitles, titleOf } from "./pages/desktops.js";
 import { replacePage, signInPage } from "./pages/signin.js";
 import type { Session } from "./session.js";
+import { forgetPageKey, pageKey } from "./proof.js";
 import { Signal, type Socket } from "./signal.js";
 import "./surface.js";
 import { decodable } from "./decode.js";
@@ -33,6 +34,7 @@ class App {
     window.addEventListener("hashchange", () => void this.arrived());
     // A page that the browser kept and shows again has said its goodbyes already.
     window.addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
+    pageKey().catch(() => undefined); // ready by the time that a desktop is asked for
     await this.arrived();
   }
 
@@ -102,6 +104,7 @@ class App {
 
   async signOut(): Promise<void> {
     await api.signOut().catch(() => undefined); // the cookie is gone, or the gateway is: signed out either way
+    await forgetPageKey();
     history.replaceState(null, "", location.pathname);
     await this.showSignIn("");
   }

@@ -42,12 +42,17 @@ export class Connection {
     private readonly wt: WebTransport,
     private readonly control: WritableStreamDefaultWriter<Uint8Array>,
     private readonly controlReader: ReadableStreamDefaultReader<Uint8Array>,
+    private readonly messages: MessageReader,
+    private readonly proof: Uint8Array,
     private readonly input: WritableStreamDefaultWriter<Uint8Array>,
     private readonly datagrams: WritableStreamDefaultWriter<Uint8Array>,
   ) {}
 
-  /** Opens url, accepting only certificates with one of the hashes (SHA-256). */
-  static async open(url: string, hashes: Uint8Array<ArrayBuffer>[], signal: AbortSignal): Promise<Connection> {
+  /**
+   * Opens url, accepting only certificates with one of the hashes (SHA-256), and waits for the host's challenge. prove answers its nonce with the
+   * Proof message.
+   */
+  static async open(url: string, hashes: Uint8Array<ArrayBuffer>[], prove: (nonce: Uint8Array) => Promise<Uint8Array>, signal: AbortSignal): Promise<Connection> {
     const wt = new WebTransport(url, {
       serverCertificateHashes: hashes.map((value) => ({ algorithm: "sha-256", value })),
       congestionControl: "low-latency",
@@ -59,10 +64,10 @@ export class Connection {
     signal.addEventListener("abort", leave, { once: true });
     try {
       await wt.ready;
-      const control = await wt.createBidirectionalStream();
-      const input = await wt.createUnidirectionalStream();
-      const c = new Connection(wt, control.writable.getWriter(), control.readable.getReader(), input.getWriter(), datagramWriter(wt));
-      c.sendControl(Uint8Array.of(STREAM_CONTROL));
+      const [control, input] = await Promise.all([controlStream(wt), wt.createUnidirectionalStream()]);
+      const reader = control.readable.getReader(), messages = new MessageReader();
+      const proof = await prove(await readChallenge(reader, messages));
+      const c = new Connection(wt, control.writable.getWriter(), reader, messages, proof, input.getWriter(), datagramWriter(wt));
       c.sendInput(Uint8Array.of(STREAM_INPUT));
       return c;
     } catch (e) {
@@ -80,6 +85,12 @@ export class Connection {
     void this.readStreams();
     void this.readDatagrams();
     this.wt.closed.then(() => this.ended("the host closed the connection"), (e: unknown) => this.ended(reason(e)));
+  }
+
+  /** Says hello, with the proof that goes with it. */
+  sendHello(hello: Uint8Array): void {
+    this.sendControl(hello);
+    this.sendControl(this.proof);
   }
 
   sendControl(b: Uint8Array): void { quiet(this.control.write(b)); }
@@ -125,13 +136,12 @@ export class Connection {
   }
 
   private async readControl(): Promise<void> {
-    const messages = new MessageReader();
     try {
       for (;;) {
         const { value, done } = await this.controlReader.read();
         if (done) return;
         this.lastHeard = performance.now();
-        for (const m of messages.push(value)) if (!this.over) this.events?.message(m);
+        for (const m of this.messages.push(value)) if (!this.over) this.events?.message(m);
       }
     } catch (e) {
       this.failed(e);
@@ -194,6 +204,27 @@ export class Connection {
     } catch {
       this.badDatagrams++;
     }
+  }
+}
+
+/** The stream that the host opens for control. */
+async function controlStream(wt: WebTransport): Promise<WebTransportBidirectionalStream> {
+  const streams = (wt.incomingBidirectionalStreams as ReadableStream<WebTransportBidirectionalStream>).getReader();
+  const { value } = await streams.read();
+  if (!value) throw new Error("the host opened no control stream");
+  return value;
+}
+
+/** Reads the kind of the control stream and the host's first message. */
+async function readChallenge(reader: ReadableStreamDefaultReader<Uint8Array>, messages: MessageReader): Promise<Uint8Array> {
+  for (let begun = false; ;) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error("the host closed its control stream");
+    if (!begun && value[0] !== STREAM_CONTROL) throw new WireError(value[0] ?? 0, "unknown kind of stream");
+    const [first] = messages.push(begun ? value : value.subarray(1));
+    begun = true;
+    if (first?.kind === "challenge") return first.nonce;
+    if (first) throw new WireError(0, "a host begins with its challenge");
   }
 }
 

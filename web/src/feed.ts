@@ -70,7 +70,7 @@ export class Feed {
       closed: (cause) => this.finish(() => this.events.closed(this, cause)),
       protocolError: (e) => this.events.protocolError(this, e),
     });
-    this.conn.sendControl(encodeHello(hello));
+    this.conn.sendHello(encodeHello(hello));
     this.timer = setInterval(() => this.tick(), TICK);
     this.tick();
   }

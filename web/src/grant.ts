@@ -48,7 +48,12 @@ export async function verifiedHashes(grant: Grant, now: number): Promise<Uint8Ar
   return hashes;
 }
 
-/** The same URL with another lease token: the token is the last segment of the path. */
+/** The viewer's token of a URL: the last segment of the path. */
+export function tokenOf(url: string): string {
+  return url.slice(url.lastIndexOf("/") + 1);
+}
+
+/** The same URL with another viewer's token. */
 export function withToken(url: string, token: string): string {
   return url.replace(/\/[^/]*$/, "/" + token);
 }

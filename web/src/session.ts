@@ -2,16 +2,17 @@
 // It wires the parts and decides when to do what; the parts know how.
 
 import type { Area } from "./area.js";
-import { Refused, type Candidate, type Connect, type Grant, type Renewed, type Report, type SessionEvent } from "./api.js";
+import { Refused, base64, type Candidate, type Connect, type Grant, type Renewed, type Report, type SessionEvent } from "./api.js";
 import { Connection } from "./connection.js";
 import { Unreachable, race } from "./connect.js";
 import { decodable, type Picture } from "./decode.js";
 import { Feed, type FeedEvents, type Where } from "./feed.js";
 import { InputLatency } from "./feedback.js";
-import { unixSeconds, verifiedHashes, withToken } from "./grant.js";
+import { tokenOf, unixSeconds, verifiedHashes, withToken } from "./grant.js";
 import type { Input } from "./input.js";
 import { Pace } from "./pace.js";
 import type { Presenter } from "./present.js";
+import { pageKey, type PageKey } from "./proof.js";
 import type { Signal } from "./signal.js";
 import { Measurements } from "./stats.js";
 import { UNREACHABLE, ending, offerEnding, refusalEnding, sentence, type Ending } from "./texts.js";
@@ -67,7 +68,7 @@ const HIDDEN_FPS = 5;
 /** Goodbyes of the host after which the session is over for everybody. */
 const OVER = new Set<number>([Code.ended, Code.draining, Code.operator, Code.host, Code.grace]);
 
-interface Target { candidates: Candidate[]; hashes: Uint8Array<ArrayBuffer>[] }
+interface Target { candidates: Candidate[]; hashes: Uint8Array<ArrayBuffer>[]; identity: Uint8Array }
 
 export class Session {
   state: State = "connecting";
@@ -83,7 +84,8 @@ export class Session {
   leaseExpiry = "";
   private next: Feed | null = null;
   private grant: Grant | null = null;
-  private target: Target = { candidates: [], hashes: [] };
+  private target: Target = { candidates: [], hashes: [], identity: new Uint8Array(0) };
+  private key: PageKey | null = null;
   private readonly presenter: Presenter;
   private readonly abort = new AbortController();
   private recovery: AbortController | null = null;
@@ -164,12 +166,12 @@ export class Session {
   // Admission.
 
   private async admit(): Promise<Grant> {
-    const until = performance.now() + ADMISSION_PATIENCE;
+    const until = performance.now() + ADMISSION_PATIENCE, key = (this.key = await pageKey());
     for (;;) {
       try {
-        if (this.cfg.takeBack) return await this.cfg.signal.request<Grant>("move", { session: this.cfg.takeBack, cause: "taken back" });
+        if (this.cfg.takeBack) return await this.cfg.signal.request<Grant>("move", { session: this.cfg.takeBack, cause: "taken back", key: key.thumbprint });
         const { width, height } = this.cfg.size();
-        return await this.cfg.signal.request<Grant>("connect", { ...this.cfg.connect, width, height });
+        return await this.cfg.signal.request<Grant>("connect", { ...this.cfg.connect, width, height, key: key.thumbprint });
       } catch (e) {
         const wait = e instanceof Refused ? e.retrySeconds * 1000 : 0;
         if (!wait || wait > 5_000 || performance.now() + wait > until || this.abort.signal.aborted) throw e;
@@ -184,7 +186,7 @@ export class Session {
     this.grant = grant;
     this.id = grant.session;
     this.viewer = grant.viewer;
-    this.target = { candidates: grant.candidates, hashes };
+    this.target = { candidates: grant.candidates, hashes, identity: base64(grant.host.identity) };
     this.cfg.signal.keep(grant.session, grant.viewer);
     this.renewAtHalf(grant.lease_expiry);
   }
@@ -238,7 +240,7 @@ export class Session {
   private async open(t: Target, signal: AbortSignal): Promise<Feed> {
     const won = await race(
       t.candidates,
-      (c, s) => Connection.open(c.url, t.hashes, s),
+      (c, s) => Connection.open(c.url, t.hashes, (nonce) => this.key!.prove(nonce, t.identity, tokenOf(c.url)), s),
       (late) => late.close(Code.ended, "another path was faster"),
       signal,
     );
@@ -263,7 +265,7 @@ export class Session {
   }
 
   private async moveGrant(cause: string): Promise<void> {
-    await this.adopt(await this.cfg.signal.request<Grant>("move", this.ref(cause)));
+    await this.adopt(await this.cfg.signal.request<Grant>("move", { ...this.ref(cause), key: this.key!.thumbprint }));
   }
 
   // What a feed tells.
@@ -449,6 +451,7 @@ export class Session {
     await this.handOver({
       candidates: [{ kind: "", priority: 0, url: m.url }],
       hashes: m.hashes.length > 0 ? m.hashes.map((h) => new Uint8Array(h)) : this.target.hashes,
+      identity: this.target.identity,
     });
   }
 

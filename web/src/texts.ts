@@ -18,6 +18,7 @@ const ENDINGS: Record<number, Ending> = {
   [Code.operator]: { title: "An operator ended this session", text: "Ask them why, or connect again.", action: "again" },
   [Code.host]: { title: "The host lost its picture", text: "Its capture or encoder failed. Connect again to get another host.", action: "again" },
   [Code.grace]: { title: "The connection was lost for too long", text: "The host has let go of the session. Connect again.", action: "again" },
+  [Code.proof]: { title: "This page could not prove that the session is its own", text: "Connect again.", action: "again" },
   [Code.full]: { title: "Too many people are watching", text: "Try again when somebody has left.", action: "again" },
 };
 

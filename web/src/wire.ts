@@ -2,7 +2,7 @@
 // This file turns values into bytes and back; it knows nothing of transport, clocks or the DOM.
 // Times are microseconds, integers are big-endian. A 64-bit time fits a double: 2^53 microseconds are 285 years.
 
-export const VERSION = 1;
+export const VERSION = 2;
 
 export const STREAM_CONTROL = 0x01;
 export const STREAM_INPUT = 0x02;
@@ -34,6 +34,7 @@ export const Type = {
   resize: 0x03,
   limits: 0x04,
   bye: 0x05,
+  proof: 0x06,
   welcome: 0x81,
   state: 0x82,
   resized: 0x83,
@@ -42,6 +43,7 @@ export const Type = {
   move: 0x86,
   people: 0x87,
   untyped: 0x88,
+  challenge: 0x89,
   key: 0x21,
   button: 0x22,
   scroll: 0x23,
@@ -70,6 +72,7 @@ export const Code = {
   grace: 9,
   full: 10,
   moved: 11,
+  proof: 12,
 } as const;
 
 export const Codec = { h264: 1, hevc: 2, av1: 3 } as const;
@@ -103,12 +106,13 @@ export interface Stats {
   encoder: string; capture: string;
 }
 export interface Move { kind: "move"; url: string; hashes: Uint8Array[] }
+export interface Challenge { kind: "challenge"; nonce: Uint8Array }
 export interface Person { role: number; name: string }
 /** Who else is connected. */
 export interface People { kind: "people"; others: Person[] }
 /** Characters that the desktop could not type, and why. */
 export interface Untyped { kind: "untyped"; text: string; reason: string }
-export type HostMessage = Bye | Welcome | StateChange | Resized | Cursor | Stats | Move | People | Untyped;
+export type HostMessage = Bye | Welcome | StateChange | Resized | Cursor | Stats | Move | People | Untyped | Challenge;
 
 export interface VideoHeader {
   track: number; codec: number; keyframe: boolean; repeat: boolean; sequence: number; width: number; height: number;
@@ -185,6 +189,10 @@ export function encodeHello(m: Hello): Uint8Array {
   const w = new Writer().u16(m.version).u16(m.width).u16(m.height).u16(m.scale).u32(m.maxKbps).u8(m.maxFPS).u8(m.codecs.length);
   for (const c of m.codecs) w.u8(c);
   return message(Type.hello, w);
+}
+/** key is an uncompressed P-256 point, signature r and s. */
+export function encodeProof(key: Uint8Array, signature: Uint8Array): Uint8Array {
+  return message(Type.proof, new Writer().bytes(key).bytes(signature));
 }
 export function encodeKeyframe(track: number, lastDecoded: number): Uint8Array {
   return message(Type.keyframe, new Writer().u8(track).u32(lastDecoded));
@@ -283,6 +291,7 @@ export function parseMessage(type: number, body: Uint8Array): HostMessage | null
     case Type.move: return parseMove(r);
     case Type.people: return parsePeople(r);
     case Type.untyped: return { kind: "untyped", text: r.text(), reason: r.text() };
+    case Type.challenge: return { kind: "challenge", nonce: r.bytes(32) };
   }
   if (type > 0x60 && type < 0x80 && (type & 1) === 1) return null;
   throw new WireError(type, "unknown type");

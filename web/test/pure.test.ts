@@ -1,5 +1,6 @@
 // The pure parts: order, clock, reports, keys, places, racing, backoff, texts.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import type { Candidate } from "../src/api.js";
 import { Clock } from "../src/clock.js";
@@ -7,11 +8,12 @@ import { Unreachable, ordered, race } from "../src/connect.js";
 import { codecString } from "../src/decode.js";
 import { relative } from "../src/dom.js";
 import { InputLatency, Reports } from "../src/feedback.js";
-import { certificateStatement, unixSeconds, verifiedHashes, withToken } from "../src/grant.js";
+import { certificateStatement, tokenOf, unixSeconds, verifiedHashes, withToken } from "../src/grant.js";
 import { place } from "../src/input.js";
 import { EVDEV } from "../src/keys.js";
 import { browser } from "../src/pages/account.js";
 import { Pace } from "../src/pace.js";
+import { statement, thumbprint } from "../src/proof.js";
 import { MAX_HELD, Pli, Reorder, type Unit } from "../src/reorder.js";
 import { Rate, Samples } from "../src/samples.js";
 import { Signal, backoff, type Socket } from "../src/signal.js";
@@ -208,8 +210,19 @@ test("racing: leaving ends it", async () => {
   await assert.rejects(r, { name: "AbortError" });
 });
 
-test("the lease token is the last segment of the URL", () => {
+test("the viewer's token is the last segment of the URL", () => {
+  assert.equal(tokenOf("https://192.0.2.1:4433/session/v4.public.x"), "v4.public.x");
   assert.equal(withToken("https://192.0.2.1:4433/session/old", "v4.public.new"), "https://192.0.2.1:4433/session/v4.public.new");
+});
+
+test("what is signed over a host's challenge is what the host checks", async () => {
+  const v = JSON.parse(readFileSync(`${__WEB__}/../hostruntime/proof/testdata/vector.json`, "utf8")) as Record<string, string>;
+  const bytes = (name: string) => new Uint8Array(Buffer.from(v[name]!, "hex"));
+  const signed = await statement(bytes("Nonce"), bytes("Identity"), v["Token"]!);
+  assert.equal(Buffer.from(signed).toString("hex"), v["Statement"]);
+  assert.equal(await thumbprint(bytes("Key")), v["Thumbprint"]);
+  const key = await crypto.subtle.importKey("raw", bytes("Key"), { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
+  assert.ok(await crypto.subtle.verify({ name: "ECDSA", hash: "SHA-256" }, key, bytes("Signature"), signed));
 });
 
 async function signedGrant() {

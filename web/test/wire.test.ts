@@ -28,6 +28,7 @@ const encoders: Record<number, (f: Fields) => Uint8Array> = {
   [wire.Type.hello]: (f) => wire.encodeHello({
     version: f["version"], width: f["width"], height: f["height"], scale: f["scale"], maxKbps: f["maxkbps"], maxFPS: f["maxfps"], codecs: [...Buffer.from(f["codecs"] ?? "", "base64")],
   }),
+  [wire.Type.proof]: (f) => wire.encodeProof(Buffer.from(f["key"], "base64"), Buffer.from(f["signature"], "base64")),
   [wire.Type.keyframe]: (f) => wire.encodeKeyframe(f["track"], f["lastdecoded"]),
   [wire.Type.resize]: (f) => wire.encodeResize(f["width"], f["height"], f["scale"]),
   [wire.Type.limits]: (f) => wire.encodeLimits(f["maxkbps"], f["maxfps"]),
@@ -54,7 +55,7 @@ function parse(v: Vector, b: Uint8Array): unknown {
   return wire.parseMessage(b[0]!, b.subarray(4));
 }
 
-const fromHost = new Set<number>([...[wire.Type.bye, wire.Type.welcome, wire.Type.state, wire.Type.resized, wire.Type.cursor, wire.Type.stats, wire.Type.move, wire.Type.people, wire.Type.untyped], wire.STREAM_VIDEO, wire.Type.pong]);
+const fromHost = new Set<number>([...[wire.Type.bye, wire.Type.welcome, wire.Type.state, wire.Type.resized, wire.Type.cursor, wire.Type.stats, wire.Type.move, wire.Type.people, wire.Type.untyped, wire.Type.challenge], wire.STREAM_VIDEO, wire.Type.pong]);
 
 test("every vector is known to one side at least", () => {
   assert.ok(vectors.length > 30);

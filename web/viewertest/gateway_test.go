@@ -171,6 +171,14 @@ func (g *gateway) signal(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *gateway) answer(r request) (any, *signalapi.Refusal) {
+	var wish struct {
+		Key string `json:"key"`
+	}
+	if json.Unmarshal(r.Data, &wish) == nil && wish.Key != "" {
+		g.host.mu.Lock()
+		g.host.pageKey = wish.Key
+		g.host.mu.Unlock()
+	}
 	if g.onRequest != nil {
 		if v, refusal, done := g.onRequest(r); done {
 			return v, refusal

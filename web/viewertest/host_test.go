@@ -17,6 +17,7 @@ import (
 
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/hostruntime/media"
+	"github.com/wavry/fleet/hostruntime/proof"
 	"github.com/wavry/fleet/hostruntime/streamwire"
 	"github.com/wavry/fleet/hostruntime/transport"
 )
@@ -43,6 +44,7 @@ type host struct {
 	noPicture atomic.Bool
 
 	mu       sync.Mutex // guards the following
+	pageKey  string     // thumbprint that the last wish named
 	conns    []*viewer
 	hellos   []streamwire.Hello
 	messages []streamwire.Message
@@ -139,7 +141,7 @@ func (h *host) newServer() *transport.Server {
 			return token, nil
 		},
 		Handle: func(ctx context.Context, c transport.Conn, token any) {
-			h.serve(ctx, c, strings.HasPrefix(token.(string), "lease-relay"))
+			h.serve(ctx, c, token.(string))
 		},
 	})
 	if err != nil {
@@ -176,17 +178,15 @@ func (h *host) url(g *gate, token string) string {
 	return "https://" + g.LocalAddr().String() + transport.PathSession + token
 }
 
-func (h *host) serve(ctx context.Context, c transport.Conn, relayed bool) {
+func (h *host) serve(ctx context.Context, c transport.Conn, token string) {
 	control, err := c.Control(ctx)
 	if err != nil {
 		return // left before saying anything
 	}
-	v := &viewer{conn: c, control: control, relayed: relayed}
+	v := &viewer{conn: c, control: control, relayed: strings.HasPrefix(token, "lease-relay")}
 	messages := streamwire.NewMessageReader(control)
-	first, err := messages.Next()
-	hello, ok := first.(*streamwire.Hello)
-	if err != nil || !ok {
-		h.t.Errorf("first message is %T, %v", first, err)
+	hello := h.greet(v, messages, token)
+	if hello == nil {
 		return
 	}
 	h.mu.Lock()
@@ -208,6 +208,44 @@ func (h *host) serve(ctx context.Context, c transport.Conn, relayed bool) {
 	_ = c.Close(streamwire.CodeEnded, "")
 	cancel()
 	parts.Wait()
+}
+
+// greet challenges a page, and checks that it proves to hold the key that its last wish named. nil: it left before saying anything.
+func (h *host) greet(v *viewer, messages *streamwire.MessageReader, token string) *streamwire.Hello {
+	nonce, err := proof.NewNonce()
+	if err != nil {
+		h.t.Error(err)
+		return nil
+	}
+	v.send(&streamwire.Challenge{Nonce: nonce[:]})
+	first, err := messages.Next()
+	if _, left := first.(*streamwire.Bye); err != nil || left {
+		return nil // another path was faster
+	}
+	hello, ok := first.(*streamwire.Hello)
+	if !ok {
+		h.t.Errorf("first message is %T", first)
+		return nil
+	}
+	second, err := messages.Next()
+	p, ok := second.(*streamwire.Proof)
+	if !ok {
+		h.t.Errorf("second message is %T, %v", second, err)
+		return nil
+	}
+	statement, err := proof.Statement(nonce, h.key.Public().(ed25519.PublicKey), token)
+	if err != nil {
+		h.t.Error(err)
+		return nil
+	}
+	h.mu.Lock()
+	pageKey := h.pageKey
+	h.mu.Unlock()
+	if err := proof.Verify(pageKey, statement, [proof.KeyLen]byte(p.Key), [proof.SignatureLen]byte(p.Signature)); err != nil {
+		h.t.Errorf("the page's proof for %s: %v", token, err)
+		return nil
+	}
+	return hello
 }
 
 func (v *viewer) send(m streamwire.Message) {
