@@ -97,7 +97,7 @@ func TestDisabledWatcher(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cli.Close() })
 	grant := ada.signal().connect(request1)
-	a := oz.signal().ask(signalapi.TypeConnect, request2, signalapi.Connect{Join: grant.Session})
+	a := oz.signal().ask(signalapi.TypeConnect, request2, signalapi.Connect{Key: pageKey, Join: grant.Session})
 	if a.Type != signalapi.TypeReply {
 		t.Fatalf("watch: %s", a.Data)
 	}

@@ -16,7 +16,7 @@ func TestBanEndsLeases(t *testing.T) {
 	gw, op, ctx := c.client("t-gateway"), c.client("t-operator"), t.Context()
 	admit := func(request, login, address string) *masterapi.Grant {
 		t.Helper()
-		g, err := gw.Sessions().Admit(ctx, &masterapi.AdmitRequest{RequestId: request, Login: login, ViewerAddress: address, DirectOnly: true})
+		g, err := gw.Sessions().Admit(ctx, &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: request, Login: login, ViewerAddress: address, DirectOnly: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -24,7 +24,7 @@ func TestBanEndsLeases(t *testing.T) {
 	}
 	ada, bob := admit("r1", "ada", "192.0.2.1"), admit("r2", "bob", "198.51.100.7")
 	eve, err := gw.Sessions().AddViewer(ctx, &masterapi.AddViewerRequest{
-		RequestId: "r3", SessionId: ada.GetSessionId(), Login: "eve", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH, DirectOnly: true,
+		ViewerKey: viewerKey, RequestId: "r3", SessionId: ada.GetSessionId(), Login: "eve", Role: masterapi.ViewerRole_VIEWER_ROLE_WATCH, DirectOnly: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestSessionsFollowTheirHostsPool(t *testing.T) {
 	c := startCluster(t, 1, nil)
 	h := c.host("h1", 1, nil)
 	gw, ctx := c.client("t-gateway"), t.Context()
-	g, err := gw.Sessions().Admit(ctx, &masterapi.AdmitRequest{RequestId: "r1", Login: "ada", DirectOnly: true})
+	g, err := gw.Sessions().Admit(ctx, &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: "r1", Login: "ada", DirectOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}

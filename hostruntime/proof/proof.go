@@ -1,5 +1,5 @@
 // Package proof is how a viewer shows that it holds the key its token names (proof of possession, RFC 7800): what a page signs over a host's
-// challenge, and how the host checks it. It is a leaf: bytes in, bytes out, no clock and no network. web/src/proof.ts is the page's side.
+// challenge, and how the host checks it. Bytes in, bytes out: no clock and no network. web/src/proof.ts is the page's side.
 //
 // The key is ECDSA P-256. A token names it by its RFC 7638 thumbprint, so the token alone opens nothing: neither for whoever reads it in a log, nor
 // for a relay, nor for whoever has the gateway's database. What is signed is
@@ -19,13 +19,15 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	"github.com/wavry/fleet/hostruntime/streamwire"
 )
 
 // Lengths in bytes.
 const (
-	NonceLen     = 32
-	KeyLen       = 65 // an uncompressed point: 4, x, y
-	SignatureLen = 64 // r and s, as WebCrypto gives them
+	NonceLen     = streamwire.NonceLen
+	KeyLen       = streamwire.KeyLen
+	SignatureLen = streamwire.SignatureLen
 	identityLen  = 32
 )
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/wavry/fleet/hostruntime/media"
-	"github.com/wavry/fleet/hostruntime/proof"
 )
 
 // Hello is the viewer's first message on its control stream.
@@ -48,7 +47,7 @@ func (m *Hello) parseBody(r *reader) error {
 
 // Challenge is the host's first message on the control stream: what the viewer must sign.
 type Challenge struct {
-	Nonce []byte // proof.NonceLen bytes
+	Nonce []byte // NonceLen bytes
 }
 
 func (*Challenge) messageType() byte { return typeChallenge }
@@ -56,14 +55,14 @@ func (*Challenge) messageType() byte { return typeChallenge }
 func (m *Challenge) appendBody(b []byte) []byte { return append(b, m.Nonce...) }
 
 func (m *Challenge) parseBody(r *reader) error {
-	m.Nonce = bytes.Clone(r.take(proof.NonceLen))
+	m.Nonce = bytes.Clone(r.take(NonceLen))
 	return nil
 }
 
 // Proof follows Hello: the viewer holds the key that its token names. Package proof says what is signed.
 type Proof struct {
-	Key       []byte // proof.KeyLen bytes
-	Signature []byte // proof.SignatureLen bytes
+	Key       []byte // KeyLen bytes
+	Signature []byte // SignatureLen bytes
 }
 
 func (*Proof) messageType() byte { return typeProof }
@@ -71,7 +70,7 @@ func (*Proof) messageType() byte { return typeProof }
 func (m *Proof) appendBody(b []byte) []byte { return append(append(b, m.Key...), m.Signature...) }
 
 func (m *Proof) parseBody(r *reader) error {
-	m.Key, m.Signature = bytes.Clone(r.take(proof.KeyLen)), bytes.Clone(r.take(proof.SignatureLen))
+	m.Key, m.Signature = bytes.Clone(r.take(KeyLen)), bytes.Clone(r.take(SignatureLen))
 	return nil
 }
 

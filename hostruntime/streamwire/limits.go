@@ -24,6 +24,13 @@ const (
 	MaxCursor = 256
 )
 
+// Lengths in a Challenge and a Proof; package proof says what they are.
+const (
+	NonceLen     = 32
+	KeyLen       = 65 // an uncompressed P-256 point: 4, x, y
+	SignatureLen = 64 // r and s, as WebCrypto gives them
+)
+
 // VideoHeaderLen is the length of a video stream's header without the kind byte.
 const VideoHeaderLen = 36
 

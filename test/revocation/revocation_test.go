@@ -151,7 +151,7 @@ func TestEndOfEveryRight(t *testing.T) {
 		}, []string{watch}},
 		{"control taken by another viewer", func(s *scene) {
 			_, err := s.client("gateway").Sessions().AddViewer(s.t.Context(), &masterapi.AddViewerRequest{
-				RequestId: rand.Text(), SessionId: s.desk.grant.Session, Login: s.owner.user.ID, DirectOnly: true, ReplaceController: true,
+				RequestId: rand.Text(), ViewerKey: newKey(s.t).Thumbprint(), SessionId: s.desk.grant.Session, Login: s.owner.user.ID, DirectOnly: true, ReplaceController: true,
 			})
 			s.must(err)
 		}, []string{desk}},

@@ -1,0 +1,50 @@
+//go:build integration
+
+package viewertest
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/wavry/fleet/gateway/signalapi"
+)
+
+// The page's key is made once and survives a reload, which comes back with a proof by the same key; no script can read its private half; whoever
+// signs out leaves none behind. The host of these tests lets nobody in whose proof does not fit the wish (host.greet).
+func TestPageKey(t *testing.T) {
+	_, gw, p := live(t)
+	first := lastKey(t, gw, signalapi.TypeConnect)
+	const stored = `new Promise((done, failed) => {
+		const open = indexedDB.open("wavry", 1);
+		open.onerror = () => failed(open.error);
+		open.onsuccess = () => {
+			const get = open.result.transaction("keys").objectStore("keys").get("viewer");
+			get.onsuccess = () => { open.result.close(); done(get.result ?? null); };
+		};
+	})`
+	if out := js[string](p, stored+`.then((k) => k.privateKey.extractable ? "extractable" : crypto.subtle.exportKey("jwk", k.privateKey)).then(String, (e) => e.name)`); out != "InvalidAccessError" {
+		t.Errorf("the private half: %s", out)
+	}
+	js[bool](p, "location.reload(), true")
+	p.UntilGo("a second wish", func() bool { return len(gw.asked(signalapi.TypeConnect)) == 2 })
+	p.Until("live again", `window.wavry && wavry.state === "live"`)
+	if again := lastKey(t, gw, signalapi.TypeConnect); again != first {
+		t.Errorf("after a reload the page has key %s, not %s", again, first)
+	}
+	js[bool](p, `location.hash = "#/", true`)
+	p.Until("signed out", `(document.querySelector("[aria-label='Sign out']")?.click(), true) && document.querySelector("[name=password]") !== null`)
+	p.Until("no key is left", `(`+stored+`).then((k) => k === null)`)
+}
+
+// lastKey is the key of the last wish of a kind.
+func lastKey(t *testing.T, gw *gateway, kind string) string {
+	t.Helper()
+	asked := gw.asked(kind)
+	var wish struct {
+		Key string `json:"key"`
+	}
+	if err := json.Unmarshal(asked[len(asked)-1].Data, &wish); err != nil || len(wish.Key) != 43 {
+		t.Fatalf("wish %s, %v", asked[len(asked)-1].Data, err)
+	}
+	return wish.Key
+}
