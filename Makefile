@@ -56,6 +56,11 @@ sbom: build ## write a bill of materials (CycloneDX) beside each binary
 	scripts/sbom $(VERSION)
 
 FUZZTIME ?= 10s
+SOAK_STARTS ?= 1000
+.PHONY: soak-root
+soak-root: packages-test build ## let a desktop's user race root over SOAK_STARTS starts
+	WAVRY_RACER_STARTS=$(SOAK_STARTS) go test -tags integration -count=1 -timeout 24h -run TestRacerWinsNoStart -v ./test/integration
+
 .PHONY: fuzz
 fuzz: packages-build ## run every fuzz target for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
