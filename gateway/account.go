@@ -17,7 +17,7 @@ func changePassword(c *call) (any, error) {
 		return nil, err
 	}
 	u := c.in.User
-	if err := c.limitProof(u); err != nil {
+	if err := c.limitProof(); err != nil {
 		return nil, err
 	}
 	if err := c.prove(u, p.Old); err != nil {
@@ -26,7 +26,7 @@ func changePassword(c *call) (any, error) {
 	if err := credential.CheckPassword(u.Name, p.New); err != nil {
 		return nil, err
 	}
-	encoded, err := c.gw.hasher.Hash(c.Context(), p.New)
+	encoded, err := c.gw.hasher.Hash(c.Context(), c.turn(), p.New)
 	if err != nil {
 		return nil, err
 	}
@@ -37,15 +37,10 @@ func changePassword(c *call) (any, error) {
 	return nil, nil
 }
 
-// limitProof makes guessing with a stolen cookie as slow as at the sign-in.
-func (c *call) limitProof(u store.User) error {
-	if err := c.limitSignIn(u.Name); err != nil {
-		return err
-	}
-	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
-		return tooFast(wait)
-	}
-	return nil
+// limitProof makes guessing with a stolen cookie slow. What strangers try at the sign-in does not count here.
+func (c *call) limitProof() error {
+	c.from = "login " + c.in.Login.ID
+	return c.limit(claim{"login ", c.in.Login.ID, c.gw.byOwner})
 }
 
 // prove makes sure that the person is at the browser before what signs them in becomes another: a cookie alone, stolen or left behind,
@@ -57,12 +52,12 @@ func (c *call) prove(u store.User, password string) error {
 		}
 		return nil
 	}
-	ok, _, err := c.gw.hasher.Verify(c.Context(), u.Password, password)
+	ok, _, err := c.gw.hasher.Verify(c.Context(), c.turn(), u.Password, password)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return c.countFailure(u, badCredentials())
+		return badCredentials()
 	}
 	return nil
 }
@@ -99,7 +94,7 @@ func confirmTOTP(c *call) (any, error) {
 	}
 	step, ok := credential.MatchTOTP(secret, code, c.now())
 	if !ok {
-		return nil, c.countFailure(u, badCredentials())
+		return nil, badCredentials()
 	}
 	codes, hashes := credential.NewRecoveryCodes()
 	if err := c.open.store.ConfirmTOTP(c.Context(), u.ID, u.TOTPPending, step, hashes, c.act("account.totp_on", u.Name, "")); err != nil {
@@ -147,7 +142,7 @@ func (c *call) proven() (code string, err error) {
 		return "", err
 	}
 	u := c.in.User
-	if err := c.limitProof(u); err != nil {
+	if err := c.limitProof(); err != nil {
 		return "", err
 	}
 	return strings.TrimSpace(t.Code), c.prove(u, t.Password)

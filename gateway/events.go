@@ -252,8 +252,20 @@ func (g *Gateway) liveSessions(ctx context.Context) (pools map[string]string, er
 func (g *Gateway) sweepRegularly(ctx context.Context) error {
 	return every(ctx, sweepEvery, true, func() {
 		now := g.cfg.Now()
+		g.compareClocks(ctx, now)
 		if _, err := g.open.Load().store.Sweep(ctx, now, now.Add(-g.cfg.LoginIdle)); err != nil && ctx.Err() == nil {
 			g.log.Warn("the store could not be swept; it will be tried again", "err", err)
 		}
 	})
+}
+
+// compareClocks says when this gateway's clock is not the database's: logins, links and codes go by ours, limits by the database's.
+func (g *Gateway) compareClocks(ctx context.Context, now time.Time) {
+	theirs, err := g.open.Load().store.Clock(ctx, now)
+	if err != nil {
+		return // what needs the database says so
+	}
+	if skew := now.Sub(theirs); skew.Abs() > clockSkew {
+		g.log.Warn("the clocks of this machine and of the database differ; synchronize both (NTP), or codes and logins end too early or late", "cause", "ahead by "+skew.Round(time.Second).String())
+	}
 }

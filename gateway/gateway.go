@@ -30,8 +30,9 @@ type Gateway struct {
 	metrics  *metrics
 	registry *prometheus.Registry
 	hasher   *credential.Hasher
-	byAddr   *limiter
+	byAddr   [3]*limiter // see addressKeys
 	byName   *limiter
+	byOwner  *limiter
 	sockets  *sockets
 	bans     *banList
 	hosts    *hostList
@@ -79,11 +80,13 @@ func New(cfg Config) (*Gateway, error) {
 		cfg: cfg, log: cfg.Logger.With("component", "gateway"),
 		metrics: newMetrics(cfg.Metrics), registry: cfg.Metrics,
 		hasher: credential.NewHasher(cfg.Password, cfg.HashSlots),
-		byAddr: newLimiter(addressBurst, addressEvery, limitedKeys),
-		byName: newLimiter(nameBurst, nameEvery, limitedKeys),
-		bans:   &banList{}, hosts: &hostList{},
+		byName: newLimiter(nameBurst, nameEvery, limitedKeys), byOwner: newLimiter(ownBurst, ownEvery, limitedKeys),
+		bans: &banList{}, hosts: &hostList{},
 		ended: make(chan endedSession, endedQueue), resyncs: make(chan struct{}, 1), doubts: make(chan struct{}, 1), pools: make(chan poolChange, endedQueue),
 		ready: make(chan struct{}),
+	}
+	for i := range g.byAddr {
+		g.byAddr[i] = newLimiter(addressBurst<<i, addressEvery>>i, limitedKeys)
 	}
 	g.sockets = newSockets(g.metrics)
 	if cfg.OIDC != nil {

@@ -24,6 +24,8 @@ type call struct {
 	gw   *Gateway
 	open *opened
 	addr netip.Addr // of the person, as trusted proxies tell it
+	// from is the known browser or login whose limits and turns count, empty for a stranger's.
+	from string
 	// in is the login and its account; zero for endpoints that need none.
 	in store.SignedIn
 }

@@ -22,6 +22,11 @@ type bucket struct {
 	at   time.Time
 }
 
+// now is what is there at a time. A clock that goes back gives nothing and takes nothing, so no wait is longer than burst periods.
+func (b bucket) now(l *limiter, now time.Time) float64 {
+	return min(b.left+float64(max(now.Sub(b.at), 0))/float64(l.every), l.burst)
+}
+
 func newLimiter(burst int, every time.Duration, most int) *limiter {
 	return &limiter{burst: float64(burst), every: every, most: most, buckets: map[string]bucket{}}
 }
@@ -32,7 +37,7 @@ func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) 
 	defer l.mu.Unlock()
 	left := l.burst
 	if b, known := l.buckets[key]; known {
-		left = min(b.left+float64(now.Sub(b.at))/float64(l.every), l.burst)
+		left = b.now(l, now)
 	} else if len(l.buckets) >= l.most {
 		l.makeRoom(now)
 	}
@@ -47,7 +52,7 @@ func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) 
 // makeRoom forgets full buckets, or some buckets when none is full: an attacker with that many keys gains a few tries more.
 func (l *limiter) makeRoom(now time.Time) {
 	for k, b := range l.buckets {
-		if b.left+float64(now.Sub(b.at))/float64(l.every) >= l.burst {
+		if b.now(l, now) >= l.burst {
 			delete(l.buckets, k)
 		}
 	}
@@ -59,24 +64,34 @@ func (l *limiter) makeRoom(now time.Time) {
 	}
 }
 
-// addressKey is what counts as one address: an IPv4 address, or the /64 that one IPv6 customer has at least.
-func addressKey(a netip.Addr) string {
-	if a = a.Unmap(); a.Is6() {
-		if p, err := a.WithZone("").Prefix(64); err == nil {
-			return p.String()
-		}
+// addressKeys is what an address counts as. An IPv4 address is one; of IPv6, one customer has a /64 at least, many a /56, and who asks for
+// it a /48: each of the three counts, the larger with more room.
+func addressKeys(a netip.Addr) []string {
+	if a = a.Unmap().WithZone(""); !a.Is6() {
+		return []string{a.String()}
 	}
-	return a.String()
+	keys := make([]string, 0, len(addressBits))
+	for _, bits := range addressBits {
+		keys = append(keys, prefixText(a, bits))
+	}
+	return keys
 }
 
-// lockedFor is how long an account with this many refused sign-ins, the last at failedAt, takes no more.
-func lockedFor(failed int, failedAt, now time.Time) time.Duration {
-	if failed < freeFailures {
-		return 0
+// addressBits are the prefixes of IPv6 that count; see addressKeys. Each has twice the room of the one before.
+var addressBits = [3]int{64, 56, 48}
+
+// networkKey is whose turn an address takes in the queue for hashing.
+func networkKey(a netip.Addr) string {
+	if a = a.Unmap().WithZone(""); a.Is6() {
+		return prefixText(a, 48)
 	}
-	lock := maxLock
-	if doublings := failed - freeFailures; doublings < 20 {
-		lock = min(time.Second<<doublings, maxLock)
+	return prefixText(a, 24)
+}
+
+func prefixText(a netip.Addr, bits int) string {
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return "unknown" // a unix socket of the embedding process
 	}
-	return max(failedAt.Add(lock).Sub(now), 0)
+	return p.String()
 }

@@ -64,15 +64,25 @@ const (
 	// bansFresh is how late a ban of an address that another gateway was told comes into force here.
 	bansFresh = 5 * time.Second
 
+	// clockSkew is how far the clocks of gateway and database may be apart unsaid; a TOTP step has 30 s.
+	clockSkew = 10 * time.Second
+
 	// seenEvery is how precisely a login's last use is stored.
 	seenEvery = 5 * time.Minute
 
-	// Sign-in limits per address (IPv6: per /64): a family or an office behind one address signs in, a guesser is slow.
+	// Sign-in limits per address (IPv6: per /64, twice that per /56, four times per /48): a family or an office behind one address signs
+	// in, a guesser is slow.
 	addressBurst = 20
 	addressEvery = 3 * time.Second
-	// Sign-in limits per name, whether there is such an account or not.
+	// Sign-in limits per name, whether there is such an account or not: some 30 guesses in the first hour and 480 a day, from all the
+	// world together. Whoever uses them up keeps out browsers that have never signed in with the name; others have their own.
 	nameBurst = 10
-	nameEvery = 6 * time.Second
+	nameEvery = 3 * time.Minute
+	// Limits of a browser that has signed in with the name before, of one that is signed in, and of a link with a second factor.
+	ownBurst = 10
+	ownEvery = time.Minute
+	// deviceLifetime is how long a browser is known after it has signed in: browsers keep no cookie longer.
+	deviceLifetime = 400 * 24 * time.Hour
 	// limitedKeys bounds the memory of each limiter; when full, keys that have recovered make room, then arbitrary ones.
 	limitedKeys = 50_000
 
@@ -81,11 +91,6 @@ const (
 	firstAdminLifetime = time.Hour
 	// freshSignIn is how old a sign-in may be that stands for a password where the account has none.
 	freshSignIn = 5 * time.Minute
-
-	// freeFailures is how many refused sign-ins an account takes before it waits, then 1 s, doubling up to maxLock. Stored with
-	// the account, it holds on every gateway and over restarts. It is short, since anybody can lock anybody out this way.
-	freeFailures = 5
-	maxLock      = 5 * time.Minute
 
 	// maxName is in bytes.
 	maxName = 64

@@ -92,7 +92,7 @@ func oidcStart(c *call) (any, error) {
 	if c.gw.oidc == nil {
 		return nil, notFound("identity provider")
 	}
-	if err := c.limitSignIn(""); err != nil {
+	if err := c.limitAddress(); err != nil {
 		return nil, err
 	}
 	_, config, err := c.gw.oidc.discover(c.Context())
@@ -156,7 +156,7 @@ func oidcCallback(c *call) (any, error) {
 	if c.gw.oidc == nil {
 		return nil, notFound("identity provider")
 	}
-	if err := c.limitSignIn(""); err != nil {
+	if err := c.limitAddress(); err != nil {
 		return nil, err
 	}
 	f, ok := c.takeFlow()

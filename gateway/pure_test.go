@@ -69,6 +69,16 @@ func TestLimiter(t *testing.T) {
 	if _, ok := l.take("a", now.Add(-time.Hour)); ok {
 		t.Fatal("a clock that goes back gives tokens")
 	}
+	// A clock that was an hour ahead makes nobody wait longer than for the next token.
+	for range 3 {
+		l.take("jumped", now.Add(time.Hour))
+	}
+	if wait, _ := l.take("jumped", now); wait > time.Second {
+		t.Fatalf("wait %v after a clock that was ahead", wait)
+	}
+	if _, ok := l.take("jumped", now.Add(time.Second)); !ok {
+		t.Fatal("no token a period later")
+	}
 	for i := range 1000 {
 		l.take(fmt.Sprint(i), now)
 		if len(l.buckets) > 10 {
@@ -77,30 +87,32 @@ func TestLimiter(t *testing.T) {
 	}
 }
 
-// The lock of an account grows with its failures, ends, and never grows beyond its bound.
-func TestLockedFor(t *testing.T) {
-	now := newClock().now()
-	for _, c := range []struct {
-		failed int
-		ago    time.Duration
-		want   time.Duration
-	}{{0, 0, 0}, {4, 0, 0}, {5, 0, time.Second}, {6, 0, 2 * time.Second}, {6, 3 * time.Second, 0}, {20, 0, maxLock}, {1 << 40, 0, maxLock}} {
-		if got := lockedFor(c.failed, now.Add(-c.ago), now); got != c.want {
-			t.Errorf("%d failures %v ago: %v, want %v", c.failed, c.ago, got, c.want)
+// One IPv6 customer counts once, however large the part of the net is that they were given.
+func TestAddressKeys(t *testing.T) {
+	for _, p := range []struct {
+		a, b string
+		same []bool
+	}{
+		{"2001:db8::1", "2001:db8::ffff:1", []bool{true, true, true}},
+		{"2001:db8:0:1::1", "2001:db8:0:2::1", []bool{false, true, true}},
+		{"2001:db8:0:100::1", "2001:db8:0:200::1", []bool{false, false, true}},
+		{"2001:db8:1::1", "2001:db8:2::1", []bool{false, false, false}},
+		{"fe80::1%eth0", "fe80::2%eth1", []bool{true, true, true}},
+		{"::ffff:192.0.2.1", "192.0.2.1", []bool{true}},
+		{"192.0.2.1", "192.0.2.2", []bool{false}},
+	} {
+		a, b := addressKeys(netip.MustParseAddr(p.a)), addressKeys(netip.MustParseAddr(p.b))
+		if len(a) != len(p.same) || len(b) != len(p.same) {
+			t.Fatalf("%v and %v", a, b)
+		}
+		for i, same := range p.same {
+			if (a[i] == b[i]) != same {
+				t.Errorf("%s and %s", a[i], b[i])
+			}
 		}
 	}
-}
-
-// One IPv6 customer counts once.
-func TestAddressKey(t *testing.T) {
-	same := [][2]string{{"2001:db8::1", "2001:db8::ffff:1"}, {"::ffff:192.0.2.1", "192.0.2.1"}, {"fe80::1%eth0", "fe80::2%eth1"}}
-	for _, p := range same {
-		if a, b := addressKey(netip.MustParseAddr(p[0])), addressKey(netip.MustParseAddr(p[1])); a != b {
-			t.Errorf("%s and %s count twice: %s, %s", p[0], p[1], a, b)
-		}
-	}
-	if addressKey(netip.MustParseAddr("192.0.2.1")) == addressKey(netip.MustParseAddr("192.0.2.2")) {
-		t.Error("two IPv4 addresses count once")
+	if a, b := networkKey(netip.MustParseAddr("192.0.2.1")), networkKey(netip.MustParseAddr("192.0.2.200")); a != b || networkKey(netip.Addr{}) == a {
+		t.Errorf("networks %s and %s", a, b)
 	}
 }
 

@@ -52,43 +52,78 @@ func signIn(c *call) (any, error) {
 }
 
 func (c *call) signIn(s signalapi.SignIn) (store.User, error) {
-	if err := c.limitSignIn(s.Name); err != nil {
+	if err := c.gw.checkAddress(c.Context(), c.open, c.addr); err != nil {
 		return store.User{}, err
 	}
 	if s.Link != "" {
+		if err := c.limitAddress(); err != nil {
+			return store.User{}, err
+		}
 		return c.signInByLink(s)
+	}
+	if device := c.device(s.Name); device != "" { // strangers do not use up what its owner has
+		c.from = device
+		if err := c.limit(claim{"device ", device, c.gw.byOwner}); err != nil {
+			return store.User{}, err
+		}
+		return c.signInByPassword(s)
+	}
+	if err := c.limit(append(c.addressClaims(), claim{"name ", cut(store.NameKey(s.Name), maxName), c.gw.byName})...); err != nil {
+		return store.User{}, err
 	}
 	return c.signInByPassword(s)
 }
 
-// limitSignIn refuses what comes too fast from one address or for one name, and banned addresses, before anything costs much.
-func (c *call) limitSignIn(name string) error {
+// claim is a token of somebody's that a try takes.
+type claim struct {
+	kind, key string
+	limiter   *limiter
+}
+
+// limitAddress refuses what comes too fast from one address, and banned addresses, before anything costs much.
+func (c *call) limitAddress() error {
 	if err := c.gw.checkAddress(c.Context(), c.open, c.addr); err != nil {
 		return err
 	}
-	if err := c.limit("address ", addressKey(c.addr), c.gw.byAddr); err != nil {
-		return err
-	}
-	if name = store.NameKey(name); name == "" {
-		return nil
-	}
-	return c.limit("name ", cut(name, maxName), c.gw.byName)
+	return c.limit(c.addressClaims()...)
 }
 
-// limit takes one try of key, first in this gateway's memory, which a flood costs nothing, then in the store, for all gateways together.
-func (c *call) limit(kind, key string, l *limiter) error {
+func (c *call) addressClaims() []claim {
+	keys := addressKeys(c.addr)
+	claims := make([]claim, 0, len(keys)+1)
+	for i, key := range keys {
+		claims = append(claims, claim{"address ", key, c.gw.byAddr[i]})
+	}
+	return claims
+}
+
+// limit takes a token of each claim, first in this gateway's memory, which a flood costs nothing, then in the store, for all gateways
+// together.
+func (c *call) limit(claims ...claim) error {
 	now := c.now()
-	wait, ok := l.take(key, now)
-	if ok {
-		var err error
-		if wait, err = c.open.store.Take(c.Context(), kind+key, int(l.burst), l.every, now); err != nil {
-			return err
+	for _, l := range claims {
+		if wait, ok := l.limiter.take(l.kind+l.key, now); !ok {
+			return tooFast(wait)
 		}
 	}
-	if wait > 0 {
-		return tooFast(wait)
+	for _, l := range claims {
+		wait, err := c.open.store.Take(c.Context(), l.kind+l.key, int(l.limiter.burst), l.limiter.every, now)
+		if err != nil {
+			return err
+		}
+		if wait > 0 {
+			return tooFast(wait)
+		}
 	}
 	return nil
+}
+
+// turn is whose turn a hash takes: the browser's where it is known, else the network's.
+func (c *call) turn() string {
+	if c.from != "" {
+		return c.from
+	}
+	return networkKey(c.addr)
 }
 
 func tooFast(wait time.Duration) *RefusalError {
@@ -108,15 +143,12 @@ func (c *call) signInByPassword(s signalapi.SignIn) (store.User, error) {
 	if err != nil {
 		return u, err
 	}
-	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
-		return u, tooFast(wait)
-	}
-	ok, outdated, err := c.gw.hasher.Verify(ctx, u.Password, s.Password)
+	ok, outdated, err := c.gw.hasher.Verify(ctx, c.turn(), u.Password, s.Password)
 	if err != nil {
 		return u, err
 	}
 	if !ok || u.Disabled {
-		return u, c.countFailure(u, badCredentials())
+		return u, badCredentials() // and not a word or a write more for an account that exists
 	}
 	if err := c.checkSecondFactor(u, s.TOTP); err != nil {
 		return u, err
@@ -127,23 +159,6 @@ func (c *call) signInByPassword(s signalapi.SignIn) (store.User, error) {
 		}
 	}
 	return u, c.openLogin(u, store.MethodPassword)
-}
-
-// countFailure remembers a refused try with the account, if there is one, and returns the refusal.
-func (c *call) countFailure(u store.User, refusal *RefusalError) error {
-	if u.ID == "" {
-		return refusal
-	}
-	if err := c.open.store.CountFailure(c.Context(), u.ID, c.now()); err != nil {
-		return err
-	}
-	if u.Failed+1 == freeFailures {
-		act := c.gw.actOf(u.Name, addressText(c), "signin.locked", u.Name, "too many refused sign-ins")
-		if err := c.open.store.Record(c.Context(), act); err != nil {
-			return err
-		}
-	}
-	return refusal
 }
 
 // checkSecondFactor accepts a TOTP code or a recovery code, each once, if the account has a second factor.
@@ -157,7 +172,7 @@ func (c *call) checkSecondFactor(u store.User, code string) error {
 	}
 	err := c.useCode(u, u.TOTPSecret, code)
 	if errors.Is(err, store.ErrCodeUsed) {
-		return c.countFailure(u, badCredentials())
+		return badCredentials()
 	}
 	return err
 }
@@ -180,7 +195,7 @@ func (c *call) useCode(u store.User, sealed, code string) error {
 }
 
 func (c *call) upgradeHash(u store.User, password string) error {
-	encoded, err := c.gw.hasher.Hash(c.Context(), password)
+	encoded, err := c.gw.hasher.Hash(c.Context(), c.turn(), password)
 	if errors.Is(err, credential.ErrBusy) {
 		return nil // the next sign-in will do it
 	} else if err != nil {
@@ -196,15 +211,16 @@ func (c *call) openLogin(u store.User, method string) error {
 	if err := c.open.store.CreateLogin(c.Context(), login, act); err != nil {
 		return err
 	}
-	return c.welcomeBack(login, token)
+	return c.welcomeBack(u.Name, login, token)
 }
 
-// welcomeBack gives the cookie if the login holds; a ban ends it again.
-func (c *call) welcomeBack(login store.Login, token credential.Secret) error {
+// welcomeBack gives the cookies if the login holds; a ban ends it again.
+func (c *call) welcomeBack(name string, login store.Login, token credential.Secret) error {
 	if _, err := c.gw.findLogin(c.Context(), c.open, login.Hash, c.addr); err != nil {
 		return errors.Join(err, c.open.store.EndLogin(c.Context(), login.Hash))
 	}
 	c.setLogin(token, c.gw.cfg.LoginLifetime)
+	c.rememberDevice(name)
 	return nil
 }
 
@@ -233,7 +249,7 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 			return store.User{}, err
 		}
 		var err error
-		if encoded, err = c.gw.hasher.Hash(c.Context(), s.Password); err != nil {
+		if encoded, err = c.gw.hasher.Hash(c.Context(), c.turn(), s.Password); err != nil {
 			return store.User{}, err
 		}
 	}
@@ -246,7 +262,7 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 	if err != nil {
 		return u, err
 	}
-	if err := c.welcomeBack(login, token); err != nil {
+	if err := c.welcomeBack(u.Name, login, token); err != nil {
 		return u, err
 	}
 	return u, c.endReplaced(u)
@@ -289,10 +305,10 @@ func (c *call) askToReplace(owner store.User, wanted bool) error {
 // its owner yet. Somebody who has lost theirs needs an admin to take it away first.
 func (c *call) secondFactorOfLink(u store.User, code string) error {
 	if u.TOTPSecret == "" {
-		return nil // nothing to guess: whoever locks an account out does not keep its owner from using a link
+		return nil // nothing to guess
 	}
-	if wait := lockedFor(u.Failed, u.FailedAt, c.now()); wait > 0 {
-		return tooFast(wait)
+	if err := c.limit(claim{"link of ", u.ID, c.gw.byOwner}); err != nil {
+		return err
 	}
 	return c.checkSecondFactor(u, code)
 }

@@ -57,7 +57,7 @@ func TestInviteAndPassword(t *testing.T) {
 	}
 	resp.Body.Close()
 	cookies := resp.Cookies()
-	if resp.StatusCode != http.StatusOK || len(cookies) != 1 || !cookies[0].HttpOnly || cookies[0].SameSite != http.SameSiteStrictMode || len(cookies[0].Value) != 43 {
+	if resp.StatusCode != http.StatusOK || len(cookies) != 2 || !cookies[0].HttpOnly || cookies[0].SameSite != http.SameSiteStrictMode || len(cookies[0].Value) != 43 {
 		t.Fatalf("sign-in %d, cookies %v", resp.StatusCode, cookies)
 	}
 	logins := ok[[]signalapi.Login](ada, "GET", signalapi.PathLogins, nil)
@@ -193,6 +193,124 @@ func TestBruteForce(t *testing.T) {
 		c.add(time.Duration(r.RetrySeconds) * time.Second)
 		ok[signalapi.Me](b, "POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword})
 	})
+}
+
+// Strangers who try a name do not keep its owner out: a browser that has signed in before has a budget of its own, which is bounded, holds
+// for that name only, and gets nobody in.
+func TestOwnersBrowser(t *testing.T) {
+	c := newClock()
+	s := startSite(t, withClock(c))
+	admin := s.admin()
+	ada, _ := s.person(admin, "ada", store.RoleViewer)
+	s.person(admin, "bob", store.RoleViewer)
+	ok[none](ada, "POST", signalapi.PathSignOut, nil)
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
+	stranger := s.browser()
+	try := func(b *browser, name, password string) int {
+		status, _ := b.try("POST", signalapi.PathSignIn, signalapi.SignIn{Name: name, Password: password})
+		return status
+	}
+	flood := func() {
+		for range 2 * nameBurst {
+			try(stranger, "ada", "guess")
+		}
+		if status := try(stranger, "ada", goodPassword); status != http.StatusTooManyRequests {
+			t.Fatalf("a stranger is not limited: %d", status)
+		}
+	}
+	for range 10 {
+		flood()
+		if status := try(ada, "ADA", goodPassword); status != http.StatusOK {
+			t.Fatalf("the owner, in a browser of theirs: %d", status)
+		}
+		ok[none](ada, "POST", signalapi.PathSignOut, nil)
+		c.add(ownEvery)
+	}
+	// Another name in this browser is a stranger's try, and so is a cookie that was tampered with.
+	for range nameBurst {
+		try(stranger, "bob", "guess")
+		c.add(addressEvery)
+	}
+	if status := try(ada, "bob", goodPassword); status != http.StatusTooManyRequests {
+		t.Errorf("the cookie of one name counts for another: %d", status)
+	}
+	c.add(time.Hour)
+	flood()
+	at := must(url.Parse(s.URL()))
+	for _, cookie := range ada.client.Jar.Cookies(at) {
+		if strings.HasSuffix(cookie.Name, deviceCookie) {
+			cookie.Value = "A" + cookie.Value[1:] + "AAAA"
+			stranger.client.Jar.SetCookies(at, []*http.Cookie{cookie})
+		}
+	}
+	if status := try(stranger, "ada", goodPassword); status != http.StatusTooManyRequests {
+		t.Errorf("a cookie that was tampered with is taken: %d", status)
+	}
+	answered := 0
+	for range 60 { // ten minutes with the cookie of somebody's old machine
+		if try(ada, "ada", "guess") == http.StatusUnauthorized {
+			answered++
+		}
+		c.add(10 * time.Second)
+	}
+	if answered > ownBurst+10 {
+		t.Errorf("%d guesses with a stolen cookie within ten minutes", answered)
+	}
+}
+
+// A stranger learns from no number of tries whether there is an account: statuses, waits and words are the same, and nothing is written
+// for the one that is there.
+func TestUnknownNamesAnswerAlike(t *testing.T) {
+	var answers [2][]string
+	for i, name := range []string{"ada", "nobody"} {
+		c := newClock()
+		s := startSite(t, withClock(c))
+		s.person(s.admin(), "ada", store.RoleViewer)
+		audited := func() int {
+			return len(must(s.open.Load().store.Audit(t.Context(), 0, store.MaxAuditPage)))
+		}
+		before := audited()
+		b := s.browser()
+		for n := range 60 {
+			status, body := b.try("POST", signalapi.PathSignIn, signalapi.SignIn{Name: name, Password: "guess"})
+			answers[i] = append(answers[i], fmt.Sprint(status, string(body)))
+			if n > 15 {
+				c.add(time.Duration(n) * time.Second)
+			}
+		}
+		if after := audited(); after != before {
+			t.Errorf("%s: the audit log grew by %d", name, after-before)
+		}
+	}
+	for n := range answers[0] {
+		if answers[0][n] != answers[1][n] {
+			t.Fatalf("try %d is answered %s for an account, %s for none", n+1, answers[0][n], answers[1][n])
+		}
+	}
+}
+
+// A clock that was an hour ahead and is right again makes nobody wait longer than the limits say.
+func TestClockThatJumped(t *testing.T) {
+	c := newClock()
+	s := startSite(t, withClock(c))
+	s.person(s.admin(), "ada", store.RoleViewer)
+	b := s.browser()
+	c.add(time.Hour)
+	for range 2 * nameBurst {
+		b.try("POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: "guess"})
+	}
+	c.add(-time.Hour)
+	for waited := time.Duration(0); ; {
+		status, body := b.try("POST", signalapi.PathSignIn, signalapi.SignIn{Name: "ada", Password: goodPassword})
+		if status == http.StatusOK {
+			break
+		}
+		wait := time.Duration(into[signalapi.Refusal](t, body).RetrySeconds) * time.Second
+		if waited += wait; wait == 0 || waited > nameBurst*nameEvery {
+			t.Fatalf("%d %s after %v", status, body, waited)
+		}
+		c.add(wait)
+	}
 }
 
 // A login ends when it is idle or old, and lives on while it is used.

@@ -89,7 +89,7 @@ func TestTLSFiles(t *testing.T) {
 	b.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	ok[signalapi.Me](b, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(s.first), Name: "root", Password: goodPassword})
 	cookies := b.client.Jar.Cookies(mustURL(t, s.URL()))
-	if len(cookies) != 1 || cookies[0].Name != "__Host-wavry" {
+	if len(cookies) != 2 || cookies[0].Name != "__Host-wavry" {
 		t.Fatalf("cookies %v", cookies)
 	}
 	b.signal().connect(request1)

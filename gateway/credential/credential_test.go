@@ -2,7 +2,6 @@ package credential
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"image/png"
@@ -10,9 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/pquerna/otp/totp"
@@ -26,11 +23,11 @@ var cheap = Params{Memory: 64, Time: 1, Threads: 1}
 // A password fits its own hash and no other; hashes differ by salt and carry their parameters.
 func TestPassword(t *testing.T) {
 	h := NewHasher(cheap, 2)
-	a, err := h.Hash(t.Context(), "correct horse")
+	a, err := h.Hash(t.Context(), "", "correct horse")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := h.Hash(t.Context(), "correct horse")
+	b, err := h.Hash(t.Context(), "", "correct horse")
 	if err != nil || a == b {
 		t.Fatalf("two hashes are equal, or %v", err)
 	}
@@ -41,13 +38,13 @@ func TestPassword(t *testing.T) {
 		encoded, password string
 		want              bool
 	}{{a, "correct horse", true}, {a, "correct horsE", false}, {a, "", false}, {"", "correct horse", false}, {a, strings.Repeat("x", MaxPassword+1), false}} {
-		ok, outdated, err := h.Verify(t.Context(), c.encoded, c.password)
+		ok, outdated, err := h.Verify(t.Context(), "", c.encoded, c.password)
 		if err != nil || ok != c.want || outdated {
 			t.Errorf("verify %q: %v, outdated %v, %v", c.password, ok, outdated, err)
 		}
 	}
 	dearer := NewHasher(Params{Memory: 128, Time: 1, Threads: 1}, 1)
-	if ok, outdated, err := dearer.Verify(t.Context(), a, "correct horse"); err != nil || !ok || !outdated {
+	if ok, outdated, err := dearer.Verify(t.Context(), "", a, "correct horse"); err != nil || !ok || !outdated {
 		t.Fatalf("an older hash: %v, outdated %v, %v", ok, outdated, err)
 	}
 }
@@ -55,7 +52,7 @@ func TestPassword(t *testing.T) {
 // A hash that is not ours is an error, never a match and never a huge allocation.
 func TestBadHash(t *testing.T) {
 	h := NewHasher(cheap, 1)
-	good, err := h.Hash(t.Context(), "p")
+	good, err := h.Hash(t.Context(), "", "p")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,54 +65,10 @@ func TestBadHash(t *testing.T) {
 		if encoded == "" {
 			continue
 		}
-		if ok, _, err := h.Verify(t.Context(), encoded, "p"); ok || !errors.Is(err, ErrBadHash) {
+		if ok, _, err := h.Verify(t.Context(), "", encoded, "p"); ok || !errors.Is(err, ErrBadHash) {
 			t.Errorf("hash %q: %v, %v", encoded, ok, err)
 		}
 	}
-}
-
-// Beyond the slots callers wait, beyond the queue they are refused at once, and nobody waits forever.
-func TestHasherBound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := NewHasher(cheap, 1)
-		release, err := h.acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		busy := 0
-		for range queuePerSlot + 5 {
-			wg.Go(func() {
-				if _, err := h.acquire(t.Context()); errors.Is(err, ErrBusy) {
-					mu.Lock()
-					busy++
-					mu.Unlock()
-				}
-			})
-		}
-		synctest.Wait()
-		mu.Lock()
-		if busy != 5 {
-			t.Errorf("%d refused at once, want 5", busy)
-		}
-		mu.Unlock()
-		wg.Wait() // fake time runs to maxWait
-		if busy != queuePerSlot+5 {
-			t.Errorf("%d refused in all", busy)
-		}
-		release()
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		release, err = h.acquire(context.Background())
-		if err != nil {
-			t.Fatalf("after the crowd: %v", err)
-		}
-		if _, err := h.acquire(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled wait: %v", err)
-		}
-		release()
-	})
 }
 
 // The rules for new passwords hold at their limits.
@@ -263,13 +216,13 @@ func FuzzDecode(f *testing.F) {
 // BenchmarkVerify is the price of one sign-in with the default parameters.
 func BenchmarkVerify(b *testing.B) {
 	h := NewHasher(DefaultParams(), 1)
-	encoded, err := h.Hash(b.Context(), "correct horse")
+	encoded, err := h.Hash(b.Context(), "", "correct horse")
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if ok, _, err := h.Verify(b.Context(), encoded, "correct horse"); !ok || err != nil {
+		if ok, _, err := h.Verify(b.Context(), "", encoded, "correct horse"); !ok || err != nil {
 			b.Fatal(ok, err)
 		}
 	}

@@ -29,6 +29,11 @@ const (
 	// queuePerSlot is how many sign-ins may wait for each one that is hashed; at 0.3 s each the last one waits below maxWait.
 	queuePerSlot = 16
 	maxWait      = 5 * time.Second
+	// serviceForgotten is how soon one hash is forgotten in the order of the queue. A thousand networks that share one slot are each
+	// served once in that time, so that even of as many none is taken for a newcomer.
+	serviceForgotten = 5 * time.Minute
+	// maxServed bounds the networks that the queue remembers.
+	maxServed = 10_000
 )
 
 // Params are the costs of Argon2id. They are stored with every hash.
@@ -46,22 +51,21 @@ func DefaultParams() Params { return Params{Memory: 64 << 10, Time: 3, Threads: 
 // It is safe for concurrent use.
 type Hasher struct {
 	params Params
-	slots  chan struct{}
-	queue  chan struct{}
+	queue  *queue
 	// decoy is verified when there is no account, so that the answer takes as long as for a wrong password.
 	decoy string
 }
 
 // NewHasher returns a hasher with slots >= 1 concurrent computations.
 func NewHasher(p Params, slots int) *Hasher {
-	h := &Hasher{params: p, slots: make(chan struct{}, slots), queue: make(chan struct{}, slots*(1+queuePerSlot))}
+	h := &Hasher{params: p, queue: newQueue(slots, time.Now)}
 	h.decoy = encode(p, make([]byte, saltLen), make([]byte, keyLen))
 	return h
 }
 
-// Hash returns the encoded form of password under a new salt.
-func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
-	release, err := h.acquire(ctx)
+// Hash returns the encoded form of password under a new salt. from names the network, or the browser, for which it is done.
+func (h *Hasher) Hash(ctx context.Context, from, password string) (string, error) {
+	release, err := h.queue.acquire(ctx, from)
 	if err != nil {
 		return "", err
 	}
@@ -74,8 +78,8 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 }
 
 // Verify reports whether password fits encoded, and whether it should be hashed again because the parameters have changed. An
-// empty encoded never fits, and takes as long.
-func (h *Hasher) Verify(ctx context.Context, encoded, password string) (ok, outdated bool, err error) {
+// empty encoded never fits, and takes as long. from is as for Hash.
+func (h *Hasher) Verify(ctx context.Context, from, encoded, password string) (ok, outdated bool, err error) {
 	real := encoded != ""
 	if !real {
 		encoded = h.decoy
@@ -87,34 +91,13 @@ func (h *Hasher) Verify(ctx context.Context, encoded, password string) (ok, outd
 	if len(password) > MaxPassword {
 		return false, false, nil
 	}
-	release, err := h.acquire(ctx)
+	release, err := h.queue.acquire(ctx, from)
 	if err != nil {
 		return false, false, err
 	}
 	defer release()
 	same := subtle.ConstantTimeCompare(derive(p, password, salt), key) == 1
 	return same && real, p != h.params, nil
-}
-
-// acquire waits for a slot. The queue is bounded too: beyond it callers are refused at once.
-func (h *Hasher) acquire(ctx context.Context) (release func(), err error) {
-	select {
-	case h.queue <- struct{}{}:
-	default:
-		return nil, ErrBusy
-	}
-	timer := time.NewTimer(maxWait)
-	defer timer.Stop()
-	select {
-	case h.slots <- struct{}{}:
-		return func() { <-h.slots; <-h.queue }, nil
-	case <-timer.C:
-		err = ErrBusy
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	<-h.queue
-	return nil, err
 }
 
 func derive(p Params, password string, salt []byte) []byte {

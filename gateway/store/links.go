@@ -114,7 +114,7 @@ func (s *Store) UseLink(ctx context.Context, use LinkUse, now time.Time) (u User
 			}
 		}
 		if use.Password != "" && kind != LinkSignIn {
-			if _, err := c.exec(`UPDATE users SET password = ?, failed = 0 WHERE id = ?`, use.Password, userID); err != nil {
+			if _, err := c.exec(`UPDATE users SET password = ? WHERE id = ?`, use.Password, userID); err != nil {
 				return err
 			}
 			// A new password ends what an old one, or whoever had it, has opened.

@@ -51,7 +51,7 @@ func scanLogin(r scanner) (Login, error) {
 	return l, err
 }
 
-// CreateLogin stores a login, clears the account's failures and notes the sign-in.
+// CreateLogin stores a login and notes the sign-in.
 func (s *Store) CreateLogin(ctx context.Context, l Login, act Act) error {
 	return s.write(ctx, "store login", func(c conn) error {
 		if err := insertLogin(c, l); err != nil {
@@ -67,7 +67,7 @@ func insertLogin(c conn, l Login) error {
 		stamp(l.CreatedAt), stamp(l.SeenAt), stamp(l.ExpiresAt)); err != nil {
 		return err
 	}
-	return one(c.exec(`UPDATE users SET failed = 0, last_sign_in = ? WHERE id = ?`, stamp(l.CreatedAt), l.UserID))
+	return one(c.exec(`UPDATE users SET last_sign_in = ? WHERE id = ?`, stamp(l.CreatedAt), l.UserID))
 }
 
 // FindLogin returns the login with this hash if it is valid at now, was seen after idleSince and its account is enabled.

@@ -93,6 +93,10 @@ func (s *Store) Sweep(ctx context.Context, now, idleSince time.Time) (removed in
 	old := stamp(now.Add(-KeepEnded))
 	err = s.write(ctx, "sweep", func(c conn) error {
 		removed = 0
+		clock, err := c.clock(now) // limits are by it
+		if err != nil {
+			return err
+		}
 		for _, q := range []struct {
 			text string
 			args []any
@@ -100,7 +104,7 @@ func (s *Store) Sweep(ctx context.Context, now, idleSince time.Time) (removed in
 			{`DELETE FROM logins WHERE expires_at <= ? OR seen_at <= ?`, []any{stamp(now), stamp(idleSince)}},
 			{`DELETE FROM links WHERE expires_at <= ?`, []any{old}},
 			{`DELETE FROM bans WHERE expires_at <> 0 AND expires_at <= ?`, []any{old}},
-			{`DELETE FROM limits WHERE full_at <= ?`, []any{stamp(now)}},
+			{`DELETE FROM limits WHERE full_at <= ?`, []any{stamp(clock)}},
 			{`DELETE FROM sessions WHERE ended_at <> 0 AND ended_at <= ?`, []any{old}},
 		} {
 			n, err := c.exec(q.text, q.args...)

@@ -28,25 +28,22 @@ type User struct {
 	TOTPSecret  string // empty: no second factor
 	TOTPPending string // set up but not confirmed yet
 	Disabled    bool
-	// Failed counts sign-ins refused since the last good one, the last at FailedAt.
-	Failed      int
-	FailedAt    time.Time
 	OIDCIssuer  string
 	OIDCSubject string
 	CreatedAt   time.Time
 	LastSignIn  time.Time
 }
 
-const userColumns = `u.id, u.name, u.role, u.password, u.totp_secret, u.totp_pending, u.disabled, u.failed, u.failed_at,
+const userColumns = `u.id, u.name, u.role, u.password, u.totp_secret, u.totp_pending, u.disabled,
 	u.oidc_issuer, u.oidc_subject, u.created_at, u.last_sign_in`
 
 func (u *User) fields() (dest []any, finish func()) {
-	var disabled, failedAt, created, last int64
-	dest = []any{&u.ID, &u.Name, &u.Role, &u.Password, &u.TOTPSecret, &u.TOTPPending, &disabled, &u.Failed, &failedAt,
+	var disabled, created, last int64
+	dest = []any{&u.ID, &u.Name, &u.Role, &u.Password, &u.TOTPSecret, &u.TOTPPending, &disabled,
 		&u.OIDCIssuer, &u.OIDCSubject, &created, &last}
 	return dest, func() {
 		u.Disabled = disabled != 0
-		u.FailedAt, u.CreatedAt, u.LastSignIn = instant(failedAt), instant(created), instant(last)
+		u.CreatedAt, u.LastSignIn = instant(created), instant(last)
 	}
 }
 
@@ -147,7 +144,7 @@ func (s *Store) SetDisabled(ctx context.Context, id string, disabled bool, act A
 		if disabled {
 			flag = 1
 		}
-		if err := one(c.exec(`UPDATE users SET disabled = ?, failed = 0 WHERE id = ?`, flag, id)); err != nil || !disabled {
+		if err := one(c.exec(`UPDATE users SET disabled = ? WHERE id = ?`, flag, id)); err != nil || !disabled {
 			return err
 		}
 		if _, err := c.exec(`DELETE FROM links WHERE user_id = ? AND used_at = 0`, id); err != nil {
@@ -182,7 +179,7 @@ func (s *Store) changeUser(ctx context.Context, what string, act Act, change fun
 // SetPassword stores the encoded hash and ends every login of the account except the one with hash keepLogin.
 func (s *Store) SetPassword(ctx context.Context, id, encoded, keepLogin string, act Act) error {
 	return s.write(ctx, "set password", func(c conn) error {
-		if err := one(c.exec(`UPDATE users SET password = ?, failed = 0 WHERE id = ?`, encoded, id)); err != nil {
+		if err := one(c.exec(`UPDATE users SET password = ? WHERE id = ?`, encoded, id)); err != nil {
 			return err
 		}
 		if _, err := c.exec(`DELETE FROM logins WHERE user_id = ? AND hash <> ?`, id, keepLogin); err != nil {
@@ -198,13 +195,6 @@ func (s *Store) UpgradePassword(ctx context.Context, id, old, encoded string) er
 	return s.write(ctx, "upgrade password hash", func(c conn) error {
 		_, err := c.exec(`UPDATE users SET password = ? WHERE id = ? AND password = ?`, encoded, id, old)
 		return err
-	})
-}
-
-// CountFailure remembers a refused sign-in of an account.
-func (s *Store) CountFailure(ctx context.Context, id string, now time.Time) error {
-	return s.write(ctx, "count refused sign-in", func(c conn) error {
-		return one(c.exec(`UPDATE users SET failed = failed + 1, failed_at = ? WHERE id = ?`, stamp(now), id))
 	})
 }
 
