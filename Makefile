@@ -77,6 +77,10 @@ bench-relay: packages-test ## measure the relay against coturn and a C forwarder
 bench-master: packages-test ## measure the master against etcd
 	go run ./master/bench
 
+.PHONY: bench-box
+bench-box: packages-test build ## measure what the plugins' box costs an encoder
+	scripts/boxcost
+
 .PHONY: web
 web: ## rebuild web/dist from web/src
 	npm --prefix web ci --silent
