@@ -46,7 +46,7 @@ const (
 	// One number is read from the store for it.
 	rightsEvery = 250 * time.Millisecond
 	// rightsAgain is how often it looks after a change: a transaction that began earlier may be committed later.
-	rightsAgain = 8
+	rightsAgain = 2
 	// requestTimeout bounds one signaling request; the master takes up to 10 s and may change its leader meanwhile.
 	requestTimeout = 25 * time.Second
 

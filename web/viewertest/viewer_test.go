@@ -484,6 +484,24 @@ func TestWatching(t *testing.T) {
 	if n := len(got[*streamwire.Key](h)) + len(got[*streamwire.Button](h)); n != 0 {
 		t.Errorf("%d inputs were sent", n)
 	}
+	h.last().send(&streamwire.People{Others: []streamwire.Person{{Role: streamwire.RoleControl, Name: "Ada"}}})
+	p.Until("whose desktop it is", `document.querySelector(".toolbar .status").textContent === "Watching Ada" && document.querySelector(".watchers").hidden`)
+}
+
+// Whoever is watched sees by whom, for as long as it lasts; a name is text, whatever is in it.
+func TestWatched(t *testing.T) {
+	h, _, p := live(t)
+	p.Until("nobody watches", `document.querySelector(".watchers").hidden`)
+	h.last().send(&streamwire.People{Others: []streamwire.Person{{Name: "Oz"}, {Name: "<img src=x>"}, {}}})
+	p.Until("told", `(() => { const w = document.querySelector(".watchers");
+		return !w.hidden && w.getAttribute("role") === "status" && w.innerText.trim() === "Watched by Oz, <img src=x> and somebody" && w.offsetWidth > 0 })()`)
+	p.Shot("watched")
+	h.last().send(&streamwire.People{})
+	p.Until("over", `document.querySelector(".watchers").hidden`)
+	h.last().send(&streamwire.People{Others: []streamwire.Person{{Name: "Oz"}}})
+	p.Until("told again", `!document.querySelector(".watchers").hidden`)
+	h.last().send(&streamwire.Bye{Code: streamwire.CodeOperator, Text: "maintenance"})
+	p.Until("nobody is watched after the end", `document.querySelector(".watchers").hidden`)
 }
 
 // A plugin that is being restarted is told while it lasts.
