@@ -147,11 +147,11 @@ func (l *leader) serveHost(ctx context.Context, link *hostLink, hello *masterapi
 		}
 		return ""
 	})}})
-	l.endOver(link, hello)
 	if err := l.attachHost(hello, link); err != nil {
 		return err
 	}
 	defer l.detachHost(link.id, link)
+	l.endOver(link, hello) // after the link is known: what ends from then on is told over it
 	l.log.Info("host linked", "host_id", link.id, "sessions", len(hello.GetSessions()))
 	ctx, cancel := merge(ctx, l.ctx)
 	defer cancel()

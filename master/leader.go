@@ -241,11 +241,25 @@ func (l *leader) hostChanged(h *state.Host) {
 	if !known {
 		return
 	}
+	if h.State == masterapi.HostStateWord_HOST_STATE_PENDING {
+		l.endOnForbidden(h)
+	}
 	if h.State == masterapi.HostStateWord_HOST_STATE_ACTIVE {
 		l.sendHost(h.ID, &masterapi.HostCommand{Command: &masterapi.HostCommand_Activate{Activate: &masterapi.ActivateCommand{State: state.HostWord(h.State)}}})
 		return
 	}
 	l.sendHost(h.ID, &masterapi.HostCommand{Command: &masterapi.HostCommand_Drain{Drain: &masterapi.DrainCommand{Reason: h.Reason}}})
+}
+
+// endOnForbidden ends the sessions of a host that may not offer any more what it offers: its right to show desktops has ended.
+func (l *leader) endOnForbidden(h *state.Host) {
+	var sessions []string
+	l.m.read(func(s *state.State) { sessions = s.SessionsOn(h.ID) })
+	for _, id := range sessions {
+		l.later(&state.EndSession{
+			ID: id, Reason: masterapi.Reason_REASON_OPERATOR_ENDED, Message: "The machine that ran this desktop may not offer it any more. Connect again to get another.",
+		})
+	}
 }
 
 func (l *leader) publishKeys() {

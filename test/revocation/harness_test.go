@@ -122,7 +122,7 @@ func (f *fleet) startMaster() {
 	if cfg.Identity, err = authority.Source(identity.Identity{Role: identity.RoleMaster, Name: "m1"}, time.Now(), time.Hour); err != nil {
 		f.t.Fatal(err)
 	}
-	if cfg.HostRules, err = hostrule.Parse([]string{"h1=*/64"}); err != nil {
+	if cfg.HostRules, err = hostrule.Parse([]string{"h1=desks|vault/64"}); err != nil {
 		f.t.Fatal(err)
 	}
 	f.trust = authority.Trust()
@@ -211,8 +211,8 @@ func (source) Inject(context.Context, *pluginpb.InputBatch) (*pluginpb.Injected,
 	return &pluginpb.Injected{Time: int64(media.Now())}, nil
 }
 func (source) Resize(context.Context, session.Area) error { return nil }
-func (source) Adjust(int, float64)                    {}
-func (source) RequestKeyframe()                       {}
+func (source) Adjust(int, float64)                        {}
+func (source) RequestKeyframe()                           {}
 
 // browser is one signed-in browser at one of the gateways.
 type browser struct {

@@ -193,6 +193,15 @@ func TestEndOfEveryRight(t *testing.T) {
 	}
 }
 
+// A host that offers what no rule and no operator allows loses what it runs, whosever it is: nobody said that it may show desktops of that
+// pool. What is then prepared elsewhere is not its business.
+func TestHostThatNobodyAllows(t *testing.T) {
+	s := startFleet(t).scene()
+	s.admin.post(signalapi.PathAdminRules, signalapi.Rule{Pool: "bank", Effect: store.Allow})
+	s.moveHost("bank")
+	s.expectLost([]string{desk, secondDesk, watch, otherDesk})
+}
+
 // within is the fleet as a subtest uses it: what it opens ends with the subtest.
 func (f *fleet) within(t *testing.T) *fleet {
 	g := *f
