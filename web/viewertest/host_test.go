@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/ipv4"
+
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/proof"
@@ -68,15 +70,16 @@ type viewer struct {
 
 // gate is a socket that can be frozen: packets vanish in both directions, as when a path dies silently.
 type gate struct {
-	net.PacketConn
+	*net.UDPConn
+	batch  *ipv4.PacketConn
 	frozen atomic.Bool
 }
 
-func (g *gate) ReadFrom(b []byte) (int, net.Addr, error) {
+func (g *gate) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	for {
-		n, a, err := g.PacketConn.ReadFrom(b)
+		n, err := g.batch.ReadBatch(ms, flags)
 		if err != nil || !g.frozen.Load() {
-			return n, a, err
+			return n, err
 		}
 	}
 }
@@ -85,16 +88,23 @@ func (g *gate) WriteTo(b []byte, a net.Addr) (int, error) {
 	if g.frozen.Load() {
 		return len(b), nil
 	}
-	return g.PacketConn.WriteTo(b, a)
+	return g.UDPConn.WriteTo(b, a)
+}
+
+func (g *gate) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
+	if g.frozen.Load() {
+		return len(b), len(oob), nil
+	}
+	return g.UDPConn.WriteMsgUDP(b, oob, to)
 }
 
 func newGate(t testing.TB) *gate {
 	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &gate{PacketConn: c}
+	return &gate{UDPConn: c, batch: ipv4.NewPacketConn(c)}
 }
 
 // newHost starts a host that runs until the test ends.
@@ -116,8 +126,9 @@ func newHost(t testing.TB, width, height int) *host {
 	var running sync.WaitGroup
 	for _, g := range []*gate{h.direct, h.relay} {
 		server := h.newServer()
+		server.Open(g)
 		running.Go(func() {
-			if err := server.Serve(ctx, g); err != nil {
+			if err := server.Serve(ctx); err != nil {
 				t.Errorf("serve: %v", err)
 			}
 			_ = server.Close() // the sockets are gone already
