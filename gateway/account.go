@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/wavry/fleet/gateway/credential"
 	"github.com/wavry/fleet/gateway/signalapi"
@@ -145,7 +144,7 @@ func (c *call) proven() (code string, err error) {
 	if err := c.limitProof(); err != nil {
 		return "", err
 	}
-	return strings.TrimSpace(t.Code), c.prove(u, t.Password)
+	return credential.CleanCode(t.Code), c.prove(u, t.Password)
 }
 
 func listLogins(c *call) (any, error) {

@@ -45,6 +45,7 @@ type Gateway struct {
 	ready    chan struct{} // closed when people can sign in
 	started  atomic.Bool
 	draining atomic.Bool
+	oddProxy sync.Once // see clientAddr
 	masterUp atomic.Bool
 
 	// open is nil until Run has opened it and after Run.

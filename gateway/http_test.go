@@ -129,14 +129,20 @@ func TestClientAddr(t *testing.T) {
 		{"10.1.1.1:5", "198.51.100.7", "198.51.100.7"}, {"10.1.1.1:5", "1.1.1.1, 198.51.100.7, 10.2.2.2", "198.51.100.7"},
 		{"10.1.1.1:5", "garbage", "10.1.1.1"}, {"[fd00::1]:5", "::ffff:198.51.100.7", "198.51.100.7"}, {"[::ffff:10.1.1.1]:5", "2001:db8::5", "2001:db8::5"},
 		{"@", "198.51.100.7", "invalid IP"},
+		{"10.1.1.1:5", "198.51.100.9:51234", "198.51.100.9"}, {"10.1.1.1:5", "[2001:db8::5]:443", "2001:db8::5"}, {"10.1.1.1:5", "[2001:db8::5]", "2001:db8::5"},
+		{"10.1.1.1:5", "1.1.1.1:1, 198.51.100.7:2, 10.2.2.2:3", "198.51.100.7"}, {"10.1.1.1:5", "[2001:db8::5", "10.1.1.1"}, {"10.1.1.1:5", "198.51.100.7:x", "10.1.1.1"},
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = c.peer
 		if c.forwarded != "" {
 			r.Header.Set("X-Forwarded-For", c.forwarded)
 		}
-		if got := clientAddr(r, trusted); got.String() != c.want {
+		got, odd := clientAddr(r, trusted)
+		if got.String() != c.want {
 			t.Errorf("%s via %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+		if understood := c.forwarded == "" || got.String() != "10.1.1.1"; understood != (odd == "") {
+			t.Errorf("%s via %q: not understood %q", c.peer, c.forwarded, odd)
 		}
 	}
 }

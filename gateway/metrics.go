@@ -25,6 +25,7 @@ type metrics struct {
 	signIns    *prometheus.CounterVec // method, result
 	refusals   *prometheus.CounterVec // reason, on HTTP and WebSocket
 	requests   *prometheus.CounterVec // status class
+	oddProxies prometheus.Counter
 	sockets    prometheus.Gauge
 	socketEnds *prometheus.CounterVec // cause
 	masterUp   prometheus.Gauge
@@ -46,15 +47,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Name: name, Help: help, Buckets: stageBuckets})
 	}
 	m := &metrics{
-		setups:     counter("session_setups_total", "Requests for a desktop by result: granted, or the reason of the refusal.", "result"),
-		setupTime:  histogram("session_setup_grant_seconds", "Time from a request for a desktop to its grant."),
-		reports:    counter("session_reports_total", "Viewers' reports of how reaching the host went.", "outcome"),
-		connected:  histogram("session_setup_seconds", "Time from a person's click to the first decoded picture, as viewers report it."),
-		paths:      counter("session_paths_total", "Paths that viewers came to use, as hosts report them.", "path"),
-		ended:      counter("sessions_ended_total", "Ended sessions that had a viewer here, by reason.", "reason"),
-		signIns:    counter("sign_ins_total", "Sign-ins by method and result.", "method", "result"),
-		refusals:   counter("refusals_total", "Refusals by reason, on HTTP and on the WebSocket.", "reason"),
-		requests:   counter("http_requests_total", "HTTP requests by class of status.", "class"),
+		setups:    counter("session_setups_total", "Requests for a desktop by result: granted, or the reason of the refusal.", "result"),
+		setupTime: histogram("session_setup_grant_seconds", "Time from a request for a desktop to its grant."),
+		reports:   counter("session_reports_total", "Viewers' reports of how reaching the host went.", "outcome"),
+		connected: histogram("session_setup_seconds", "Time from a person's click to the first decoded picture, as viewers report it."),
+		paths:     counter("session_paths_total", "Paths that viewers came to use, as hosts report them.", "path"),
+		ended:     counter("sessions_ended_total", "Ended sessions that had a viewer here, by reason.", "reason"),
+		signIns:   counter("sign_ins_total", "Sign-ins by method and result.", "method", "result"),
+		refusals:  counter("refusals_total", "Refusals by reason, on HTTP and on the WebSocket.", "reason"),
+		requests:  counter("http_requests_total", "HTTP requests by class of status.", "class"),
+		oddProxies: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "forwarded_not_understood_total",
+			Help: "Requests whose X-Forwarded-For, from a trusted proxy, is no address."}),
 		sockets:    gauge("signaling_sockets", "Open signaling WebSockets."),
 		socketEnds: counter("signaling_sockets_ended_total", "Ended signaling WebSockets by cause.", "cause"),
 		masterUp:   gauge("master_up", "1 when the master answered the last probe."),
@@ -63,7 +66,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		lastBackup: gauge("backup_last_success_timestamp_seconds", "Unix time of the last good scheduled backup."),
 		dropped:    counter("dropped_total", "Events that found a bounded queue full.", "queue"),
 	}
-	r.MustRegister(m.setups, m.setupTime, m.reports, m.connected, m.paths, m.ended, m.signIns, m.refusals, m.requests, m.sockets,
+	r.MustRegister(m.setups, m.setupTime, m.reports, m.connected, m.paths, m.ended, m.signIns, m.refusals, m.requests, m.oddProxies, m.sockets,
 		m.socketEnds, m.masterUp, m.storeUp, m.backups, m.lastBackup, m.dropped)
 	// A ratio needs its counters from the first event on, not from the second.
 	for _, outcome := range []string{signalapi.OutcomeConnected, signalapi.OutcomeFailed, signalapi.OutcomeLost} {

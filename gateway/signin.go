@@ -166,22 +166,21 @@ func (c *call) checkSecondFactor(u store.User, code string) error {
 	if u.TOTPSecret == "" {
 		return nil
 	}
-	code = strings.TrimSpace(code)
-	if code == "" {
+	if code = credential.CleanCode(code); code == "" {
 		return refuse(http.StatusUnauthorized, signalapi.ReasonTOTPRequired, "Enter the code of your authenticator app, or a recovery code.")
 	}
-	err := c.useCode(u, u.TOTPSecret, code)
-	if errors.Is(err, store.ErrCodeUsed) {
-		return badCredentials()
-	}
-	return err
+	return c.useCode(u, u.TOTPSecret, code)
 }
 
-// useCode spends a code; ErrCodeUsed for a wrong one too.
+// useCode spends a code. One that is right and was spent is ErrCodeUsed: whoever has it has the password too.
 func (c *call) useCode(u store.User, sealed, code string) error {
 	try := credential.NewID("t-")
 	if !credential.IsTOTP(code) {
-		return c.open.store.UseRecoveryCode(c.Context(), u.ID, credential.HashRecoveryCode(code), try, c.now())
+		err := c.open.store.UseRecoveryCode(c.Context(), u.ID, credential.HashRecoveryCode(code), try, c.now())
+		if errors.Is(err, store.ErrCodeUsed) { // or unknown: the store does not tell
+			return badCredentials()
+		}
+		return err
 	}
 	secret, err := c.open.sealer.Open(sealed, u.ID)
 	if err != nil {
@@ -189,7 +188,7 @@ func (c *call) useCode(u store.User, sealed, code string) error {
 	}
 	step, ok := credential.MatchTOTP(secret, code, c.now())
 	if !ok {
-		return store.ErrCodeUsed
+		return badCredentials()
 	}
 	return c.open.store.UseTOTPStep(c.Context(), u.ID, step, try)
 }

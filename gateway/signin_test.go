@@ -149,6 +149,24 @@ func TestTOTP(t *testing.T) {
 	}
 }
 
+// A code may be typed as apps show it, and one that was used is called so.
+func TestCodesAsTheyAreShown(t *testing.T) {
+	c := newClock()
+	s := startSite(t, withClock(c))
+	ada, _ := s.person(s.admin(), "ada", store.RoleViewer)
+	setup := ok[signalapi.TOTPSetup](ada, "POST", signalapi.PathTOTPBegin, nil)
+	code := func() string { return must(totp.GenerateCode(setup.Secret, c.now())) }
+	ok[signalapi.RecoveryCodes](ada, "POST", signalapi.PathTOTPConfirm, signalapi.TOTPCode{Code: code()[:3] + " " + code()[3:], Password: goodPassword})
+	for _, between := range []string{" ", "-", "\u00a0"} {
+		c.add(time.Minute)
+		in := signalapi.SignIn{Name: "ada", Password: goodPassword, TOTP: " " + code()[:3] + between + code()[3:] + " "}
+		ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, in)
+		if r := ada.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathSignIn, in); !strings.Contains(r.Message, "used before") {
+			t.Errorf("a used code is refused with %q", r.Message)
+		}
+	}
+}
+
 // A guesser is slowed down by account, by name and by address, on a name that exists like on one that does not, and the
 // owner comes in again after the wait.
 func TestBruteForce(t *testing.T) {

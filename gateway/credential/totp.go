@@ -3,6 +3,7 @@ package credential
 import (
 	"crypto/subtle"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pquerna/otp"
@@ -50,6 +51,11 @@ func MatchTOTP(secret Secret, code string, now time.Time) (step int64, ok bool) 
 		}
 	}
 	return step, ok
+}
+
+// CleanCode takes out of a code what apps and people put between its digits.
+func CleanCode(code string) string {
+	return strings.NewReplacer(" ", "", "\u00a0", "", "-", "").Replace(code)
 }
 
 // IsTOTP reports whether code looks like a TOTP code rather than a recovery code.
