@@ -14,7 +14,6 @@ type candidate struct {
 	seen   int64
 	credit int   // bytes that it sent and was not sent
 	moving bool  // it began with a packet of a connection that exists
-	probes uint8 // datagrams that it was sent without credit
 	rate   int64 // see take
 }
 
@@ -186,8 +185,8 @@ func (c *core) forgetIdle(ci *circuit, now int64) {
 }
 
 // answerTo opens an ANSWER of a host and returns the candidate's leg and what to send there. Nobody gets more bytes than it sent, but
-// for the two datagrams with which QUIC asks a viewer that may have moved whether it is there (RFC 9000 section 8.2); a host asks when it has
-// had a packet from there that only its viewer can have made, and the relay lets few through.
+// for those with which QUIC asks a viewer that may have moved whether it is there (RFC 9000 section 8.2): a host asks when it has had a packet
+// from there that only its viewer can have made, and the relay lets two a second through for all candidates of a circuit.
 func (c *core) answerTo(from legKey, p []byte, now int64) (to *leg, datagram []byte, d drop) {
 	w, err := relaywire.ParseCarry(p)
 	if err != nil {
@@ -225,11 +224,7 @@ func (c *core) answerTo(from legKey, p []byte, now int64) (to *leg, datagram []b
 }
 
 func (ci *circuit) mayProbe(k *candidate, size int, now int64) bool {
-	if !k.moving || k.probes == maxProbes || size > maxProbe || !take(&ci.probeRate, 1e9/probeRate, probeBurst*(1e9/probeRate), now) {
-		return false
-	}
-	k.probes++
-	return true
+	return k.moving && size <= maxProbe && take(&ci.probeRate, 1e9/probeRate, probeBurst*(1e9/probeRate), now)
 }
 
 func (ci *circuit) candidateNamed(id uint32) *candidate {

@@ -109,9 +109,8 @@ const (
 	maxDatagram = 1500
 	maxWhole    = 1400 - relaywire.CarryLen
 
-	// maxProbes, of at most maxProbe bytes, is what a candidate may get without having sent as much; probeRate and probeBurst limit that for
-	// all candidates of a circuit. The size is QUIC's for validating a path over IPv4.
-	maxProbes  = 2
+	// probeRate and probeBurst limit the datagrams, of at most maxProbe bytes, that the candidates of a circuit may get without having sent
+	// as much. The size is QUIC's for validating a path.
 	maxProbe   = 1252
 	probeRate  = 2
 	probeBurst = 4

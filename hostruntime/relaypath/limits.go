@@ -24,7 +24,7 @@ const (
 	maxWaiting = 16
 
 	// probes is how much a candidate may be sent before it has sent as much: QUIC validates a path with datagrams of 1200 bytes, and
-	// that may take two. The relay lets through four a second per circuit.
+	// that may take two. The relay lets through two a second per circuit.
 	probes = 2 * 1252
 
 	// queue is how many packets of one circuit wait to be read; a full one drops the newest, as a socket does.

@@ -143,7 +143,7 @@ func (p *Paths) doubt(q *path, now time.Time, at At) *path {
 	q.doubted = true
 	p.retire(q, at)
 	fresh := p.enter(q.candidate, now, at)
-	fresh.credit, fresh.recent, fresh.next = q.credit, q.recent, q.next
+	fresh.credit, fresh.recent, fresh.next = max(q.credit, probes), q.recent, q.next
 	return fresh
 }
 
