@@ -69,6 +69,10 @@ fuzz: packages-build ## run every fuzz target for FUZZTIME
 bench: packages-test build ## measure the picture path: stages, input-to-present, against gst-launch
 	scripts/bench
 
+.PHONY: bench-legs
+bench-legs: ## explore who may move a viewer's leg at a relay, and 1,000 pauses with a thief
+	WAVRY_LEGS_DEPTH=6 WAVRY_LEGS_WALKS=100000 WAVRY_LEGS_PAUSES=1000 go test -count 1 -timeout 30m -run 'TestNobodyTakesALeg|TestPauses' -v ./relay
+
 .PHONY: bench-relay
 bench-relay: packages-test ## measure the relay against coturn and a C forwarder
 	go run ./relay/bench

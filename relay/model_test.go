@@ -52,7 +52,10 @@ var (
 func newModel(t testing.TB) *model {
 	m := &model{bed: newBed(t, 1), got: map[uint32]bool{}, validated: map[netip.AddrPort]bool{}, at: viewerHome, old: viewerHome}
 	m.circuit(7, viewerHome.Addr().String())
-	m.paths = relaypath.NewPaths(func() netip.AddrPort { m.labels++; return netip.AddrPortFrom(netip.AddrFrom4([4]byte{240}), uint16(m.labels)) })
+	m.paths = relaypath.NewPaths(func() netip.AddrPort {
+		m.labels++
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{240}), uint16(m.labels))
+	})
 	// The viewer connects, shakes hands and proves itself.
 	candidate, d := m.offering(viewerHome.String(), 0, initial(1200))
 	if d != dropNone {

@@ -5,6 +5,6 @@
 // host asks for a circuit with a signed lease on the control port (package relaywire; relayclient is the host's side); a viewer
 // just sends QUIC to a media port.
 //
-// Reading order: handle.go (what happens to a packet), circuit.go and table.go (what is remembered), admission.go, verifier.go and
+// Reading order: handle.go (what happens to a packet), candidate.go (who may be a viewer), circuit.go and table.go (what is remembered), admission.go, verifier.go and
 // bind.go (how a circuit begins), fastpath_linux.go and portablepath.go (how bytes move), relay.go (the hub).
 package relay

@@ -404,3 +404,56 @@ func FuzzHandle(f *testing.F) {
 		}
 	})
 }
+
+// TestOffers proves that a host believes only offers of its relay's key, each once and in order, joins the halves of a long datagram, and that
+// it asks for the leg it wants until the relay has answered.
+func TestOffers(t *testing.T) {
+	p := newPeer(t)
+	p.up()
+	offer := func(counter uint64, part relaywire.Part, datagram string, key relaywire.Key) (string, bool) {
+		o := relaywire.Carry{Type: relaywire.TypeOffer, Part: part, Circuit: 5, Counter: counter, Candidate: 3, Datagram: []byte(datagram)}
+		got, mine := p.m.handleOffer(media, relaywire.AppendCarry(nil, &o, &key), p.now)
+		return string(got.Datagram), mine
+	}
+	for _, c := range []struct {
+		what, datagram string
+		counter        uint64
+		part           relaywire.Part
+		key            relaywire.Key
+		want           string
+		mine           bool
+	}{
+		{"whole", "one", 2, relaywire.Whole, p.circuit, "one", true},
+		{"replayed", "one", 2, relaywire.Whole, p.circuit, "", false},
+		{"older", "one", 1, relaywire.Whole, p.circuit, "", false},
+		{"forged", "one", 3, relaywire.Whole, relaywire.Key{9}, "", false},
+		{"first half", "tw", 3, relaywire.FirstHalf, p.circuit, "", true},
+		{"second half", "o", 4, relaywire.SecondHalf, p.circuit, "two", true},
+		{"first half, whose second is lost", "th", 5, relaywire.FirstHalf, p.circuit, "", true},
+		{"second half, whose first is lost", "ur", 8, relaywire.SecondHalf, p.circuit, "", true},
+	} {
+		if got, mine := offer(c.counter, c.part, c.datagram, c.key); got != c.want || mine != c.mine {
+			t.Errorf("%s: %q, %v", c.what, got, mine)
+		}
+	}
+	a, to := p.m.answer(3, []byte("answer"))
+	if got, err := relaywire.ParseCarry(a); err != nil || to != media || got.Counter != 1 || !relaywire.CheckCarry(a, &p.circuit) {
+		t.Errorf("answer %+v to %v, %v", got, to, err)
+	}
+	for n := range 2 {
+		out := p.m.confirm(3, p.now)
+		if n == 1 {
+			p.tick(firstConfirm)
+			out = p.sent()
+		}
+		s, err := relaywire.ParseSignal(out[0].b)
+		if err != nil || s.Type != relaywire.TypeConfirm || s.Candidate != 3 || !relaywire.CheckSignal(out[0].b, &p.circuit) {
+			t.Fatalf("said %+v, %v", s, err)
+		}
+	}
+	confirmed := relaywire.Signal{Type: relaywire.TypeConfirmed, Circuit: 5, Counter: p.m.counter, Candidate: 3}
+	p.give(media, relaywire.AppendSignal(nil, &confirmed, &p.circuit), true)
+	if p.tick(firstConfirm); len(p.sent()) != 0 {
+		t.Error("goes on asking")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +25,13 @@ type natConn struct {
 	deadline chan struct{} // closed when reads should fail; replaced by SetReadDeadline
 	done     chan struct{}
 	readers  sync.WaitGroup
+	tap      atomic.Pointer[tap] // sees what is sent, first
+	muted    atomic.Bool         // what is sent is lost
 }
+
+type tap struct{ see func(b []byte) }
+
+func (n *natConn) mute(on bool) { n.muted.Store(on) }
 
 type natPacket struct {
 	b    []byte
@@ -86,6 +93,12 @@ func (n *natConn) ReadFrom(b []byte) (int, net.Addr, error) {
 }
 
 func (n *natConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	if n.muted.Load() {
+		return len(b), nil
+	}
+	if tap := n.tap.Load(); tap != nil {
+		tap.see(b)
+	}
 	n.mu.Lock()
 	conn := n.conn
 	n.mu.Unlock()
@@ -116,6 +129,12 @@ func (n *natConn) ReadMsgUDP(b, _ []byte) (int, int, int, *net.UDPAddr, error) {
 }
 
 func (n *natConn) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (int, int, error) {
+	if n.muted.Load() {
+		return len(b), len(oob), nil
+	}
+	if tap := n.tap.Load(); tap != nil {
+		tap.see(b)
+	}
 	n.mu.Lock()
 	conn := n.conn
 	n.mu.Unlock()

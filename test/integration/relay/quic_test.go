@@ -483,3 +483,91 @@ func keysOf(u *running) int {
 	}
 	return len(body.Keys)
 }
+
+// TestGarbageKeepsNobodyOut proves that 210 garbage packets a second from the viewer's address, begun before it connects, keep no viewer out.
+func TestGarbageKeepsNobodyOut(t *testing.T) {
+	s := newSite(t)
+	u := s.start(t)
+	for n := range 3 {
+		h := startHost(t, u, s.token(t, "k1", uint64(77+n)))
+		stop := flood(t, h.media, 210)
+		dial(t, h.media).mustEcho(t, "under the flood", 256<<10)
+		stop()
+	}
+}
+
+// flood sends garbage that looks like first packets, each from a fresh port of the viewer's address.
+func flood(t testing.TB, to netip.AddrPort, perSecond int) (stop func()) {
+	t.Helper()
+	done, first, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			conn, err := net.DialUDP("udp4", nil, udpAddr(to))
+			if err != nil {
+				continue
+			}
+			b := make([]byte, 1200)
+			rand.Read(b)
+			copy(b, []byte{0xc3, 0, 0, 0, 1, 8})
+			conn.Write(b)
+			conn.Close()
+			if n == perSecond/4 {
+				close(first)
+			}
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+		}
+	}()
+	<-first
+	return func() { close(done); <-ended }
+}
+
+// TestThiefAtPauses proves on real QUIC that a thief who copies each of the viewer's packets and brings it first, from another address, gets
+// nothing of the stream when the viewer pauses, and that the viewer goes on.
+func TestThiefAtPauses(t *testing.T) {
+	t.Setenv("QUIC_GO_DISABLE_GSO", "true") // one datagram per send, so that the thief copies what the viewer sends
+	s := newSite(t)
+	u := s.start(t)
+	h := startHost(t, u, s.token(t, "k1", 77))
+	v := dial(t, h.media)
+	v.mustEcho(t, "before", 256<<10)
+	thief, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 66)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { thief.Close() })
+	var got, bytesIn, bytesOut atomic.Int64
+	go func() { // ends with the socket
+		for b := make([]byte, 2048); ; {
+			n, err := thief.Read(b)
+			if err != nil {
+				return
+			}
+			got.Add(1)
+			bytesIn.Add(int64(n))
+		}
+	}()
+	v.socket.tap.Store(&tap{func(b []byte) {
+		bytesOut.Add(int64(len(b)))
+		thief.WriteToUDPAddrPort(b, h.media)
+	}})
+	random := mathrand.New(mathrand.NewPCG(1, 2))
+	for n := range 4 {
+		v.socket.mute(true)
+		pause := time.NewTimer(150*time.Millisecond + time.Duration(random.Int64N(int64(600*time.Millisecond))))
+		<-pause.C
+		v.socket.mute(false)
+		v.mustEcho(t, fmt.Sprintf("after pause %d", n), 128<<10)
+	}
+	// It got questions about its path, of 1200 bytes, and at most two a second of them; the stream was half a megabyte.
+	t.Logf("the thief sent %d bytes and got %d packets, %d bytes", bytesOut.Load(), got.Load(), bytesIn.Load())
+	if got.Load() > 30 || bytesIn.Load() > 1252*got.Load() {
+		t.Errorf("the thief got %d packets, %d bytes", got.Load(), bytesIn.Load())
+	}
+}
