@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -148,7 +149,7 @@ func TestEveryReason(t *testing.T) {
 		relaywire.WrongUse: func(d *desk) []byte { // the viewer's token of a lease: whoever has it has no circuit
 			token, err := i.signer.SignViewer(lease.ViewerClaims{
 				Lease: "lease-1", Session: "session", Host: "host-1", Viewer: "viewer", Role: lease.RoleControl,
-				NotBefore: time.Now(), Expiry: time.Now().Add(lease.Lifetime),
+				Key: lease.Confirmation{Thumbprint: strings.Repeat("A", 43)}, NotBefore: time.Now(), Expiry: time.Now().Add(lease.Lifetime),
 			})
 			if err != nil {
 				t.Fatal(err)
