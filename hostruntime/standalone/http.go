@@ -59,25 +59,33 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: token, Path: "/", HttpOnly: true, Secure: s.cfg.CertFile != "", SameSite: http.SameSiteStrictMode,
+		Name: s.cookieName(), Value: token, Path: "/", HttpOnly: true, Secure: s.cfg.CertFile != "", SameSite: http.SameSiteStrictMode,
 		MaxAge: int(loginLife.Seconds()),
 	})
 	s.log.Info("signed in", "remote", r.RemoteAddr)
 	writeJSON(w, http.StatusOK, me)
 }
 
+// cookieName has the __Host- prefix where browsers allow it, as the gateway's has.
+func (s *Server) cookieName() string {
+	if s.cfg.CertFile != "" {
+		return "__Host-" + cookieName
+	}
+	return cookieName
+}
+
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request, _ string) {
-	if c, err := r.Cookie(cookieName); err == nil {
+	if c, err := r.Cookie(s.cookieName()); err == nil {
 		s.logins.end(c.Value)
 	}
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.SetCookie(w, &http.Cookie{Name: s.cookieName(), Path: "/", MaxAge: -1, HttpOnly: true, Secure: s.cfg.CertFile != "", SameSite: http.SameSiteStrictMode})
 	w.WriteHeader(http.StatusNoContent)
 }
 
 // signedIn calls next with the id of the login, or refuses.
 func (s *Server) signedIn(next func(w http.ResponseWriter, r *http.Request, login string)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := r.Cookie(cookieName)
+		c, err := r.Cookie(s.cookieName())
 		if err == nil {
 			if login, ok := s.logins.login(c.Value); ok {
 				next(w, r, login)
