@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	dirPrefix = "wavry-p"
-	lockName  = "lock"
-	workName  = "work"
+	dirPrefix   = "wavry-p"
+	cachePrefix = "wavry-cache" // of the one that encoders of a host share, see Users
+	lockName    = "lock"
+	workName    = "work"
 )
 
 // TempDir is a directory of ours with one directory of a plugin's user in it. Only we can change what stands beside Work, so nobody
@@ -34,6 +35,10 @@ type TempDir struct {
 // NewTempDir makes a directory below base (empty: the system's) for the given user (nil: the own one). It first removes what
 // host runtimes that were killed left there.
 func NewTempDir(base string, user *Credential) (*TempDir, error) {
+	return newTempDir(base, dirPrefix, user)
+}
+
+func newTempDir(base, prefix string, user *Credential) (*TempDir, error) {
 	if base == "" {
 		base = os.TempDir()
 	}
@@ -42,13 +47,13 @@ func NewTempDir(base string, user *Credential) (*TempDir, error) {
 			ErrTempDir, base, len(base), maxTempPath)
 	}
 	d := &TempDir{}
-	if err := d.make(base, user); err != nil {
+	if err := d.make(base, prefix, user); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", ErrTempDir, err), d.Remove())
 	}
 	return d, nil
 }
 
-func (d *TempDir) make(base string, user *Credential) (err error) {
+func (d *TempDir) make(base, prefix string, user *Credential) (err error) {
 	if err := asroot.CheckPath(base); err != nil {
 		return err
 	}
@@ -56,7 +61,7 @@ func (d *TempDir) make(base string, user *Credential) (err error) {
 		return err
 	}
 	sweep(d.base)
-	if d.Path, err = os.MkdirTemp(base, dirPrefix); err != nil {
+	if d.Path, err = os.MkdirTemp(base, prefix); err != nil {
 		return err
 	}
 	if d.root, err = d.base.OpenRoot(filepath.Base(d.Path)); err != nil {
@@ -133,7 +138,7 @@ func sweep(base *os.Root) {
 		return
 	}
 	for _, e := range entries {
-		if e.IsDir() && strings.HasPrefix(e.Name(), dirPrefix) {
+		if e.IsDir() && (strings.HasPrefix(e.Name(), dirPrefix) || strings.HasPrefix(e.Name(), cachePrefix)) {
 			sweepOne(base, e.Name())
 		}
 	}

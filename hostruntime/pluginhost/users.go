@@ -41,7 +41,7 @@ func (u *Users) cacheDir() (string, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.cache == nil {
-		d, err := NewTempDir(u.TempDir, u.Encode)
+		d, err := newTempDir(u.TempDir, cachePrefix, u.Encode)
 		if err != nil {
 			return "", err
 		}
