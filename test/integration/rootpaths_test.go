@@ -85,3 +85,18 @@ func TestDesktopUsesNoPathOfTheUsers(t *testing.T) {
 	host.Stop()
 	report(t, finish())
 }
+
+// The host, as root: no path through what the desktop's user can change, over a session.
+func TestHostUsesNoPathOfTheUsers(t *testing.T) {
+	d := startSupervised(t)
+	temp := tempDir(t)
+	host, finish := traced(t, []string{"TMPDIR=" + temp}, "host", "-standalone", "-http-addr", "127.0.0.1:0", "-state-dir", t.TempDir(),
+		"-desktop-env-file", d.envFile(), "-plugin-dirs", visiblePlugins(t), "-capture", "capture-wayland")
+	c := signIn(t, host.SignIn())
+	d.untilFree(c)
+	v := c.connect()
+	v.pictures(5)
+	v.leave()
+	d.untilFree(c)
+	report(t, finish())
+}
