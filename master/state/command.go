@@ -54,7 +54,7 @@ var kinds = map[kind]spec{
 	kindPutHost:       {1, false, func() Command { return new(PutHost) }},
 	kindSetHostState:  {1, false, func() Command { return new(SetHostState) }},
 	kindForgetHost:    {1, false, func() Command { return new(ForgetHost) }},
-	kindIssueLease:    {2, false, func() Command { return new(IssueLease) }},
+	kindIssueLease:    {1, false, func() Command { return new(IssueLease) }},
 	kindRenewLease:    {1, false, func() Command { return new(RenewLease) }},
 	kindEndLease:      {1, false, func() Command { return new(EndLease) }},
 	kindExpireLeases:  {1, false, func() Command { return new(ExpireLeases) }},

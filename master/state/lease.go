@@ -45,9 +45,7 @@ func (l *Lease) fields(c *codec) {
 	num(c, &l.State)
 	num(c, &l.Role)
 	c.flag(&l.ForceRelay)
-	if c.version >= 2 {
-		c.str(&l.ViewerKey)
-	}
+	c.str(&l.ViewerKey)
 }
 
 // own gives the lease one string of its own for what is not shared, so that it does not keep the log entry it came from.

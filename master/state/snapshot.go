@@ -22,7 +22,7 @@ import (
 const (
 	snapshotMagic = "WAVRYSNP"
 	// SnapshotVersion is the version written; every version from 1 on can be read. Files of each are in testdata.
-	SnapshotVersion = 2
+	SnapshotVersion = 1
 )
 
 type table uint8

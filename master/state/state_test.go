@@ -303,7 +303,7 @@ func writeTestdata(t *testing.T) {
 		log = append(log, byte(len(entry)), byte(len(entry)>>8))
 		log = append(log, entry...)
 	}
-	for name, data := range map[string][]byte{"log-v2.bin": log, "snapshot-v2.bin": snapshotBytes(t, s)} {
+	for name, data := range map[string][]byte{"log-v1.bin": log, "snapshot-v1.bin": snapshotBytes(t, s)} {
 		if err := os.WriteFile(filepath.Join("testdata", name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
