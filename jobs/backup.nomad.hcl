@@ -3,6 +3,12 @@
 #
 # Nomad Variable nomad/jobs/wavry-backup holds: ca (PEM), dsn (postgres://..., a role that may read everything).
 
+variable "namespace" {
+  type        = string
+  description = "Nomad namespace of the fleet: whoever may submit jobs there may call them by any name"
+  default     = "wavry"
+}
+
 variable "datacenters" {
   type    = list(string)
   default = ["*"]
@@ -24,6 +30,18 @@ variable "bin_dir" {
   default     = "/opt/wavry/bin"
 }
 
+variable "user" {
+  type        = string
+  description = "ordinary user that the service runs as, known on the nodes and in the image"
+  default     = "wavry"
+}
+
+variable "uid" {
+  type        = number
+  description = "its uid and gid, the same everywhere"
+  default     = 970
+}
+
 variable "image" {
   type    = string
   default = "wavry/wavry:latest"
@@ -40,6 +58,7 @@ variable "keep_days" {
 }
 
 job "wavry-backup" {
+  namespace   = var.namespace
   datacenters = var.datacenters
   type        = "batch"
 
@@ -65,8 +84,42 @@ job "wavry-backup" {
       unlimited      = false
     }
 
+    # State belongs to the service's user. This task alone is root, and makes the directory.
+    task "prepare" {
+      lifecycle {
+        hook = "prestart"
+      }
+      driver = var.driver
+      user   = "root"
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : [1]
+        content {
+          command = "/usr/bin/install"
+          args    = local.prepare
+        }
+      }
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [1] : []
+        content {
+          image      = var.image
+          cap_drop   = ["all"]
+          cap_add    = ["chown", "fowner"]
+          entrypoint = ["/usr/bin/install"]
+          args       = local.prepare
+          volumes    = ["${meta.wavry_backup}:${meta.wavry_backup}"]
+        }
+      }
+
+      resources {
+        cpu    = 20
+        memory = 16
+      }
+    }
+
     task "backup" {
       driver = var.driver
+      user   = var.user
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]
@@ -79,6 +132,7 @@ job "wavry-backup" {
         for_each = var.driver == "docker" ? [1] : []
         content {
           image        = var.image
+          cap_drop     = ["all"]
           entrypoint   = ["/bin/sh"]
           args         = ["${NOMAD_TASK_DIR}/backup.sh"]
           network_mode = "host"
@@ -86,7 +140,7 @@ job "wavry-backup" {
         }
       }
 
-      # An operator's identity for this task alone.
+      # The identity of a backup, for this task alone: it may copy the masters' state and nothing else.
       identity {
         name = "wavry"
         aud  = ["wavry"]
@@ -105,6 +159,7 @@ job "wavry-backup" {
       template {
         destination = "secrets/backup.env"
         env         = true
+        perms       = "0400"
         data        = <<-EOT
           WAVRY_ADDR={{ range $i, $s := nomadService "wavry-master" }}{{ if $i }},{{ end }}{{ $s.Address }}:{{ $s.Port }}{{ end }}
           WAVRY_GATEWAY_STORE_DRIVER=postgres
@@ -114,6 +169,8 @@ job "wavry-backup" {
 
       template {
         destination = "secrets/ca.pem"
+        perms       = "0400"
+        uid         = var.uid
         data        = "{{ with nomadVar \"nomad/jobs/wavry-backup\" }}{{ .ca }}{{ end }}"
       }
 
@@ -122,7 +179,6 @@ job "wavry-backup" {
         data        = <<-EOT
           set -eu
           umask 077
-          mkdir -p "$BACKUP/master" "$BACKUP/accounts"
           snapshot=$BACKUP/master/$(date -u +%Y%m%dT%H%M%SZ).snap
           "$WAVRY" operator snapshot save "$snapshot"
           "$WAVRY" operator snapshot inspect "$snapshot"
@@ -138,4 +194,8 @@ job "wavry-backup" {
       }
     }
   }
+}
+
+locals {
+  prepare = ["-d", "-o", "${var.uid}", "-g", "${var.uid}", "-m", "0700", "${meta.wavry_backup}/master", "${meta.wavry_backup}/accounts"]
 }

@@ -3,6 +3,12 @@
 # Nomad Variable nomad/jobs/wavry-gateway holds: ca (PEM), dsn (postgres://...), key (of TOTP secrets, 32 bytes in base64), and, when the
 # gateway itself ends TLS, tls_cert and tls_key (PEM).
 
+variable "namespace" {
+  type        = string
+  description = "Nomad namespace of the fleet: whoever may submit jobs there may call them by any name"
+  default     = "wavry"
+}
+
 variable "datacenters" {
   type    = list(string)
   default = ["*"]
@@ -22,6 +28,18 @@ variable "bin_dir" {
   type        = string
   description = "directory of the wavry binary on the nodes"
   default     = "/opt/wavry/bin"
+}
+
+variable "user" {
+  type        = string
+  description = "ordinary user that the service runs as, known on the nodes and in the image"
+  default     = "wavry"
+}
+
+variable "uid" {
+  type        = number
+  description = "its uid and gid, the same everywhere"
+  default     = 970
 }
 
 variable "image" {
@@ -65,6 +83,7 @@ variable "force_relay" {
 }
 
 job "wavry-gateway" {
+  namespace   = var.namespace
   datacenters = var.datacenters
   type        = "service"
 
@@ -123,6 +142,7 @@ job "wavry-gateway" {
 
     task "gateway" {
       driver = var.driver
+      user   = var.user
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]
@@ -135,6 +155,7 @@ job "wavry-gateway" {
         for_each = var.driver == "docker" ? [1] : []
         content {
           image        = var.image
+          cap_drop     = ["all"]
           args         = ["gateway"]
           network_mode = "host"
         }
@@ -179,6 +200,7 @@ job "wavry-gateway" {
       template {
         destination = "secrets/gateway.env"
         env         = true
+        perms       = "0400"
         data        = <<-EOT
           {{ with nomadVar "nomad/jobs/wavry-gateway" }}WAVRY_GATEWAY_STORE_DSN_SECRET={{ .dsn }}{{ end }}
         EOT
@@ -189,7 +211,8 @@ job "wavry-gateway" {
         content {
           destination = "secrets/${template.value}"
           change_mode = "noop" # files are read again when they change
-          perms       = "0600"
+          perms       = "0400"
+          uid         = var.uid
           data        = "{{ with nomadVar \"nomad/jobs/wavry-gateway\" }}{{ .${template.key} }}{{ end }}"
         }
       }

@@ -2,6 +2,12 @@
 #
 # Nomad Variable nomad/jobs/wavry-host-NAME holds: ca (PEM); NAME is the variable name.
 
+variable "namespace" {
+  type        = string
+  description = "Nomad namespace of the fleet: whoever may submit jobs there may call them by any name"
+  default     = "wavry"
+}
+
 variable "datacenters" {
   type    = list(string)
   default = ["*"]
@@ -102,6 +108,7 @@ variable "drain_timeout" {
 job "host" {
   id          = local.name
   name        = local.name
+  namespace   = var.namespace
   datacenters = var.datacenters
   type        = "service"
 
@@ -173,6 +180,7 @@ job "host" {
         sidecar = true
       }
       driver = var.driver
+      user   = "root" # it gives what it starts to other users
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]
@@ -185,6 +193,8 @@ job "host" {
         for_each = var.driver == "docker" ? [1] : []
         content {
           image        = var.image
+          cap_drop     = ["all"]
+          cap_add      = ["chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setpcap", "setuid", "sys_chroot"]
           args         = local.desktop
           network_mode = "host"
           volumes      = ["${var.run_dir}:${var.run_dir}", "/run/wavry-desktops:/run/wavry-desktops"] # homes; whose uid is taken
@@ -209,6 +219,7 @@ job "host" {
 
     task "host" {
       driver = var.driver
+      user   = "root"
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]
@@ -221,6 +232,8 @@ job "host" {
         for_each = var.driver == "docker" ? [1] : []
         content {
           image        = var.image
+          cap_drop     = ["all"]
+          cap_add      = ["chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setpcap", "setuid", "sys_chroot"]
           args         = ["host"]
           network_mode = "host"
           volumes      = ["${meta.wavry_data}:${meta.wavry_data}", "${var.run_dir}:${var.run_dir}"]
@@ -273,6 +286,7 @@ job "host" {
       template {
         destination = "secrets/ca.pem"
         change_mode = "noop"
+        perms       = "0400"
         data        = "{{ with nomadVar \"nomad/jobs/${local.name}\" }}{{ .ca }}{{ end }}"
       }
 
@@ -288,6 +302,7 @@ job "host" {
         hook = "poststop"
       }
       driver = var.driver
+      user   = "root"
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]
@@ -300,6 +315,8 @@ job "host" {
         for_each = var.driver == "docker" ? [1] : []
         content {
           image      = var.image
+          cap_drop   = ["all"]
+          cap_add    = ["dac_override", "fowner"]
           entrypoint = ["/bin/rm"]
           args       = local.clean
           volumes    = ["${var.run_dir}:${var.run_dir}"]

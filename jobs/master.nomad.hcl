@@ -2,6 +2,12 @@
 #
 # Nomad Variable nomad/jobs/wavry-master holds: ca, cert, key (PEM: certificate master/NAME, "wavry tls cert"), kek (64 hex digits).
 
+variable "namespace" {
+  type        = string
+  description = "Nomad namespace of the fleet: whoever may submit jobs there may call them by any name"
+  default     = "wavry"
+}
+
 variable "datacenters" {
   type    = list(string)
   default = ["*"]
@@ -21,6 +27,18 @@ variable "bin_dir" {
   type        = string
   description = "directory of the wavry binary on the nodes"
   default     = "/opt/wavry/bin"
+}
+
+variable "user" {
+  type        = string
+  description = "ordinary user that the service runs as, known on the nodes and in the image"
+  default     = "wavry"
+}
+
+variable "uid" {
+  type        = number
+  description = "its uid and gid, the same everywhere"
+  default     = 970
 }
 
 variable "image" {
@@ -73,6 +91,7 @@ variable "probation_successes" {
 }
 
 job "wavry-master" {
+  namespace   = var.namespace
   datacenters = var.datacenters
   type        = "service"
 
@@ -132,8 +151,42 @@ job "wavry-master" {
       mode     = "delay"
     }
 
+    # State belongs to the service's user. This task alone is root, and makes the directory.
+    task "prepare" {
+      lifecycle {
+        hook = "prestart"
+      }
+      driver = var.driver
+      user   = "root"
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : [1]
+        content {
+          command = "/usr/bin/install"
+          args    = local.prepare
+        }
+      }
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [1] : []
+        content {
+          image      = var.image
+          cap_drop   = ["all"]
+          cap_add    = ["chown", "fowner"]
+          entrypoint = ["/usr/bin/install"]
+          args       = local.prepare
+          volumes    = ["${meta.wavry_data}:${meta.wavry_data}"]
+        }
+      }
+
+      resources {
+        cpu    = 20
+        memory = 16
+      }
+    }
+
     task "master" {
       driver = var.driver
+      user   = var.user
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]
@@ -146,6 +199,7 @@ job "wavry-master" {
         for_each = var.driver == "docker" ? [1] : []
         content {
           image        = var.image
+          cap_drop     = ["all"]
           args         = ["master"]
           network_mode = "host"
           volumes      = ["${meta.wavry_data}:${meta.wavry_data}"]
@@ -169,6 +223,7 @@ job "wavry-master" {
         WAVRY_MASTER_KEY_FILE                  = "${NOMAD_SECRETS_DIR}/key.pem"
         WAVRY_MASTER_KEK_FILE                  = "${NOMAD_SECRETS_DIR}/kek"
         WAVRY_MASTER_NOMAD_JWKS_URL            = var.nomad_jwks_url
+        WAVRY_MASTER_NOMAD_NAMESPACE           = var.namespace
         WAVRY_MASTER_HOST_RULES                = join(",", var.host_rules)
         WAVRY_MASTER_KEY_PUBLISH_AHEAD         = var.key_publish_ahead
         WAVRY_MASTER_RELAY_PROBATION_TIME      = var.probation_time
@@ -184,7 +239,8 @@ job "wavry-master" {
         content {
           destination = "secrets/${template.value}"
           change_mode = "noop"
-          perms       = "0600"
+          perms       = "0400"
+          uid         = var.uid
           data        = "{{ with nomadVar \"nomad/jobs/wavry-master\" }}{{ .${template.key} }}{{ end }}"
         }
       }
@@ -195,4 +251,8 @@ job "wavry-master" {
       }
     }
   }
+}
+
+locals {
+  prepare = ["-d", "-o", "${var.uid}", "-g", "${var.uid}", "-m", "0700", "${meta.wavry_data}/master"]
 }

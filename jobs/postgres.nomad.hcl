@@ -3,6 +3,12 @@
 #
 # Nomad Variable nomad/jobs/wavry-postgres holds: password.
 
+variable "namespace" {
+  type        = string
+  description = "Nomad namespace of the fleet: whoever may submit jobs there may call them by any name"
+  default     = "wavry"
+}
+
 variable "datacenters" {
   type    = list(string)
   default = ["*"]
@@ -34,6 +40,7 @@ variable "user" {
 }
 
 job "wavry-postgres" {
+  namespace   = var.namespace
   datacenters = var.datacenters
   type        = "service"
 
@@ -95,6 +102,7 @@ job "wavry-postgres" {
       template {
         destination = "secrets/postgres.env"
         env         = true
+        perms       = "0400"
         data        = <<-EOT
           {{ with nomadVar "nomad/jobs/wavry-postgres" }}POSTGRES_PASSWORD={{ .password }}{{ end }}
         EOT

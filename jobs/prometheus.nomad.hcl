@@ -1,6 +1,12 @@
 # Prometheus that finds every process of the fleet in Consul, with SLIs, targets and alerts of slo.yml. Skip it where there is one
 # already, and take over its scrape configuration and that file.
 
+variable "namespace" {
+  type        = string
+  description = "Nomad namespace of the fleet: whoever may submit jobs there may call them by any name"
+  default     = "wavry"
+}
+
 variable "datacenters" {
   type    = list(string)
   default = ["*"]
@@ -54,6 +60,7 @@ variable "retention" {
 }
 
 job "wavry-prometheus" {
+  namespace   = var.namespace
   datacenters = var.datacenters
   type        = "service"
 
@@ -85,7 +92,7 @@ job "wavry-prometheus" {
 
     task "prometheus" {
       driver = var.driver
-      user   = var.driver == "docker" ? "root" : "" # the image's own user may not write to the node's directory
+      user   = "root" # the image's own user may not write to the node's directory; named, so that Nomad gives its token to nobody else
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]

@@ -3,6 +3,12 @@
 #
 # Nomad Variable nomad/jobs/wavry-relay (or -REGION) holds: ca (PEM).
 
+variable "namespace" {
+  type        = string
+  description = "Nomad namespace of the fleet: whoever may submit jobs there may call them by any name"
+  default     = "wavry"
+}
+
 variable "datacenters" {
   type    = list(string)
   default = ["*"]
@@ -22,6 +28,18 @@ variable "bin_dir" {
   type        = string
   description = "directory of the wavry binary on the nodes"
   default     = "/opt/wavry/bin"
+}
+
+variable "user" {
+  type        = string
+  description = "ordinary user that the service runs as, known on the nodes and in the image"
+  default     = "wavry"
+}
+
+variable "uid" {
+  type        = number
+  description = "its uid and gid, the same everywhere"
+  default     = 970
 }
 
 variable "image" {
@@ -68,12 +86,14 @@ variable "drain_timeout" {
 }
 
 locals {
-  name = var.region == "default" ? "wavry-relay" : "wavry-relay-${var.region}"
+  prepare = ["-d", "-o", "${var.uid}", "-g", "${var.uid}", "-m", "0700", "${meta.wavry_data}/relay"]
+  name    = var.region == "default" ? "wavry-relay" : "wavry-relay-${var.region}"
 }
 
 job "relay" {
   id          = local.name
   name        = local.name
+  namespace   = var.namespace
   datacenters = var.datacenters
   type        = "system"
 
@@ -123,8 +143,42 @@ job "relay" {
       mode     = "delay"
     }
 
+    # State belongs to the service's user. This task alone is root, and makes the directory.
+    task "prepare" {
+      lifecycle {
+        hook = "prestart"
+      }
+      driver = var.driver
+      user   = "root"
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : [1]
+        content {
+          command = "/usr/bin/install"
+          args    = local.prepare
+        }
+      }
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [1] : []
+        content {
+          image      = var.image
+          cap_drop   = ["all"]
+          cap_add    = ["chown", "fowner"]
+          entrypoint = ["/usr/bin/install"]
+          args       = local.prepare
+          volumes    = ["${meta.wavry_data}:${meta.wavry_data}"]
+        }
+      }
+
+      resources {
+        cpu    = 20
+        memory = 16
+      }
+    }
+
     task "relay" {
       driver = var.driver
+      user   = var.user
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [1]
@@ -137,6 +191,7 @@ job "relay" {
         for_each = var.driver == "docker" ? [1] : []
         content {
           image        = var.image
+          cap_drop     = ["all"]
           args         = ["relay"]
           network_mode = "host"
           volumes      = ["${meta.wavry_data}:${meta.wavry_data}"]
@@ -179,6 +234,8 @@ job "relay" {
       template {
         destination = "secrets/ca.pem"
         change_mode = "noop"
+        perms       = "0400"
+        uid         = var.uid
         data        = "{{ with nomadVar \"nomad/jobs/${local.name}\" }}{{ .ca }}{{ end }}"
       }
 

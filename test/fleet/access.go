@@ -18,6 +18,9 @@ import (
 // authMethod is how Nomad's workloads sign in to Consul.
 const authMethod = "nomad-workloads"
 
+// namespace is where the jobs run, as by their default.
+const namespace = "wavry"
+
 // secrets of one fleet. They reach tasks through Nomad Variables only.
 type secrets struct {
 	consul      string // management token of Consul
@@ -77,6 +80,9 @@ func (f *Fleet) makePolicies() error {
 
 // setUpAccess lets workloads sign in to Consul by their Nomad identity, and hands out secrets as Nomad Variables.
 func (f *Fleet) setUpAccess(context.Context) error {
+	if _, err := f.Nomad.Namespaces().Register(&nomad.Namespace{Name: namespace}, nil); err != nil {
+		return fmt.Errorf("namespace: %w", err)
+	}
 	_, _, err := f.Consul.ACL().AuthMethodCreate(&consul.ACLAuthMethod{
 		Name: authMethod, Type: "jwt",
 		Config: map[string]any{
@@ -93,7 +99,7 @@ func (f *Fleet) setUpAccess(context.Context) error {
 		task := strings.TrimPrefix(policy, "wavry-")
 		_, _, err := f.Consul.ACL().BindingRuleCreate(&consul.ACLBindingRule{
 			AuthMethod: authMethod, BindType: consul.BindingRuleBindTypePolicy, BindName: policy,
-			Selector: fmt.Sprintf(`value.nomad_namespace == "default" and value.nomad_task == %q and value.nomad_job_id matches "^%s$"`, task, job),
+			Selector: fmt.Sprintf(`value.nomad_namespace == "wavry" and value.nomad_task == %q and value.nomad_job_id matches "^%s$"`, task, job),
 		}, nil)
 		if err != nil {
 			return fmt.Errorf("binding rule %s: %w", policy, err)

@@ -81,7 +81,8 @@ func (f *Fleet) prepare(context.Context) error {
 	}
 	folders := []string{"bin", "logs", "run", "backup"}
 	for _, node := range Nodes {
-		folders = append(folders, filepath.Join(node, "data")) // PostgreSQL must get in, whoever writes there first
+		// PostgreSQL must get in, whoever writes there first; Nomad's own directory must be passable for tasks of ordinary users.
+		folders = append(folders, filepath.Join(node, "data"), filepath.Join(node, "n"))
 	}
 	for _, d := range folders {
 		if err := os.MkdirAll(filepath.Join(f.dir, d), 0o711); err != nil {

@@ -109,6 +109,7 @@ func TestFleet(t *testing.T) {
 			t.Errorf("a desktop with a terminal has more than %d colours", len(seen))
 		}
 	})
+	t.Run("ordinary users", func(t *testing.T) { r.ordinaryUsers(t) })
 	t.Run("node metadata", func(t *testing.T) {
 		r.wait("the host's findings are metadata of its node", func() bool {
 			n := r.node("node-sway")

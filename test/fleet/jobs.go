@@ -16,7 +16,7 @@ import (
 // nomadCLI runs Nomad's command against the fleet.
 func (f *Fleet) nomadCLI(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(f.cfg.Engines, "nomad"), args...)
-	cmd.Env = append(plainEnviron(), "NOMAD_ADDR="+f.nomadAddr())
+	cmd.Env = append(plainEnviron(), "NOMAD_ADDR="+f.nomadAddr(), "NOMAD_NAMESPACE="+namespace)
 	cmd.Dir = f.cfg.Root // as jobs/README.md says
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -30,6 +30,10 @@ func (f *Fleet) jobArgs(file string, vars []string) []string {
 	var args []string
 	if file != "postgres" && file != "prometheus" {
 		vars = append([]string{"bin_dir=" + filepath.Join(f.dir, "bin")}, vars...) // the later of two holds
+	}
+	switch file {
+	case "master", "gateway", "relay", "backup": // a system user that Debian has
+		vars = append([]string{"user=backup", "uid=34"}, vars...)
 	}
 	for _, v := range vars {
 		args = append(args, "-var", v)
@@ -145,7 +149,7 @@ func (f *Fleet) OperatorEnviron() ([]string, error) {
 	return []string{
 		"WAVRY_ADDR=" + strings.Join(masters, ","), "WAVRY_CACERT=" + filepath.Join(f.dir, "ca.pem"),
 		"WAVRY_CLIENT_CERT=" + filepath.Join(f.dir, "operator-fleet.pem"), "WAVRY_CLIENT_KEY=" + filepath.Join(f.dir, "operator-fleet-key.pem"),
-		"NOMAD_ADDR=" + f.nomadAddr(), "CONSUL_HTTP_ADDR=" + f.consulAddr(0), "CONSUL_HTTP_TOKEN=" + f.secrets.consul,
+		"NOMAD_ADDR=" + f.nomadAddr(), "NOMAD_NAMESPACE=" + namespace, "CONSUL_HTTP_ADDR=" + f.consulAddr(0), "CONSUL_HTTP_TOKEN=" + f.secrets.consul,
 	}, nil
 }
 

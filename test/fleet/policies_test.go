@@ -5,8 +5,10 @@ package fleet_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	consul "github.com/hashicorp/consul/api"
@@ -94,5 +96,54 @@ func (r *rigged) secrets(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// ordinaryUsers proves that services are no root, and that what Nomad gives a task can be read by that task's user alone.
+func (r *rigged) ordinaryUsers(t *testing.T) {
+	environ, err := r.OperatorEnviron()
+	r.must(err)
+	dir := filepath.Dir(strings.TrimPrefix(environ[1], "WAVRY_CACERT="))
+	files, err := filepath.Glob(filepath.Join(dir, "*", "n", "alloc", "*", "*", "secrets", "*"))
+	r.must(err)
+	seen := 0
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil || !info.Mode().IsRegular() || filepath.Base(file) == ".nomad-mount" {
+			continue // gone meanwhile, the task API's socket, or Nomad's empty mark
+		}
+		seen++
+		forbidden := os.FileMode(0o077)
+		if info.Sys().(*syscall.Stat_t).Gid == 0 {
+			forbidden = 0o037 // root's group may read Consul's tokens
+		}
+		if info.Mode().Perm()&forbidden != 0 {
+			t.Errorf("%s has mode %o", file, info.Mode().Perm())
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d secret files: is this where they are?", seen)
+	}
+	running := map[string]int{}
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	r.must(err)
+	for _, p := range processes {
+		text, err := os.ReadFile(p)
+		args := strings.Split(string(text), "\x00")
+		if err != nil || len(args) < 2 || args[0] != filepath.Join(dir, "bin", "wavry") {
+			continue // it ended, or is somebody else's
+		}
+		info, err := os.Stat(filepath.Dir(p))
+		if err != nil {
+			continue
+		}
+		role := args[1]
+		running[role]++
+		if root := info.Sys().(*syscall.Stat_t).Uid == 0; root != (role == "host" || role == "desktop") {
+			t.Errorf("wavry %s runs as uid %d", role, info.Sys().(*syscall.Stat_t).Uid)
+		}
+	}
+	if running["master"] != 3 || running["gateway"] != 3 || running["relay"] != 2 {
+		t.Errorf("running: %v", running)
 	}
 }

@@ -253,7 +253,7 @@ consul {
 			return err
 		}
 	}
-	client, err := nomad.NewClient(&nomad.Config{Address: f.nomadAddr()})
+	client, err := nomad.NewClient(&nomad.Config{Address: f.nomadAddr(), Namespace: namespace})
 	if err != nil {
 		return err
 	}
