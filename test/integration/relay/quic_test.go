@@ -202,6 +202,7 @@ type host struct {
 	events  chan relayclient.Event
 	media   netip.AddrPort
 	circuit *relaypath.Circuit
+	offers  atomic.Int64
 }
 
 const alpn = "relay-test"
@@ -221,6 +222,7 @@ func startHost(t testing.TB, u *running, token string) *host {
 			h.events <- e
 		},
 		Offer: func(candidate uint32, datagram []byte) {
+			h.offers.Add(1)
 			if c := circuit.Load(); c != nil {
 				c.Offered(candidate, datagram)
 			}
@@ -542,6 +544,7 @@ func TestThiefAtPauses(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { thief.Close() })
+	shook := h.offers.Load()
 	var got, bytesIn, bytesOut atomic.Int64
 	go func() { // ends with the socket
 		for b := make([]byte, 2048); ; {
@@ -566,7 +569,11 @@ func TestThiefAtPauses(t *testing.T) {
 		v.mustEcho(t, fmt.Sprintf("after pause %d", n), 128<<10)
 	}
 	// It got questions about its path, of 1200 bytes, and at most two a second of them; the stream was half a megabyte.
-	t.Logf("the thief sent %d bytes and got %d packets, %d bytes", bytesOut.Load(), got.Load(), bytesIn.Load())
+	copies := h.offers.Load() - shook
+	t.Logf("the thief sent %d bytes, %d packets of it reached the host, and got %d packets, %d bytes", bytesOut.Load(), copies, got.Load(), bytesIn.Load())
+	if copies < 50 {
+		t.Error("the thief was not heard")
+	}
 	if got.Load() > 30 || bytesIn.Load() > 1252*got.Load() {
 		t.Errorf("the thief got %d packets, %d bytes", got.Load(), bytesIn.Load())
 	}
