@@ -101,6 +101,7 @@ var onlys = []only{
 	{"github.com/quic-go/", "hostruntime/transport", "the transport can be exchanged"},
 	{"github.com/go-gst/", "plugins/internal/gstpipe", "GStreamer's cgo, finalizers and callbacks stay in one place"},
 	{"github.com/hashicorp/raft", "master", "only the master keeps replicated state"},
+	{"github.com/hashicorp/go-plugin", "hostruntime/plugin", "the plugins' contract and the host of their processes are where its rules are known"},
 	{"github.com/jackc/pgx", "gateway/store", "only the gateway keeps accounts"},
 	{"modernc.org/sqlite", "gateway/store", "only the gateway keeps accounts"},
 }
