@@ -18,6 +18,8 @@ var (
 	errLinkSilent = errors.New("no report for too long")
 	// errLinkSlow ends a link whose machine does not take its commands.
 	errLinkSlow = errors.New("machine does not take its commands")
+	// errLinkRevoked ends a link whose machine may not speak any more.
+	errLinkRevoked = masterapi.Refuse(masterapi.Reason_REASON_UNAUTHENTICATED, "revoked")
 	// errDeposed ends what only the leader does.
 	errDeposed = errors.New("this server leads no more")
 )

@@ -35,9 +35,9 @@ func (a *linkAPI) HostLink(ctx context.Context, stream *hostStream) error {
 	if err := a.m.speaks(ctx, identity.RoleHost, host.ID); err != nil {
 		return apiError(err)
 	}
-	link := newHostLink(host.ID)
 	caller, _ := identity.FromContext(ctx)
-	link.instance = caller.Instance
+	link := newHostLink(host.ID, caller)
+	host.LinkedBy, host.Serial = caller.String(), caller.Serial
 	if err := l.fleet.mayHold(link); err != nil {
 		return apiError(err)
 	}
@@ -132,6 +132,7 @@ func (l *leader) registerHost(ctx context.Context, host *state.Host, hello *mast
 
 func sameHost(a, b *state.Host) bool {
 	return a.Pool == b.Pool && a.Region == b.Region && a.Version == b.Version && a.Identity == b.Identity && a.Boot == b.Boot && a.Slots == b.Slots && a.Rule == b.Rule &&
+		a.LinkedBy == b.LinkedBy && a.Serial == b.Serial &&
 		a.Compositor == b.Compositor && a.Capture == b.Capture && a.Encoder == b.Encoder && a.GPU == b.GPU &&
 		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Codecs, b.Codecs) && slices.Equal(a.Attributes, b.Attributes)
 }
@@ -186,10 +187,10 @@ func (f *fleet) mayHold(link *hostLink) error {
 
 func (f *fleet) mayHoldLocked(link *hostLink) error {
 	h := f.hosts[link.id]
-	if h == nil || h.link == nil || h.link.instance == link.instance || link.instance == "" || h.link.instance == "" {
+	if h == nil || h.link == nil || h.link.caller.Instance == link.caller.Instance || link.caller.Instance == "" || h.link.caller.Instance == "" {
 		return nil
 	}
-	return masterapi.Refuse(masterapi.Reason_REASON_PERMISSION_DENIED, "host %s is linked by allocation %s; %s may not take its place", link.id, h.link.instance, link.instance)
+	return masterapi.Refuse(masterapi.Reason_REASON_PERMISSION_DENIED, "host %s is linked by allocation %s; %s may not take its place", link.id, h.link.caller.Instance, link.caller.Instance)
 }
 
 func (l *leader) attachHost(hello *masterapi.HostHello, link *hostLink) error {
@@ -333,6 +334,7 @@ func (l *leader) hostChangedItself(link *hostLink, hello *masterapi.HostHello) {
 		l.log.Warn("change of a host not taken", "host_id", link.id, "err", err)
 		return
 	}
+	host.LinkedBy, host.Serial = link.caller.String(), link.caller.Serial
 	l.allow(host)
 	var before *state.Host
 	l.m.read(func(s *state.State) { before = s.Host(host.ID) })

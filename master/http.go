@@ -114,7 +114,10 @@ func (m *Master) gate(next http.Handler) http.Handler {
 			ctx, end := m.streams.begin(r.Context(), id)
 			defer end()
 			r = r.WithContext(ctx)
-			m.streams.cut(m.revocation) // what was revoked since it was looked at
+			if refused := m.revocation(id); refused != nil { // since it was looked at
+				m.refuse(w, r, refused)
+				return
+			}
 		}
 		if known {
 			r = r.WithContext(identity.NewContext(r.Context(), id))

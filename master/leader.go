@@ -111,6 +111,9 @@ func (l *leader) noteLocked(lease *state.Lease) {
 // follow reacts to what was applied.
 func (l *leader) follow(ctx context.Context) error {
 	l.endBanned() // of bans that a predecessor did not get round to
+	for _, c := range l.m.farewell(ctx, l) {
+		l.later(c)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -256,10 +259,13 @@ func (l *leader) endOnForbidden(h *state.Host) {
 	var sessions []string
 	l.m.read(func(s *state.State) { sessions = s.SessionsOn(h.ID) })
 	for _, id := range sessions {
-		l.later(&state.EndSession{
-			ID: id, Reason: masterapi.Reason_REASON_OPERATOR_ENDED, Message: "The machine that ran this desktop may not offer it any more. Connect again to get another.",
-		})
+		l.later(outOfService(id))
 	}
+}
+
+// outOfService ends a session whose host has lost its right to run it. People are offered another desktop.
+func outOfService(session string) *state.EndSession {
+	return &state.EndSession{ID: session, Reason: masterapi.Reason_REASON_HOST_DRAINED, Message: "The machine that ran this desktop may not offer it any more."}
 }
 
 func (l *leader) publishKeys() {

@@ -23,6 +23,8 @@ const (
 	linkTimeout    = 10 * time.Second
 	// linkCommands is how many commands may wait for one machine; a machine that is further behind is cut and comes back with a hello.
 	linkCommands = 1024
+	// farewellLimit is how long all revoked hosts together have to take the end of what they run, before they are cut.
+	farewellLimit = 500 * time.Millisecond
 	// youngSession is how long a session may be unknown to its host: its admission is still being prepared.
 	youngSession = 15 * time.Second
 	// watcherEvents is how many events may wait for one gateway; a slower one is cut and synchronises again.

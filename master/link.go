@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
 )
 
@@ -32,6 +33,9 @@ func (l *link[R, C]) send(command *C) {
 		l.end(errLinkSlow)
 	}
 }
+
+// finish closes the link when the machine has been sent what waits for it.
+func (l *link[R, C]) finish() { l.send(nil) }
 
 // end closes the link; the first cause counts.
 func (l *link[R, C]) end(why error) {
@@ -78,7 +82,9 @@ func (l *link[R, C]) serve(ctx context.Context, stream *connect.BidiStream[R, C]
 		case <-watchdog.C:
 			l.end(errLinkSilent)
 		case command := <-l.out:
-			if err := stream.Send(command); err != nil {
+			if command == nil {
+				l.end(errLinkRevoked)
+			} else if err := stream.Send(command); err != nil {
 				l.end(err)
 			}
 		}
@@ -89,7 +95,7 @@ func (l *link[R, C]) serve(ctx context.Context, stream *connect.BidiStream[R, C]
 type hostLink struct {
 	*link[masterapi.HostReport, masterapi.HostCommand]
 
-	instance string // of the caller's identity; empty: not known
+	caller identity.Identity
 
 	mu      sync.Mutex // guards the following
 	waiting map[string][]chan prepareAnswer
@@ -102,8 +108,8 @@ type prepareAnswer struct {
 
 type relayLink = link[masterapi.RelayReport, masterapi.RelayCommand]
 
-func newHostLink(id string) *hostLink {
-	return &hostLink{link: newLink[masterapi.HostReport, masterapi.HostCommand](id), waiting: map[string][]chan prepareAnswer{}}
+func newHostLink(id string, caller identity.Identity) *hostLink {
+	return &hostLink{link: newLink[masterapi.HostReport, masterapi.HostCommand](id), caller: caller, waiting: map[string][]chan prepareAnswer{}}
 }
 
 // prepare asks the host and waits for its answer.

@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
@@ -92,17 +93,65 @@ func (s *streams) cut(refuse func(identity.Identity) *masterapi.RefusedError) {
 	}
 }
 
-// cutRevoked follows revocations until ctx ends: it ends streams, and what masters that are revoked have open for Raft.
+// cutRevoked follows revocations until ctx ends: it ends streams, what masters that are revoked have open for Raft, and what revoked hosts run.
 func (m *Master) cutRevoked(ctx context.Context, raft interface{ Recheck() }) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-m.bansChanged:
+			l := m.leader.Load()
+			var over []state.Command
+			if l != nil {
+				over = m.farewell(ctx, l)
+			}
 			m.streams.cut(m.revocation)
 			raft.Recheck()
+			for _, c := range over {
+				l.later(c)
+			}
 		}
 	}
+}
+
+// farewell tells revoked hosts over their links, which end with it, to end what they run: no link will tell them later. It returns what ends
+// those sessions for everybody else, also those of hosts that are not linked.
+func (m *Master) farewell(ctx context.Context, l *leader) (over []state.Command) {
+	revoked := map[string][]string{}
+	m.read(func(s *state.State) {
+		for h := range s.Hosts() {
+			if s.RevokedHost(h) != nil {
+				revoked[h.ID] = s.SessionsOn(h.ID)
+			}
+		}
+	})
+	var links []*hostLink
+	for host, sessions := range revoked {
+		link := l.hostLink(host)
+		for _, id := range sessions {
+			end := outOfService(id)
+			over = append(over, end)
+			if link != nil {
+				link.send(&masterapi.HostCommand{Command: &masterapi.HostCommand_End{End: &masterapi.EndHostSession{SessionId: id, Reason: end.Reason, Message: end.Message}}})
+			}
+		}
+		if link != nil {
+			link.finish()
+			links = append(links, link)
+		}
+	}
+	limit := time.NewTimer(farewellLimit)
+	defer limit.Stop()
+	for _, link := range links {
+		select {
+		case <-link.done:
+		case <-limit.C: // whoever takes no commands is cut without
+			return over
+		case <-ctx.Done():
+			return over
+		}
+	}
+	return over
 }
 
 // bansMayHaveChanged is called on Raft's goroutine: it only nudges cutRevoked.

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -143,5 +144,29 @@ func TestRevokedMasterSpeaksNoRaft(t *testing.T) {
 	eventually(t, "the revoked server has no leader", func() bool { return c.servers[out].Ready() != nil })
 	if _, err := op.Fleet().ListHosts(ctx, &masterapi.ListHostsRequest{}); err != nil {
 		t.Errorf("the others: %v", err)
+	}
+}
+
+// TestRevokedHostLosesWhatItRuns proves that the sessions of a revoked host end, linked or not, by its own name or by that of what linked it, and that it
+// gets no new ones.
+func TestRevokedHostLosesWhatItRuns(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, nil)
+	c.leader()
+	op, gw, ctx := c.client("t-operator"), c.client("t-gateway"), testContext(t)
+	for n, subject := range []string{"host/h0", "host/*"} {
+		h := c.host(fmt.Sprint("h", n), 5, nil)
+		running, err := gw.Sessions().Admit(ctx, request(fmt.Sprint(n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.stop()
+		if _, err := op.Fleet().PutBan(ctx, &masterapi.Ban{Kind: masterapi.Ban_KIND_IDENTITY, Subject: subject, Reason: "stolen"}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "its session ends", func() bool {
+			s, err := gw.Sessions().GetSession(ctx, &masterapi.GetSessionRequest{SessionId: running.GetSessionId()})
+			return err == nil && s.GetEndReason() == masterapi.Reason_REASON_HOST_DRAINED
+		})
 	}
 }

@@ -79,6 +79,8 @@ func (i *IssueLease) newSession(s *State) Result {
 		return refuse(masterapi.Reason_REASON_NO_FREE_HOST, "host %s is unknown", i.Lease.Host)
 	case h.State != hostActive || h.Pool != i.Pool:
 		return refuse(masterapi.Reason_REASON_NO_FREE_HOST, "host %s is %s in pool %s", h.ID, HostWord(h.State), h.Pool)
+	case s.RevokedHost(h) != nil:
+		return refuse(masterapi.Reason_REASON_NO_FREE_HOST, "host %s is revoked", h.ID)
 	case len(s.onHost[h.ID]) >= int(h.Slots):
 		return refuse(masterapi.Reason_REASON_NO_FREE_HOST, "host %s has no free slot", h.ID)
 	case s.sessions[i.Lease.Session] != nil:

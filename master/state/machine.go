@@ -92,6 +92,7 @@ type Host struct {
 	History                   []Transition
 	Rule                      string // that allows what it offers; empty: none
 	Approval                  Approval
+	LinkedBy, Serial          string // the identity that linked it last, and that of its certificate; empty: it showed none
 }
 
 func (h *Host) fields(c *codec) {
@@ -116,6 +117,8 @@ func (h *Host) fields(c *codec) {
 	list(c, &h.History, maxHistory, func(c *codec, t *Transition) { t.fields(c) })
 	c.str(&h.Rule)
 	h.Approval.fields(c)
+	c.str(&h.LinkedBy)
+	c.str(&h.Serial)
 }
 
 func (h *Host) moved(to masterapi.HostStateWord, reason, actor string, now Millis) *Host {

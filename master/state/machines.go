@@ -129,7 +129,7 @@ func (p *PutHost) fields(c *codec) { p.Host.fields(c) }
 
 func (p *PutHost) apply(s *State) Result {
 	n := p.Host
-	cloneAll(&n.ID, &n.Pool, &n.Region, &n.Version, &n.Identity, &n.Boot, &n.Compositor, &n.Capture, &n.Encoder, &n.GPU, &n.Rule)
+	cloneAll(&n.ID, &n.Pool, &n.Region, &n.Version, &n.Identity, &n.Boot, &n.Compositor, &n.Capture, &n.Encoder, &n.GPU, &n.Rule, &n.LinkedBy, &n.Serial)
 	for _, list := range [][]string{n.Addresses, n.Codecs} {
 		for i := range list {
 			cloneAll(&list[i])

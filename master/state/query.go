@@ -122,6 +122,14 @@ func (s *State) Banned(login, address string, now Millis) *Ban {
 	return hit
 }
 
+// RevokedHost returns the ban of a host: of its name, or of what linked it last.
+func (s *State) RevokedHost(h *Host) *Ban {
+	if b := s.Revoked("host/"+h.ID, ""); b != nil {
+		return b
+	}
+	return s.Revoked(h.LinkedBy, h.Serial)
+}
+
 // Revoked returns the ban of a service, by its name (role/name) or by the serial number of what it shows, or nil.
 func (s *State) Revoked(name, serial string) *Ban {
 	for _, key := range []banKey{{masterapi.Ban_KIND_IDENTITY, name}, {masterapi.Ban_KIND_CERTIFICATE, serial}} {

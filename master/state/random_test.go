@@ -74,7 +74,7 @@ func (w *world) command() Command {
 	case 0:
 		return &PutRelay{Relay: Relay{ID: w.id("r", 4), Region: w.id("eu", 2), Boot: w.id("b", 3), Capacity: 5}, Successor: w.r.IntN(4) == 0}
 	case 1:
-		return &PutHost{Host: Host{ID: w.id("h", 6), Pool: "default", Region: "eu", Boot: w.id("b", 3), Slots: 4, Addresses: []string{"a:1", "b:2"}, Attributes: []Attribute{{"x", "y"}}, Rule: []string{"", "rule", "rule"}[w.r.IntN(3)]}}
+		return &PutHost{Host: Host{ID: w.id("h", 6), Pool: "default", Region: "eu", Boot: w.id("b", 3), Slots: 4, Addresses: []string{"a:1", "b:2"}, Attributes: []Attribute{{"x", "y"}}, LinkedBy: "host/*", Serial: w.id("c", 3), Rule: []string{"", "rule", "rule"}[w.r.IntN(3)]}}
 	case 2:
 		return &SetRelayState{ID: w.id("r", 5), To: masterapi.RelayState(w.r.IntN(8)), Reason: "test", Actor: actor}
 	case 3:

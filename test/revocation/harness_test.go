@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,15 +56,16 @@ const (
 
 // fleet is a real master, a real host and two real gateways that have nothing in common but their store.
 type fleet struct {
-	t        *testing.T
-	trust    *identity.Source
-	master   *master.Master
-	host     *hostruntime.Host
-	link     *masterlink.Link
-	unlink   context.CancelFunc
-	gateways [2]*gateway.Gateway
-	cfg      gateway.Config
-	admin    *browser
+	t         *testing.T
+	authority *identity.Authority
+	serials   map[string]string // of the certificates that services show, by role/name
+	master    *master.Master
+	host      *hostruntime.Host
+	link      *masterlink.Link
+	unlink    context.CancelFunc
+	gateways  [2]*gateway.Gateway
+	cfg       gateway.Config
+	admin     *browser
 }
 
 // run runs f until the test ends or the result is called, which waits.
@@ -83,18 +85,20 @@ func run(t *testing.T, f func(context.Context) error) context.CancelFunc {
 
 func startFleet(t *testing.T) *fleet {
 	t.Helper()
-	f := &fleet{t: t}
+	f := &fleet{t: t, serials: map[string]string{}}
 	f.startMaster()
 	f.startHost()
 	f.cfg = gateway.DefaultConfig()
 	f.cfg.BindAddr, f.cfg.OpsAddr, f.cfg.OpenPools = "127.0.0.1:0", "", []string{"desks"}
 	f.cfg.Store.DSN, f.cfg.KeyFile = filepath.Join(t.TempDir(), "gw.sqlite"), filepath.Join(t.TempDir(), "key")
 	f.cfg.Password, f.cfg.HashSlots, f.cfg.MaxSessions = credential.Params{Memory: 64, Time: 1, Threads: 1}, 4, 0
-	f.cfg.Master, f.cfg.TrustedProxies = f.client("gateway"), []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	f.cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 	first := make(chan string, 1)
 	for i := range f.gateways {
 		cfg := f.cfg
 		cfg.ID = fmt.Sprint("gw", i)
+		cfg.Master = f.certified(identity.RoleGateway, cfg.ID)
+		f.cfg.Master = cfg.Master
 		cfg.Announce = func(link string) { first <- link }
 		g, err := gateway.New(cfg)
 		if err != nil {
@@ -125,10 +129,7 @@ func (f *fleet) startMaster() {
 	if cfg.HostRules, err = hostrule.Parse([]string{"h1=desks|vault/64"}); err != nil {
 		f.t.Fatal(err)
 	}
-	f.trust = authority.Trust()
-	cfg.Authenticator = identity.Tokens{
-		"gateway": {Role: identity.RoleGateway, Name: "g"}, "host": {Role: identity.RoleHost, Name: "*"}, "operator": {Role: identity.RoleOperator, Name: "op"},
-	}
+	f.authority = authority
 	if f.master, err = master.New(cfg); err != nil {
 		f.t.Fatal(err)
 	}
@@ -137,11 +138,27 @@ func (f *fleet) startMaster() {
 	f.eventually("the master is ready", func() bool { return f.master.Ready() == nil })
 }
 
-func (f *fleet) client(token string) *masterclient.Client {
+// client is a client of the test's own.
+func (f *fleet) client(role identity.Role) *masterclient.Client {
 	f.t.Helper()
-	c, err := masterclient.New(masterclient.Config{
-		Addresses: []string{f.master.Address()}, TLS: f.trust.Client(identity.RoleMaster), Token: func() (string, error) { return token, nil },
-	})
+	return f.certified(role, "test")
+}
+
+// certified is a client with a certificate, whose serial number is kept.
+func (f *fleet) certified(role identity.Role, name string) *masterclient.Client {
+	f.t.Helper()
+	id := identity.Identity{Role: role, Name: name}
+	source, err := f.authority.Source(id, time.Now(), time.Hour)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	config := source.Client(identity.RoleMaster)
+	shown, err := config.GetClientCertificate(nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.serials[id.String()] = shown.Leaf.SerialNumber.Text(16)
+	c, err := masterclient.New(masterclient.Config{Addresses: []string{f.master.Address()}, TLS: config})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -159,7 +176,7 @@ func (f *fleet) startHost() {
 		f.t.Fatal(err)
 	}
 	if f.link, err = masterlink.New(masterlink.Config{
-		Client: f.client("host"), Verifier: verifier, ID: "h1", Pool: "desks", Slots: hostruntime.MaxSlots, Identity: private,
+		Client: f.certified(identity.RoleHost, "h1"), Verifier: verifier, ID: "h1", Pool: "desks", Slots: hostruntime.MaxSlots, Identity: private,
 	}); err != nil {
 		f.t.Fatal(err)
 	}
@@ -305,6 +322,7 @@ type socket struct {
 	conn    *websocket.Conn
 	replies chan json.RawMessage
 	over    chan struct{}
+	offered sync.Map // ids of sessions in whose place the gateway offered another desktop
 }
 
 func (b *browser) signal() *socket {
@@ -319,7 +337,7 @@ func (b *browser) signal() *socket {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	s := &socket{b.t, conn, make(chan json.RawMessage, 1), make(chan struct{})}
+	s := &socket{t: b.t, conn: conn, replies: make(chan json.RawMessage, 1), over: make(chan struct{})}
 	go s.read()
 	b.t.Cleanup(func() { _ = conn.CloseNow(); <-s.over })
 	return s
@@ -336,6 +354,11 @@ func (s *socket) read() {
 			return
 		}
 		switch m.Type {
+		case signalapi.TypeEvent:
+			var e signalapi.Event
+			if json.Unmarshal(m.Data, &e) == nil && e.Kind == signalapi.EventOffer {
+				s.offered.Store(e.Session, true)
+			}
 		case signalapi.TypeReply:
 			s.replies <- m.Data
 		case signalapi.TypeRefused:

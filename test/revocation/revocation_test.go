@@ -4,19 +4,25 @@
 package revocation
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket/wsjson"
+
 	"github.com/wavry/fleet/gateway"
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/gateway/store"
 	"github.com/wavry/fleet/hostruntime/media"
 	"github.com/wavry/fleet/hostruntime/streamwire"
+	"github.com/wavry/fleet/master/identity"
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterclient"
 )
 
 // scene is what runs when a right is taken. The owner has two browsers, at two gateways, each with a desktop; an operator watches the
@@ -81,7 +87,7 @@ func (s *scene) cli(do func(*gateway.Tools) error) {
 // leaseOf is the live lease of a connection.
 func (s *scene) leaseOf(v *connection) string {
 	s.t.Helper()
-	x, err := s.client("gateway").Sessions().GetSession(s.t.Context(), &masterapi.GetSessionRequest{SessionId: v.grant.Session})
+	x, err := s.client(identity.RoleGateway).Sessions().GetSession(s.t.Context(), &masterapi.GetSessionRequest{SessionId: v.grant.Session})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -142,25 +148,25 @@ func TestEndOfEveryRight(t *testing.T) {
 			s.admin.post(signalapi.PathAdminBans, signalapi.NewBan{Address: s.operator.address, Reason: "noise"})
 		}, []string{watch, operatorSocket}},
 		{"watcher banned at the master", func(s *scene) {
-			_, err := s.client("operator").Fleet().PutBan(s.t.Context(), &masterapi.Ban{Kind: masterapi.Ban_KIND_LOGIN, Subject: s.operator.user.ID, Reason: "noise"})
+			_, err := s.client(identity.RoleOperator).Fleet().PutBan(s.t.Context(), &masterapi.Ban{Kind: masterapi.Ban_KIND_LOGIN, Subject: s.operator.user.ID, Reason: "noise"})
 			s.must(err)
 		}, []string{watch}},
 		{"watcher removed", func(s *scene) {
-			_, err := s.client("gateway").Sessions().RemoveViewer(s.t.Context(), &masterapi.RemoveViewerRequest{SessionId: s.desk.grant.Session, ViewerId: s.watch.grant.Viewer})
+			_, err := s.client(identity.RoleGateway).Sessions().RemoveViewer(s.t.Context(), &masterapi.RemoveViewerRequest{SessionId: s.desk.grant.Session, ViewerId: s.watch.grant.Viewer})
 			s.must(err)
 		}, []string{watch}},
 		{"control taken by another viewer", func(s *scene) {
-			_, err := s.client("gateway").Sessions().AddViewer(s.t.Context(), &masterapi.AddViewerRequest{
+			_, err := s.client(identity.RoleGateway).Sessions().AddViewer(s.t.Context(), &masterapi.AddViewerRequest{
 				RequestId: rand.Text(), ViewerKey: newKey(s.t).Thumbprint(), SessionId: s.desk.grant.Session, Login: s.owner.user.ID, DirectOnly: true, ReplaceController: true,
 			})
 			s.must(err)
 		}, []string{desk}},
 		{"watcher's lease released", func(s *scene) {
-			_, err := s.client("gateway").Leases().Release(s.t.Context(), &masterapi.ReleaseRequest{LeaseId: s.leaseOf(s.watch)})
+			_, err := s.client(identity.RoleGateway).Leases().Release(s.t.Context(), &masterapi.ReleaseRequest{LeaseId: s.leaseOf(s.watch)})
 			s.must(err)
 		}, []string{watch}},
 		{"watcher's lease revoked", func(s *scene) {
-			_, err := s.client("operator").Leases().Revoke(s.t.Context(), &masterapi.RevokeRequest{LeaseId: s.leaseOf(s.watch)})
+			_, err := s.client(identity.RoleOperator).Leases().Revoke(s.t.Context(), &masterapi.RevokeRequest{LeaseId: s.leaseOf(s.watch)})
 			s.must(err)
 		}, []string{watch}},
 		{"session ended by an operator", func(s *scene) {
@@ -178,6 +184,7 @@ func TestEndOfEveryRight(t *testing.T) {
 		{"pool denied", func(s *scene) {
 			s.admin.post(signalapi.PathAdminRules, signalapi.Rule{Pool: "desks", User: s.owner.user.Name, Effect: store.Deny})
 		}, []string{desk, secondDesk, watch}},
+		{"certificate of the host revoked", func(s *scene) { s.revoke("host/h1") }, []string{desk, secondDesk, watch, otherDesk}},
 		{"host moved to another pool", func(s *scene) { s.moveHost("vault") }, []string{desk, secondDesk, watch}}, // the last: the host stays there
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -188,8 +195,87 @@ func TestEndOfEveryRight(t *testing.T) {
 			began := time.Now()
 			c.take(s)
 			took := s.expectLost(c.lost)
+			if strings.HasPrefix(c.name, "certificate of the host") {
+				for p, v := range map[*person]*connection{s.owner: s.desk, s.second: s.secondDesk, s.operator: s.watch, s.other: s.otherDesk} {
+					s.eventually(p.user.Name+" is offered another desktop", func() bool { _, ok := p.socket.offered.Load(v.grant.Session); return ok })
+				}
+				if s.link.Linked() {
+					t.Error("the host linked again")
+				}
+				_, err := s.client(identity.RoleOperator).Fleet().RemoveBan(t.Context(), &masterapi.RemoveBanRequest{Kind: masterapi.Ban_KIND_CERTIFICATE, Subject: s.serials["host/h1"]})
+				s.must(err)
+				s.eventually("the host is linked again", s.link.Linked)
+			}
 			t.Logf("%s bit within %s of the call, which took part of it", c.name, took(began).Round(time.Millisecond))
 		})
+	}
+}
+
+// revoke takes the certificate of a service back.
+func (s *scene) revoke(name string) {
+	s.t.Helper()
+	_, err := s.client(identity.RoleOperator).Fleet().PutBan(s.t.Context(), &masterapi.Ban{Kind: masterapi.Ban_KIND_CERTIFICATE, Subject: s.serials[name], Reason: "stolen"})
+	s.must(err)
+}
+
+// A gateway or operator whose certificate is revoked hears and may do nothing more; what people have, and other gateways, go on.
+func TestRevokedCertificateOfAnother(t *testing.T) {
+	s := startFleet(t).scene()
+	op := s.certified(identity.RoleOperator, "mallory")
+	watching := make(chan struct{})
+	gateway := s.certified(identity.RoleGateway, "gw9")
+	stream, err := gateway.Sessions().WatchSessions(masterclient.At(t.Context(), s.master.Address()), &masterapi.WatchSessionsRequest{GatewayId: "gw9"})
+	s.must(err)
+	if !stream.Receive() {
+		t.Fatal(stream.Err())
+	}
+	go func() { // ends with the revocation, or the test
+		defer close(watching)
+		for stream.Receive() {
+		}
+	}()
+	began := time.Now()
+	s.revoke("gateway/gw9")
+	s.revoke("gateway/gw0")
+	s.revoke("operator/mallory")
+	select {
+	case <-watching:
+		t.Logf("the watch was cut within %s", time.Since(began).Round(time.Millisecond))
+	case <-time.After(bite):
+		t.Error("a revoked gateway goes on watching")
+	}
+	refused := func(what string, err error) {
+		var r *masterapi.RefusedError
+		if !errors.As(err, &r) || r.Reason != masterapi.Reason_REASON_UNAUTHENTICATED {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err = gateway.Sessions().ListSessions(t.Context(), &masterapi.ListSessionsRequest{})
+	refused("a revoked gateway asks", err)
+	_, err = op.Fleet().ListHosts(t.Context(), &masterapi.ListHostsRequest{})
+	refused("a revoked operator asks", err)
+	if s.asks(s.owner) {
+		t.Error("a revoked gateway gives a desktop away")
+	}
+	s.expectLost(nil)
+	s.connect(s.other, signalapi.Connect{Pool: "desks"}) // at the other gateway
+}
+
+// asks asks for one more desktop and reports whether there is one.
+func (s *scene) asks(p *person) bool {
+	s.t.Helper()
+	var c signalapi.Connect
+	newKey(s.t).name(&c)
+	c.Pool = "desks"
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	s.must(wsjson.Write(ctx, p.socket.conn, signalapi.Request{Type: signalapi.TypeConnect, ID: rand.Text(), Data: c}))
+	select {
+	case data := <-p.socket.replies:
+		return data != nil
+	case <-ctx.Done():
+		s.t.Fatal("no answer")
+		return false
 	}
 }
 
@@ -253,7 +339,7 @@ func (s *scene) moveHost(pool string) {
 	hello := &masterapi.HostHello{
 		HostId: "h1", BootId: "moved", Pool: pool, Slots: 64, Identity: s.host.Identity(), DirectAddresses: []string{s.host.Addresses()[0].String()},
 	}
-	list, err := s.client("gateway").Sessions().ListSessions(s.t.Context(), &masterapi.ListSessionsRequest{})
+	list, err := s.client(identity.RoleGateway).Sessions().ListSessions(s.t.Context(), &masterapi.ListSessionsRequest{})
 	s.must(err)
 	for _, x := range list.GetSessions() {
 		running := &masterapi.HostSession{SessionId: x.GetSessionId()}
@@ -262,7 +348,7 @@ func (s *scene) moveHost(pool string) {
 		}
 		hello.Sessions = append(hello.Sessions, running)
 	}
-	link := s.client("host").NewHostLink(func() *masterapi.HostHello { return hello }, func(c *masterapi.HostCommand) {
+	link := s.certified(identity.RoleHost, "h1").NewHostLink(func() *masterapi.HostHello { return hello }, func(c *masterapi.HostCommand) {
 		switch c := c.GetCommand().(type) {
 		case *masterapi.HostCommand_End:
 			s.host.End(c.End.GetSessionId(), streamwire.CodeOperator, c.End.GetMessage())
