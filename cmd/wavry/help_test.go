@@ -75,7 +75,7 @@ func TestCompletion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(self)
+	c := exec.Command(self, "wavry", "dr", "relay") // as bash calls it
 	c.Env = append(os.Environ(), "COMP_LINE=wavry relay dr", runEnv+"=1")
 	out, err := c.Output()
 	if err != nil || !slices.Contains(strings.Fields(string(out)), "drain") {

@@ -29,7 +29,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	table := commands(&environment{stdout: stdout, stderr: stderr})
-	if err := checkWords(table, args); err != nil {
+	// A shell that asks for completions calls the program with its own words: wavry wavry WORD BEFORE.
+	if err := checkWords(table, args); err != nil && os.Getenv("COMP_LINE") == "" {
 		fmt.Fprintln(stderr, err)
 		return exitNoCommand
 	}

@@ -151,7 +151,7 @@ func (s shell) pendingHost() {
 	s.says([]string{"no rule of host_rules allows that"}, "host", "list", "-pool", "desk")
 	s.says([]string{"nobody"}, "host", "show", "evil")
 	request := func(id string) *masterapi.AdmitRequest {
-		return &masterapi.AdmitRequest{RequestId: id, Login: "ada", Pool: "desk", ViewerAddress: "127.0.0.1", DirectOnly: true}
+		return &masterapi.AdmitRequest{ViewerKey: viewerKey, RequestId: id, Login: "ada", Pool: "desk", ViewerAddress: "127.0.0.1", DirectOnly: true}
 	}
 	m := s.Master()
 	var refused *masterapi.RefusedError
