@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wavry/fleet/gateway/credential"
+	"github.com/wavry/fleet/gateway/origin"
 	"github.com/wavry/fleet/gateway/store"
 	"github.com/wavry/fleet/master/catalog"
 	"github.com/wavry/fleet/master/masterapi"
@@ -221,9 +222,9 @@ func (c Config) validateListeners(bad reporter) {
 		if o == "" {
 			continue
 		}
-		if u, err := url.Parse(o); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || strings.TrimSuffix(o, "/") != u.Scheme+"://"+u.Host {
-			bad("public_url or origins = %q: must be scheme://host[:port]", o)
-		} else if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		if parsed, err := origin.Parse(o); err != nil {
+			bad("public_url or origins = %q: must be scheme://host[:port]: %w", o, err)
+		} else if !parsed.Secure() && !parsed.Loopback() {
 			bad("public_url or origins = %q: must be https outside loopback", o)
 		}
 	}
@@ -235,6 +236,11 @@ func (c Config) validateTLS(bad reporter) {
 	}
 	if c.TLS.CertFile != "" && len(c.TLS.ACMEDomains) > 0 {
 		bad("acme_domains = %q: not together with tls_cert_file", c.TLS.ACMEDomains)
+	}
+	for _, d := range c.TLS.ACMEDomains {
+		if _, err := origin.Name(d); err != nil {
+			bad("acme_domains = %q: must be a name without a wildcard: %w", d, err)
+		}
 	}
 	if len(c.TLS.ACMEDomains) > 0 && c.TLS.ACMEFolder == "" {
 		bad("acme_folder = \"\": must be set with acme_domains; certificates lost at each restart meet the authority's limits")
@@ -318,9 +324,35 @@ func validateAdvertise(key, addr string, bad reporter) {
 
 // isLoopback reports whether host is a name or address of this machine alone.
 func isLoopback(host string) bool {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
+	if host = strings.Trim(host, "[]"); strings.Contains(host, ":") {
+		host = "[" + host + "]"
 	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.IsLoopback()
+	o, err := origin.Parse("http://" + host)
+	return err == nil && o.Loopback()
+}
+
+// normalise writes the addresses that browsers are told and certificates are asked for as browsers write them, and returns the origins that
+// are ours. The configuration is valid.
+func (c *Config) normalise() (ours []origin.Origin, err error) {
+	for _, text := range append([]string{c.PublicURL}, c.Origins...) {
+		if text == "" {
+			continue
+		}
+		o, err := origin.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("public_url or origins: %w", err)
+		}
+		if text == c.PublicURL {
+			c.PublicURL = o.String()
+		}
+		ours = append(ours, o)
+	}
+	domains := make([]string, len(c.TLS.ACMEDomains))
+	for i, d := range c.TLS.ACMEDomains {
+		if domains[i], err = origin.Name(d); err != nil {
+			return nil, fmt.Errorf("acme_domains: %w", err)
+		}
+	}
+	c.TLS.ACMEDomains = domains
+	return ours, nil
 }

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wavry/fleet/gateway/credential"
+	"github.com/wavry/fleet/gateway/origin"
 	"github.com/wavry/fleet/gateway/store"
 )
 
@@ -26,6 +26,7 @@ import (
 type Gateway struct {
 	// Set once by New.
 	cfg      Config
+	origins  []origin.Origin // that are ours: PublicURL and Origins
 	log      *slog.Logger
 	metrics  *metrics
 	registry *prometheus.Registry
@@ -76,9 +77,12 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	cfg.PublicURL = strings.TrimSuffix(cfg.PublicURL, "/")
+	origins, err := cfg.normalise()
+	if err != nil {
+		return nil, fmt.Errorf("gateway configuration: %w", err)
+	}
 	g := &Gateway{
-		cfg: cfg, log: cfg.Logger.With("component", "gateway"),
+		cfg: cfg, origins: origins, log: cfg.Logger.With("component", "gateway"),
 		metrics: newMetrics(cfg.Metrics), registry: cfg.Metrics,
 		hasher: credential.NewHasher(cfg.Password, cfg.HashSlots),
 		byName: newLimiter(nameBurst, nameEvery, limitedKeys), byOwner: newLimiter(ownBurst, ownEvery, limitedKeys),

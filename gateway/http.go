@@ -7,12 +7,12 @@ import (
 	"mime"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/wavry/fleet/gateway/credential"
+	"github.com/wavry/fleet/gateway/origin"
 	"github.com/wavry/fleet/gateway/signalapi"
 	"github.com/wavry/fleet/gateway/store"
 )
@@ -135,31 +135,27 @@ func (g *Gateway) checkOrigin(r *http.Request) *RefusalError {
 // ourHost reports whether a Host header names us. Without a public URL we are on loopback and known by loopback names only.
 func (g *Gateway) ourHost(host string) bool {
 	if g.cfg.PublicURL == "" {
-		return isLoopback((&url.URL{Host: host}).Hostname())
+		o, err := origin.Parse("http://" + host)
+		return err == nil && o.Loopback()
 	}
-	return slices.ContainsFunc(append([]string{g.cfg.PublicURL}, g.cfg.Origins...), func(o string) bool {
-		u, err := url.Parse(o)
-		return err == nil && strings.EqualFold(u.Host, host)
-	})
+	return slices.ContainsFunc(g.origins, func(o origin.Origin) bool { return o.HasHost(host) })
 }
 
 // ourOrigin reports whether an Origin header is ours. On loopback without a public URL the scheme is ours and the port any: the
 // pages of another local server are as trusted as that server's owner, who is on this machine; but "null" is nobody.
-func (g *Gateway) ourOrigin(origin string) bool {
-	if slices.ContainsFunc(append([]string{g.cfg.PublicURL}, g.cfg.Origins...), func(o string) bool {
-		return o != "" && strings.EqualFold(strings.TrimSuffix(o, "/"), origin)
-	}) {
+func (g *Gateway) ourOrigin(header string) bool {
+	o, err := origin.Parse(header)
+	if err != nil {
+		return false
+	}
+	if slices.Contains(g.origins, o) {
 		return true
 	}
-	if g.cfg.PublicURL != "" {
+	if g.cfg.PublicURL != "" || !o.Loopback() {
 		return false
 	}
-	own, err := url.Parse(g.URL())
-	u, err2 := url.Parse(origin)
-	if err != nil || err2 != nil || !isLoopback(u.Hostname()) {
-		return false
-	}
-	return own.Port() == "" || own.Port() == u.Port() // an embedded gateway does not know its port
+	own, err := origin.Parse(g.URL())
+	return err != nil || own.Port() == o.Port() // an embedded gateway does not know its port
 }
 
 // printable cuts what a stranger sent for an answer or a log.

@@ -22,6 +22,9 @@ type Tools struct {
 // OpenTools opens the store of a gateway with this configuration; only its store, address and link settings are used. The caller
 // closes it.
 func OpenTools(ctx context.Context, cfg Config) (*Tools, error) {
+	if _, err := cfg.normalise(); err != nil {
+		return nil, err
+	}
 	s, err := store.Open(ctx, cfg.Store)
 	if err != nil {
 		return nil, err

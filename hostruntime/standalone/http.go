@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 
+	"github.com/wavry/fleet/gateway/origin"
 	"github.com/wavry/fleet/gateway/signalapi"
 )
 
@@ -35,12 +35,12 @@ func secure(next http.Handler) http.Handler {
 // sameOrigin accepts requests without an Origin (navigation, curl) and those of our own page. A name that merely resolves to
 // this machine is refused with the Origin check of the page it came from: its Host and Origin agree, but the cookie is not sent.
 func sameOrigin(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
+	header := r.Header.Get("Origin")
+	if header == "" {
 		return true
 	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host == r.Host
+	o, err := origin.Parse(header)
+	return err == nil && o.HasHost(r.Host)
 }
 
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
