@@ -14,24 +14,17 @@ export function area(cssWidth: number, cssHeight: number, ratio: number): Area {
   return { width: even(cssWidth), height: even(cssHeight), scale: Math.round(dpr * SCALE_UNIT) };
 }
 
-/** Calls changed whenever an element has another size in the screen's pixels: the window, another monitor, another zoom. No resize tells of
- *  the latter two where the size in CSS pixels stays the same. */
-export function onDevicePixels(element: Element, signal: AbortSignal, changed: () => void): void {
-  const observer = new ResizeObserver(changed);
-  try {
-    observer.observe(element, { box: "device-pixel-content-box" });
-  } catch { // a browser that knows CSS pixels only
-    observer.observe(element);
-    onRatio(signal, changed);
-  }
-  signal.addEventListener("abort", () => observer.disconnect(), { once: true });
-}
+/** How often the ratio is looked at (ms): a person who moves the window to another monitor has not let go of it yet. */
+const LOOK_EVERY = 500;
 
-/** A media query knows one ratio; after each change it is asked anew, when the page has the new one. */
-function onRatio(signal: AbortSignal, changed: () => void): void {
-  const ratio = window.devicePixelRatio || 1;
-  matchMedia(`(resolution: ${ratio}dppx)`).addEventListener("change", () => {
+/** Calls changed when the device pixel ratio has: another monitor, another zoom. No resize tells of it where the size in CSS pixels stays the
+ *  same, and media queries and boxes in device pixels tell of it in some browsers and in some cases only. */
+export function onRatio(signal: AbortSignal, changed: () => void): void {
+  let ratio = window.devicePixelRatio;
+  const timer = setInterval(() => {
+    if (window.devicePixelRatio === ratio) return;
+    ratio = window.devicePixelRatio;
     changed();
-    requestAnimationFrame(() => onRatio(signal, changed));
-  }, { signal, once: true });
+  }, LOOK_EVERY);
+  signal.addEventListener("abort", () => clearInterval(timer), { once: true });
 }

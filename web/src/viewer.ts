@@ -1,7 +1,7 @@
 // The viewer page: stage, toolbar, state, statistics. It shows what Session tells and passes on what the person does.
 
 import type { Connect } from "./api.js";
-import { area, onDevicePixels, type Area } from "./area.js";
+import { area, onRatio, type Area } from "./area.js";
 import { Composer, EMPTY, type Typed } from "./compose.js";
 import { CursorView } from "./cursor.js";
 import { copy, h, icon, toast, type Icon } from "./dom.js";
@@ -78,7 +78,7 @@ export class Viewer {
     on(document, "pointerlockchange", () => this.pointerLockChanged());
     on(document, "fullscreenchange", () => this.fullscreenChanged());
     on(document, "visibilitychange", () => this.session.setHidden(document.hidden));
-    onDevicePixels(this.stage, signal, () => this.laidOut());
+    onRatio(signal, () => this.laidOut());
     on(this.typing, "compositionstart", () => this.composer.start());
     on(this.typing, "compositionend", () => this.typed(this.composer.end(this.typing.value)));
     on(this.typing, "input", (e) => this.typed(this.composer.input(this.typing.value, (e as InputEvent).inputType ?? "", (e as InputEvent).isComposing ?? false)));

@@ -139,22 +139,26 @@ func TestWheelGrain(t *testing.T) {
 		return sum
 	}
 	want := int32(0)
-	for _, event := range []string{
-		`{deltaY: 120}`, `{deltaY: 60}`, `{deltaY: 20}`, // a browser that scrolls as far as the wheel turns
-		`{deltaY: 50, wheelDeltaY: -60}`, `{deltaY: 200, wheelDeltaY: -120}`, // fewer or more pixels a notch
-		`{deltaY: 1.5, deltaMode: 1, wheelDeltaY: -60}`, `{deltaY: 5, deltaMode: 1, wheelDeltaY: -120}`, // lines
+	for _, c := range []struct {
+		parts, mode int
+		delta, told float64 // of each part; told is the browser's own measure of the turn
+	}{
+		{1, 0, 120, 120}, {2, 0, 60, 60}, {6, 0, 20, 20}, // a browser that scrolls as far as the wheel turns
+		{2, 0, 50, 60}, {1, 0, 200, 120}, // fewer or more pixels a notch
+		{2, 1, 1.5, 60}, {1, 1, 5, 120}, // lines
+		{1, 1, 3, 0}, {3, 0, 16, 0}, // a browser that does not measure
 	} {
 		js[bool](p, fmt.Sprintf(`(() => {
-			const stage = document.querySelector(".stage");
-			for (let told = 0; told < 120;) {
-				const e = new WheelEvent("wheel", {bubbles: true, cancelable: true, ...%s});
-				stage.dispatchEvent(e);
-				told -= e.wheelDeltaY;
+			for (let i = 0; i < %d; i++) {
+				const e = new WheelEvent("wheel", {bubbles: true, cancelable: true, deltaMode: %d, deltaY: %g});
+				Object.defineProperty(e, "wheelDeltaY", {value: -%g});
+				Object.defineProperty(e, "wheelDeltaX", {value: 0});
+				document.querySelector(".stage").dispatchEvent(e);
 			}
 			return true;
-		})()`, event))
+		})()`, c.parts, c.mode, c.delta, c.told))
 		want += 120
-		p.UntilGo("a notch in events "+event, func() bool { return turned() == want })
+		p.UntilGo(fmt.Sprintf("a notch in %+v", c), func() bool { return turned() == want })
 	}
 	p.Do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseWheel, 960, 540, func(e *input.DispatchMouseEventParams) { e.DeltaX, e.DeltaY = 0.001, 100 }))
 	p.UntilGo("a notch of Chromium's own", func() bool { return turned() == want+120 })
