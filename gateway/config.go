@@ -52,9 +52,10 @@ type Config struct {
 	PublicURL string
 	// Origins are further origins that are served, for instance an old name.
 	Origins []string
-	// TrustedProxies may say in X-Forwarded-For which address a request comes from. Empty: the connection's address counts.
-	TrustedProxies []netip.Prefix
-	TLS            TLS
+	// TrustedProxies may say in TrustedProxyHeader which address a request comes from. Empty: the connection's address counts.
+	TrustedProxies     []netip.Prefix
+	TrustedProxyHeader ProxyHeader
+	TLS                TLS
 
 	Store store.Config
 	// KeyFile holds the key that seals TOTP secrets. On SQLite it is made when missing; gateways on PostgreSQL share one.
@@ -159,7 +160,7 @@ type Consul struct {
 func DefaultConfig() Config {
 	return Config{
 		ID: "gateway", Version: "dev",
-		BindAddr: "127.0.0.1:7500", OpsAddr: "127.0.0.1:7501",
+		BindAddr: "127.0.0.1:7500", OpsAddr: "127.0.0.1:7501", TrustedProxyHeader: XForwardedFor,
 		Store: store.Config{Driver: store.SQLite, DSN: "wavry-gateway/gateway.sqlite"}, KeyFile: "wavry-gateway/seal.key",
 		OpenPools: []string{"*"}, MaxSessions: 4, Grace: 30 * time.Second,
 		LoginLifetime: 30 * 24 * time.Hour, LoginIdle: 7 * 24 * time.Hour, LinkLifetime: 72 * time.Hour,
@@ -217,6 +218,9 @@ func (c Config) validateListeners(bad reporter) {
 		if _, _, err := net.SplitHostPort(c.OpsAddr); err != nil {
 			bad("ops_addr = %q: must be host:port", c.OpsAddr)
 		}
+	}
+	if !c.TrustedProxyHeader.valid() {
+		bad("trusted_proxy_header = %q: must be %s or %s, the one that the trusted proxies set", c.TrustedProxyHeader, XForwardedFor, Forwarded)
 	}
 	for _, o := range append([]string{c.PublicURL}, c.Origins...) {
 		if o == "" {

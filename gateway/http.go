@@ -274,59 +274,6 @@ func (c *call) decode(v any) error {
 	return nil
 }
 
-// clientAddr is the address of the person. What a trusted proxy says and we do not understand is counted, and told once.
-func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
-	addr, odd := clientAddr(r, g.cfg.TrustedProxies)
-	if odd != "" {
-		g.metrics.oddProxies.Inc()
-		g.oddProxy.Do(func() {
-			g.log.Warn("a trusted proxy sends an X-Forwarded-For that is no address; its own address counts for all who come through it",
-				"remote", r.RemoteAddr, "cause", strconv.Quote(printable(odd)))
-		})
-	}
-	return addr
-}
-
-// clientAddr is the address of the person: the connection's, or, behind trusted proxies, the last one in X-Forwarded-For that
-// is none of them. What stands left of it anybody may have written. odd is an entry that had to be understood and was not.
-func clientAddr(r *http.Request, trusted []netip.Prefix) (addr netip.Addr, odd string) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}, "" // a unix socket of the embedding process
-	}
-	addr = peer.Addr().Unmap()
-	isTrusted := func(a netip.Addr) bool {
-		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		if hop = strings.TrimSpace(hop); hop == "" || !isTrusted(addr) {
-			break
-		}
-		next, ok := parseHop(hop)
-		if !ok {
-			return addr, hop
-		}
-		addr = next.Unmap().WithZone("")
-	}
-	return addr, ""
-}
-
-// parseHop reads an address as proxies write it: alone, with a port, or in brackets.
-func parseHop(hop string) (netip.Addr, bool) {
-	if withPort, err := netip.ParseAddrPort(hop); err == nil {
-		return withPort.Addr(), true
-	}
-	if inner, ok := strings.CutPrefix(hop, "["); ok {
-		if inner, ok = strings.CutSuffix(inner, "]"); !ok {
-			return netip.Addr{}, false
-		}
-		hop = inner
-	}
-	addr, err := netip.ParseAddr(hop)
-	return addr, err == nil
-}
-
 // statusWriter remembers the status for metrics.
 type statusWriter struct {
 	http.ResponseWriter

@@ -137,7 +137,7 @@ func TestClientAddr(t *testing.T) {
 		if c.forwarded != "" {
 			r.Header.Set("X-Forwarded-For", c.forwarded)
 		}
-		got, odd := clientAddr(r, trusted)
+		got, odd := clientAddr(r, trusted, XForwardedFor)
 		if got.String() != c.want {
 			t.Errorf("%s via %q: %s, want %s", c.peer, c.forwarded, got, c.want)
 		}

@@ -57,7 +57,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		refusals:  counter("refusals_total", "Refusals by reason, on HTTP and on the WebSocket.", "reason"),
 		requests:  counter("http_requests_total", "HTTP requests by class of status.", "class"),
 		oddProxies: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "forwarded_not_understood_total",
-			Help: "Requests whose X-Forwarded-For, from a trusted proxy, is no address."}),
+			Help: "Requests from a trusted proxy that do not say in trusted_proxy_header which address they come from."}),
 		sockets:    gauge("signaling_sockets", "Open signaling WebSockets."),
 		socketEnds: counter("signaling_sockets_ended_total", "Ended signaling WebSockets by cause.", "cause"),
 		masterUp:   gauge("master_up", "1 when the master answered the last probe."),

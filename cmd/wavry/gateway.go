@@ -44,7 +44,8 @@ type gatewayFile struct {
 	OpsAddr        string   `hcl:"ops_addr,optional" help:"TCP address of /metrics, /healthz and /readyz; empty: none"`
 	PublicURL      string   `hcl:"public_url,optional" help:"scheme://host[:port] as browsers see it; required outside loopback"`
 	Origins        []string `hcl:"origins,optional" help:"further origins that are served"`
-	TrustedProxies []string `hcl:"trusted_proxies,optional" help:"addresses or prefixes of proxies whose X-Forwarded-For is believed"`
+	TrustedProxies []string `hcl:"trusted_proxies,optional" help:"addresses or prefixes of proxies whose trusted_proxy_header is believed"`
+	ProxyHeader    string   `hcl:"trusted_proxy_header,optional" help:"the header that trusted proxies set: x-forwarded-for or forwarded (RFC 7239)"`
 
 	TLSCertFile   string   `hcl:"tls_cert_file,optional" help:"PEM certificate chain, read again when it changes"`
 	TLSKeyFile    string   `hcl:"tls_key_file,optional" help:"PEM key of the certificate"`
@@ -99,7 +100,7 @@ type gatewayFile struct {
 func defaultGatewayFile() gatewayFile {
 	d := gateway.DefaultConfig()
 	return gatewayFile{
-		BindAddr: d.BindAddr, OpsAddr: d.OpsAddr, StoreDriver: string(d.Store.Driver), StoreDSN: d.Store.DSN, KeyFile: d.KeyFile,
+		BindAddr: d.BindAddr, OpsAddr: d.OpsAddr, ProxyHeader: string(d.TrustedProxyHeader), StoreDriver: string(d.Store.Driver), StoreDSN: d.Store.DSN, KeyFile: d.KeyFile,
 		OpenPools: d.OpenPools, MaxSessions: d.MaxSessions, SessionGrace: d.Grace.String(), LoginLifetime: d.LoginLifetime.String(),
 		LoginIdle: d.LoginIdle.String(), LinkLifetime: d.LinkLifetime.String(), BackupEvery: d.Backup.Every.String(), BackupKeep: d.Backup.Keep,
 		ConsulService: gateway.DefaultService,
@@ -120,6 +121,7 @@ func (f gatewayFile) settings(log *slog.Logger) (gateway.Config, error) {
 		cfg.ID = name
 	}
 	cfg.BindAddr, cfg.OpsAddr, cfg.PublicURL, cfg.Origins = f.BindAddr, f.OpsAddr, f.PublicURL, f.Origins
+	cfg.TrustedProxyHeader = gateway.ProxyHeader(strings.ToLower(f.ProxyHeader))
 	cfg.TrustedProxies = prefixes("trusted_proxies", f.TrustedProxies, &problems)
 	cfg.TLS = gateway.TLS{CertFile: f.TLSCertFile, KeyFile: f.TLSKeyFile, ACMEDomains: f.ACMEDomains, ACMEEmail: f.ACMEEmail,
 		ACMEDirectory: f.ACMEDirectory, ACMEFolder: f.ACMEFolder, ACMERoots: f.ACMERoots}
