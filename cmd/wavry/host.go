@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/cli"
 
 	"github.com/wavry/fleet/hostruntime"
+	"github.com/wavry/fleet/hostruntime/asroot"
 	"github.com/wavry/fleet/hostruntime/fingerprint"
 	"github.com/wavry/fleet/hostruntime/pluginhost"
 )
@@ -140,6 +141,9 @@ func (c *hostConfig) settings() (hostSettings, error) {
 	}
 	if c.KeepaliveFPS <= 0 || c.KeepaliveFPS > float64(c.MaxFPS) {
 		problems = append(problems, fmt.Errorf("keepalive_fps = %g: must be above 0 and at most max_fps", c.KeepaliveFPS))
+	}
+	if err := asroot.CheckPath(c.StateDir); err != nil { // keys are written there
+		problems = append(problems, fmt.Errorf("state_dir: %w", err))
 	}
 	problems = append(problems, c.addressProblems(s)...)
 	if err := hostruntime.CheckSlots(c.Slots, c.oneDesktop()); err != nil {

@@ -1,6 +1,7 @@
 package asroot
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -68,6 +69,29 @@ func TestAsUserHasTheUsersRights(t *testing.T) {
 	}
 	if err := AsUser(0, 5, func() error { return nil }); err == nil {
 		t.Error("root is a user")
+	}
+}
+
+// TestCheckPathSeesAccessLists proves that a user whom an access list lets write is seen, though the mode says root's group only.
+func TestCheckPathSeesAccessLists(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	acl := binary.LittleEndian.AppendUint32(nil, 2) // the version
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{1, 7, 1<<32 - 1}, {2, 7, stranger}, {4, 5, 1<<32 - 1}, {16, 7, 1<<32 - 1}, {32, 5, 1<<32 - 1}} { // owner, named user, group, mask, others
+		acl = binary.LittleEndian.AppendUint16(acl, e.tag)
+		acl = binary.LittleEndian.AppendUint16(acl, e.perm)
+		acl = binary.LittleEndian.AppendUint32(acl, e.id)
+	}
+	if err := unix.Setxattr(dir, "system.posix_acl_access", acl, 0); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("the temporary directory's file system has no access lists")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if untrusted := (*UntrustedPathError)(nil); !errors.As(CheckPath(filepath.Join(dir, "file")), &untrusted) {
+		t.Error("trusted a directory in which a stranger may write")
 	}
 }
 
