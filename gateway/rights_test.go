@@ -163,14 +163,15 @@ func TestLinkAndSecondFactor(t *testing.T) {
 	ok[signalapi.Me](b, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: first, Password: newPassword, TOTP: code()})
 	ada.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
 	ok[signalapi.Me](b, "GET", signalapi.PathMe, nil)
-	// A link that chooses no password ends nobody's login, and asks as well.
+	// Without a new password, or with one that is none, nothing is spent: neither the code nor the link.
 	second, other := link(), s.browser()
-	other.refused(http.StatusUnauthorized, signalapi.ReasonTOTPRequired, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: second})
-	ok[signalapi.Me](other, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: second, TOTP: recovery[0]})
+	other.refused(http.StatusUnauthorized, signalapi.ReasonPasswordNeeded, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: second, TOTP: recovery[0]})
+	other.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: second, TOTP: recovery[0], Password: "short"})
 	ok[signalapi.Me](b, "GET", signalapi.PathMe, nil)
+	ok[signalapi.Me](other, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: second, TOTP: recovery[0], Password: goodPassword})
 	// Whoever has lost the second factor needs an admin, whose act is in the log.
 	ok[none](admin, "DELETE", signalapi.PathAdminUser+user.ID+"/totp", nil)
-	ok[signalapi.Me](s.browser(), "POST", signalapi.PathSignIn, signalapi.SignIn{Link: link()})
+	ok[signalapi.Me](s.browser(), "POST", signalapi.PathSignIn, signalapi.SignIn{Link: link(), Password: goodPassword})
 	// The process's own links are no way around it either.
 	third, err := s.SignInLink(t.Context(), "root", store.RoleAdmin)
 	if err != nil {
@@ -207,9 +208,12 @@ func TestStolenCookieChangesNothing(t *testing.T) {
 	ada.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathPassword, signalapi.PasswordChange{New: goodPassword + "2"})
 	ok[none](ada, "POST", signalapi.PathTOTPDisable, signalapi.TOTPCode{Code: code(), Password: goodPassword})
 
-	invite := ok[signalapi.Invite](admin, "POST", signalapi.PathAdminUsers, signalapi.NewUser{Name: "bob", Role: "viewer"})
+	first, err := s.SignInLink(t.Context(), "bob", store.RoleViewer) // the only link that leaves an account without a password
+	if err != nil {
+		t.Fatal(err)
+	}
 	bob := s.browser()
-	ok[signalapi.Me](bob, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(invite.URL)})
+	ok[signalapi.Me](bob, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(first)})
 	setup = ok[signalapi.TOTPSetup](bob, "POST", signalapi.PathTOTPBegin, nil)
 	c.add(freshSignIn)
 	bob.refused(http.StatusForbidden, signalapi.ReasonForbidden, "POST", signalapi.PathPassword, signalapi.PasswordChange{New: goodPassword})

@@ -223,7 +223,7 @@ func (c *call) welcomeBack(name string, login store.Login, token credential.Secr
 	return nil
 }
 
-// signInByLink uses a one-time link: it may choose a password, and the first admin a name.
+// signInByLink uses a one-time link: an invited person chooses a password with it, and the first admin may choose that and a name.
 func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 	name := strings.TrimSpace(s.Name)
 	if name == "" {
@@ -232,21 +232,24 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 	if err := checkName(name); err != nil {
 		return store.User{}, err
 	}
-	u, err := c.open.store.LinkAccount(c.Context(), credential.HashToken(cut(s.Link, maxAgent)), c.now())
+	kind, u, err := c.open.store.LinkAccount(c.Context(), credential.HashToken(cut(s.Link, maxAgent)), c.now())
 	if err != nil {
 		return u, err
 	}
 	if err := c.askToReplace(u, s.Replace); err != nil {
 		return u, err
 	}
+	if u.ID != "" {
+		name = u.Name
+	}
+	if err := checkLinkPassword(kind, name, s.Password); err != nil { // before a code is spent
+		return store.User{}, err
+	}
 	if err := c.secondFactorOfLink(u, s.TOTP); err != nil {
 		return store.User{}, err
 	}
 	encoded := ""
 	if s.Password != "" {
-		if err := credential.CheckPassword(name, s.Password); err != nil {
-			return store.User{}, err
-		}
 		var err error
 		if encoded, err = c.gw.hasher.Hash(c.Context(), c.turn(), s.Password); err != nil {
 			return store.User{}, err
@@ -265,6 +268,18 @@ func (c *call) signInByLink(s signalapi.SignIn) (store.User, error) {
 		return u, err
 	}
 	return u, c.endReplaced(u)
+}
+
+// checkLinkPassword refuses an invited person who has not chosen a password: the link is spent with the sign-in, and without the password of the
+// account, which may be lost, none can be set afterwards.
+func checkLinkPassword(kind, name, password string) error {
+	if password != "" {
+		return credential.CheckPassword(name, password)
+	}
+	if kind == store.LinkInvite {
+		return refuse(http.StatusUnauthorized, signalapi.ReasonPasswordNeeded, "Choose a password: the link works once, and you sign in with the password afterwards.")
+	}
+	return nil
 }
 
 // endReplaced ends the login that this browser had as somebody else.

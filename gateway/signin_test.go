@@ -38,9 +38,13 @@ func TestInviteAndPassword(t *testing.T) {
 	admin := s.admin()
 	invite := ok[signalapi.Invite](admin, "POST", signalapi.PathAdminUsers, signalapi.NewUser{Name: "Ada", Role: "viewer"})
 	ada := s.browser()
-	ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(invite.URL)})
-	ada.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathPassword, signalapi.PasswordChange{New: "short"})
-	ok[none](ada, "POST", signalapi.PathPassword, signalapi.PasswordChange{New: goodPassword})
+	ada.refused(http.StatusUnauthorized, signalapi.ReasonPasswordNeeded, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(invite.URL)})
+	for _, weak := range []string{"short", "ada password"} {
+		ada.refused(http.StatusBadRequest, signalapi.ReasonBadRequest, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(invite.URL), Password: weak})
+	}
+	if me := ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(invite.URL), Password: goodPassword}); !me.Password {
+		t.Errorf("me %+v", me)
+	}
 	ada.refused(http.StatusUnauthorized, signalapi.ReasonBadCredentials, "POST", signalapi.PathPassword, signalapi.PasswordChange{Old: "wrong", New: goodPassword + "2"})
 	ok[none](ada, "POST", signalapi.PathSignOut, nil)
 	ada.refused(http.StatusUnauthorized, signalapi.ReasonNotSignedIn, "GET", signalapi.PathMe, nil)
@@ -353,7 +357,7 @@ func TestLinkOverLogin(t *testing.T) {
 	admin := s.admin()
 	ada, user := s.person(admin, "ada", store.RoleViewer)
 	again := ok[signalapi.Invite](admin, "POST", signalapi.PathAdminUser+user.ID+"/invite", nil)
-	ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(again.URL)})
+	ok[signalapi.Me](ada, "POST", signalapi.PathSignIn, signalapi.SignIn{Link: token(again.URL), Password: goodPassword})
 	link, err := s.SignInLink(t.Context(), "mallory", store.RoleViewer)
 	if err != nil {
 		t.Fatal(err)

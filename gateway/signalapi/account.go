@@ -17,8 +17,9 @@ const (
 
 // LinkFragment is how a one-time link ends: <origin>/#link=<token>, or <origin>/#link=<token>&to=<page> (LinkTo) when it leads to a
 // page of the app, such as /desktop/<pool>. It is a fragment, so that no server logs it; the web app
-// reads it, removes it from the address bar and posts SignIn{Link}. An invited person may add Password (and, as the first
-// admin, Name) to the same post, or set the password afterwards with PasswordChange without Old.
+// reads it, removes it from the address bar and posts SignIn{Link}. An invited person, also one whose password is lost, adds
+// Password to the same post (ReasonPasswordNeeded asks for it); the first admin may add Name and Password, or set the password afterwards with
+// PasswordChange without Old.
 const LinkFragment = "#link="
 
 // LinkTo separates the token of a link from the page that it leads to.

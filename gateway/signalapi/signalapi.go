@@ -226,6 +226,7 @@ const (
 	ReasonNotSignedIn     = "not_signed_in"
 	ReasonBadCredentials  = "bad_credentials"
 	ReasonTOTPRequired    = "totp_required"
+	ReasonPasswordNeeded  = "password_needed"
 	ReasonLinkUsed        = "link_used"
 	ReasonSignedIn        = "signed_in"
 	ReasonForbidden       = "forbidden"

@@ -179,7 +179,7 @@ func testLinks(t *testing.T, s *Store) {
 	_, err = s.UseLink(t.Context(), late, start.Add(time.Hour))
 	want(t, err, ErrLinkUsed) // expired
 	addLogin(t, s, u, "older")
-	if got, err := s.LinkAccount(t.Context(), "k2", start); err != nil || got.ID != u.ID {
+	if kind, got, err := s.LinkAccount(t.Context(), "k2", start); err != nil || got.ID != u.ID || kind != LinkInvite {
 		t.Fatalf("link of %+v, %v", got, err)
 	}
 	good := use("k2", "t2", "l2")
@@ -198,7 +198,7 @@ func testLinks(t *testing.T, s *Store) {
 	_, err = s.FindLogin(t.Context(), "older", start, start.Add(-time.Hour))
 	want(t, err, ErrNotFound)
 	for _, hash := range []string{"k1", "k2", "k9"} {
-		_, err = s.LinkAccount(t.Context(), hash, start)
+		_, _, err = s.LinkAccount(t.Context(), hash, start)
 		want(t, err, ErrLinkUsed)
 	}
 

@@ -85,11 +85,12 @@ type LinkUse struct {
 	Act Act
 }
 
-// LinkAccount returns whose link this is, before it is used: the zero User for LinkFirstAdmin. ErrLinkUsed when it is not good (any more).
-func (s *Store) LinkAccount(ctx context.Context, hash string, now time.Time) (u User, err error) {
+// LinkAccount returns the kind of a link and whose it is, before it is used: the zero User for LinkFirstAdmin. ErrLinkUsed when it is not good (any
+// more).
+func (s *Store) LinkAccount(ctx context.Context, hash string, now time.Time) (kind string, u User, err error) {
 	err = s.read(ctx, "find one-time link", func(c conn) error {
 		var userID string
-		err := c.row(`SELECT COALESCE(user_id, '') FROM links WHERE hash = ? AND used_at = 0 AND expires_at > ?`, hash, stamp(now)).Scan(&userID)
+		err := c.row(`SELECT kind, COALESCE(user_id, '') FROM links WHERE hash = ? AND used_at = 0 AND expires_at > ?`, hash, stamp(now)).Scan(&kind, &userID)
 		if err == nil && userID != "" {
 			u, err = scanUser(c.row(`SELECT `+userColumns+` FROM users u WHERE u.id = ? AND u.disabled = 0`, userID))
 		}
@@ -98,7 +99,7 @@ func (s *Store) LinkAccount(ctx context.Context, hash string, now time.Time) (u 
 		}
 		return err
 	})
-	return u, err
+	return kind, u, err
 }
 
 // UseLink consumes a link and signs its person in, all or nothing. ErrLinkUsed when the link is not good (any more).

@@ -101,6 +101,15 @@ func (p *Page) Open(url string) {
 	p.Do(chromedp.Navigate(url))
 }
 
+// OpenInvite opens an invited person's link and chooses a password on its page.
+func (p *Page) OpenInvite(link string) {
+	p.t.Helper()
+	p.Open(link)
+	p.Until("the link asks for a password", `document.querySelector("[autocomplete=new-password]")`)
+	p.Do(chromedp.SetValue("[autocomplete=new-password]", "battery staple horse"))
+	Eval[bool](p, `document.querySelector("form").requestSubmit(), true`)
+}
+
 // Eval evaluates a JavaScript expression to a T.
 func Eval[T any](p *Page, expression string) T {
 	p.t.Helper()

@@ -81,7 +81,7 @@ func (b *balancer) open(r *rigged, name, pool string) *browser.Page {
 	r.must(err)
 	_, secret, _ := strings.Cut(link, "#")
 	p := browser.New(r.t, 640, 480)
-	p.Open(b.url() + "/#" + secret + "&to=/desktop/" + pool)
+	p.OpenInvite(b.url() + "/#" + secret + "&to=/desktop/" + pool)
 	p.Live()
 	return p
 }

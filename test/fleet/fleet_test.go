@@ -82,7 +82,7 @@ func (r *rigged) open(name, pool string) *browser.Page {
 	link, err := r.Invite(r.t.Context(), "node-gnome", name, "admin")
 	r.must(err)
 	p := browser.New(r.t, 640, 480)
-	p.Open(link + "&to=/desktop/" + pool)
+	p.OpenInvite(link + "&to=/desktop/" + pool)
 	p.Live()
 	return p
 }

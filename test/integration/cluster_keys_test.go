@@ -36,7 +36,7 @@ func keysUnderLoad(t *testing.T, c *rig.Cluster, p *browser.Page) {
 		t.Fatal(err)
 	}
 	second := browser.New(t, 640, 480)
-	second.Open(c.Invite("g2", "bob", "viewer") + "&to=/desktop/default")
+	second.OpenInvite(c.Invite("g2", "bob", "viewer") + "&to=/desktop/default")
 	second.Live()
 	l := leaseOf(t, m, second.Snapshot().Session)
 	key, before := l.GetKeyId(), badLeases(c)

@@ -17,7 +17,7 @@ import (
 func TestCluster(t *testing.T) {
 	c := rig.NewCluster(t, "-force-relay", "-open-pools", "*")
 	p := browser.New(t, 1280, 720)
-	p.Open(c.Invite("g1", "alice", "admin") + "&to=/desktop/default")
+	p.OpenInvite(c.Invite("g1", "alice", "admin") + "&to=/desktop/default")
 	p.Live()
 	if s := p.Snapshot(); s.Path != "relay" {
 		t.Fatalf("path %q, want relay", s.Path)

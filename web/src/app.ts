@@ -68,7 +68,7 @@ class App {
     this.page(h("div", { class: "center" }, h("div", { class: "progress" }, h("div", { class: "spinner" }), h("p", {}, "Signing in"))));
     try {
       const me = await api.signIn({ link, replace });
-      // An invited person needs a password before the login of the link ends.
+      // The first admin needs a password before the login of the link ends.
       if (to.startsWith("/")) history.replaceState(null, "", `#${to}`);
       else if (me.accounts && !me.password) history.replaceState(null, "", "#/account");
       await this.signedIn(me);
@@ -76,7 +76,10 @@ class App {
       if (e instanceof Refused && e.reason === "signed_in") {
         return this.page(replacePage(e.message, () => void this.arrived(), () => void this.useLink(link, to, true)));
       }
-      if (e instanceof Refused && (e.reason === "bad_request" || e.reason === "totp_required")) return this.showSignIn("", { link, replace }, e.reason === "totp_required");
+      if (e instanceof Refused && (e.reason === "password_needed" || e.reason === "totp_required")) {
+        if (to.startsWith("/")) history.replaceState(null, "", `#${to}`);
+        return this.showSignIn("", { link, replace }, e.reason);
+      }
       await this.showSignIn((e as Error).message);
     }
   }
@@ -94,12 +97,12 @@ class App {
     this.route();
   }
 
-  private async showSignIn(message: string, link: SignIn = {}, code = false): Promise<void> {
+  private async showSignIn(message: string, link: SignIn = {}, needs = ""): Promise<void> {
     this.me = null;
     this.signal?.stop();
     this.signal = null;
     this.info = await api.info().catch(() => this.info);
-    this.page(signInPage(this.info, message, link, code, (me) => void this.signedIn(me)));
+    this.page(signInPage(this.info, message, link, needs, (me) => void this.signedIn(me)));
   }
 
   async signOut(): Promise<void> {

@@ -3,6 +3,7 @@
 package viewertest
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ func TestFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.fill("code", code)
+	p.fill("password", "correct horse battery")
 	p.press("Turn on")
 	p.Until("recovery codes", `document.querySelectorAll(".codes li").length > 4`)
 	recovery := js[string](p, `document.querySelector(".codes li").innerText`)
@@ -86,8 +88,8 @@ func TestFleet(t *testing.T) {
 	p.press("Done")
 
 	guest := newPage(t, 1280, 800)
-	guest.Open(link)
-	guest.says("You have none yet.")
+	guest.OpenInvite(link)
+	guest.says("Desktops")
 	if js[bool](guest, `document.body.innerText.includes("Admin")`) {
 		t.Error("a viewer is offered the admin page")
 	}
@@ -100,4 +102,74 @@ func TestFleet(t *testing.T) {
 	p.Shot("live")
 	js[bool](p, `document.querySelector("[aria-label=Leave]").click(), true`)
 	p.says("Desktops")
+}
+
+// invite makes an account, or another link of it, as the admin in whose page this is, and returns the link.
+func (p *page) invite(path, body string) string {
+	p.t.Helper()
+	js[bool](p, `delete window.invite, fetch("/v1/admin/users`+path+`", {method: "POST", headers: {"X-Wavry-Csrf": "1", "Content-Type": "application/json"}, body: `+
+		strconv.Quote(body)+`}).then((r) => r.json()).then((i) => { window.invite = i }), true`)
+	p.Until("an invite", `window.invite?.url`)
+	return js[string](p, `invite.url`)
+}
+
+// Somebody whose password is lost gets a link, chooses a new one on its page, is asked there for the second factor, is in, and signs in with the new
+// password from then on; the lost one opens nothing.
+func TestLostPassword(t *testing.T) {
+	dev := rig.Start(t, nil, "dev", "-desktop", "test", "-http-addr", "127.0.0.1:0", "-state-dir", t.TempDir())
+	admin := newPage(t, 1280, 800)
+	admin.Open(dev.SignIn())
+	admin.Until("in", `document.querySelector("header.top") || window.wavry?.state === "live"`)
+	first := admin.invite("", `{"name": "ada", "role": "viewer"}`)
+	id := js[string](admin, `invite.user.id`)
+
+	const lost, chosen = "the password that is lost", "the password that is chosen"
+	p := newPage(t, 1280, 800)
+	p.Open(first)
+	p.says("Choose the password")
+	p.Shot("choose")
+	p.fill("password", "short")
+	p.press("Set password and sign in")
+	p.says("use at least 10 characters")
+	p.Do(chromedp.SetValue("[name=password]", lost))
+	p.press("Set password and sign in")
+	p.says("Desktops")
+	js[bool](p, `location.hash = "#/account", true`)
+	p.press("Set up")
+	p.Until("the QR code", `document.querySelector(".qr")?.naturalWidth > 50`)
+	js[bool](p, `document.querySelector("dialog details").open = true`)
+	secret := strings.ReplaceAll(js[string](p, `document.querySelector("dialog details .mono").innerText`), " ", "")
+	code, err := totp.GenerateCode(secret, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.fill("code", code)
+	p.Do(chromedp.SetValue("dialog [name=password]", lost))
+	p.press("Turn on")
+	p.Until("recovery codes", `document.querySelectorAll(".codes li").length > 4`)
+	recovery := js[[]string](p, `[...document.querySelectorAll(".codes li")].map((l) => l.innerText)`)
+
+	again := newPage(t, 1280, 800) // another browser, with nothing but the link
+	again.Open(admin.invite("/"+id+"/invite", ""))
+	again.fill("password", chosen)
+	again.press("Set password and sign in")
+	again.says("Code of your authenticator")
+	again.fill("totp", "no such code")
+	again.press("Continue")
+	again.says("Name, password or code is wrong.")
+	again.Do(chromedp.SetValue("[name=totp]", recovery[0]))
+	again.press("Continue")
+	again.says("Desktops")
+	js[bool](again, `location.hash = "#/account", true`)
+	again.says("Change password")
+	js[bool](again, `document.querySelector("[aria-label='Sign out']").click(), true`)
+	again.fill("name", "ada")
+	again.fill("password", lost)
+	again.press("Sign in")
+	again.says("Name, password or code is wrong.")
+	again.Do(chromedp.SetValue("[name=password]", chosen))
+	again.press("Sign in")
+	again.fill("totp", recovery[1])
+	again.press("Continue")
+	again.says("Desktops")
 }

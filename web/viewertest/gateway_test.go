@@ -24,7 +24,7 @@ type gateway struct {
 	host     *host
 	server   *httptest.Server
 	accounts bool
-	// noPassword makes the person an invited one.
+	// noPassword makes the person the first admin, who has none yet.
 	noPassword bool
 	// onRequest may answer a signaling request itself; nil, false leaves it to the usual answers.
 	onRequest func(r request) (any, *signalapi.Refusal, bool)

@@ -146,6 +146,7 @@ func TestAccount(t *testing.T) {
 	p.says("Scan this with your authenticator")
 	p.Shot("totp")
 	p.fill("code", "123456")
+	p.fill("password", "battery staple now")
 	p.press("Turn on")
 	p.says("9xma-77qd")
 	p.Shot("recovery")
@@ -254,8 +255,8 @@ func TestSignedOutElsewhere(t *testing.T) {
 	p.says("You were signed out. Sign in again.")
 }
 
-// A link for a person without a password leads to the page where they choose one.
-func TestInvitedPersonChoosesPassword(t *testing.T) {
+// The first admin's link leads to the page where they choose a password.
+func TestFirstAdminChoosesPassword(t *testing.T) {
 	gw := newGateway(t, newHost(t, 640, 360))
 	gw.accounts, gw.noPassword = true, true
 	p := newPage(t, 1280, 800)

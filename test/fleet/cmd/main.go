@@ -49,7 +49,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n  Sign in:  %s\n  Metrics:  %s\n\n  The link signs one browser in, once. For operators' commands (wavry, nomad, consul) in another shell:\n\n", link, metrics)
+	fmt.Printf("\n  Sign in:  %s\n  Metrics:  %s\n\n  The link works once, and asks for a password. For operators' commands (wavry, nomad, consul) in another shell:\n\n", link, metrics)
 	for _, e := range environ {
 		fmt.Println("    export " + e)
 	}

@@ -9,7 +9,7 @@ const PRESENT = { name: "password", label: "Present password", type: "password",
 type Problem = (e: unknown) => void;
 
 /** The gateway's rule; it is the one that decides. */
-const MIN_PASSWORD = 10;
+export const MIN_PASSWORD = 10;
 
 export function accountPage(me: Me, problem: Problem, changed: () => void): HTMLElement {
   return h("main", { class: "page narrow" }, h("h1", {}, "Account"),

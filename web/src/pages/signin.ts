@@ -1,11 +1,13 @@
 // Sign-in: name and password, the second factor when the account has one, the identity provider's button, and the first
-// visit with a one-time link that still needs a name, a password or a code.
+// visit with a one-time link that still needs a password or a code.
 
 import { Refused, api, type Info, type Me, type SignIn } from "../api.js";
 import { field, h, logo, values } from "../dom.js";
+import { MIN_PASSWORD } from "./account.js";
 import { sentence } from "../texts.js";
 
-export function signInPage(info: Info, message: string, link: SignIn, code: boolean, done: (me: Me) => void): HTMLElement {
+/** needs is what the gateway asked for when the link was tried: the reason of its refusal. */
+export function signInPage(info: Info, message: string, link: SignIn, needs: string, done: (me: Me) => void): HTMLElement {
   const problem = h("p", { class: "problem", role: "alert" }, message);
   const body = h("div", {});
   const card = h("div", { class: "card signin" }, logo(44), h("h1", {}, "Wavry"), problem, body);
@@ -35,7 +37,12 @@ export function signInPage(info: Info, message: string, link: SignIn, code: bool
     const code = field({ name: "totp", label: "Code of your authenticator, or a recovery code", required: true, autocomplete: "one-time-code" });
     code.querySelector("input")!.setAttribute("inputmode", "text");
     form("Continue", { ...so, totp: "" }, code);
-    body.append(h("button", { class: "quiet wide", onclick: () => askName() }, "Start again"));
+    body.append(h("button", { class: "quiet wide", onclick: () => (so.link && so.password ? askNewPassword() : askName()) }, "Start again"));
+  };
+  const askNewPassword = () => {
+    form("Set password and sign in", link,
+      h("p", {}, "Choose the password that you will sign in with from now on."),
+      field({ name: "password", label: "New password", type: "password", required: true, autocomplete: "new-password", hint: `At least ${MIN_PASSWORD} characters.` }));
   };
   const askName = () => {
     form("Sign in", {},
@@ -44,13 +51,11 @@ export function signInPage(info: Info, message: string, link: SignIn, code: bool
     if (info.oidc) body.append(h("div", { class: "or" }, "or"), h("a", { class: "button wide", href: "/v1/oidc/start" }, info.oidc));
   };
 
-  if (link.link && code) {
+  if (link.link && needs === "totp_required") {
     askCode(link);
   } else if (link.link) {
     card.querySelector("h1")!.textContent = "Welcome to Wavry";
-    form("Set up account", link,
-      field({ name: "name", label: "Name", required: true, autocomplete: "username" }),
-      field({ name: "password", label: "Password", type: "password", required: true, autocomplete: "new-password" }));
+    askNewPassword();
   } else if (info.accounts) {
     askName();
   } else {
