@@ -166,7 +166,7 @@ func (d *Desktop) clear() error {
 // serve supervises the desktop and answers claims.
 func (d *Desktop) serve(ctx context.Context) error {
 	used, keep := d.places.wasUsed()
-	d.tenancy.change(func() { d.tenancy.used, d.tenancy.empty = used, used && !keep && d.alone })
+	d.tenancy.change(func() { d.tenancy.used, d.tenancy.empty = used || d.places.found, used && !keep && d.alone })
 	l, err := d.listen()
 	if err != nil {
 		return err

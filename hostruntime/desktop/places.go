@@ -26,6 +26,7 @@ type places struct {
 	old   string // 0700: what is being removed
 	claim string // socket of the supervisor
 	used  string // exists while somebody has, or had, the desktop
+	found bool   // the home was there before: what is in it is somebody's, whether or not there is a note of that
 
 	lock *os.File // held while the desktop runs
 	uid  *os.File // lock of the user, when we are root
@@ -98,6 +99,8 @@ func (d *Desktop) open() error {
 	if err := errors.Join(checkReachable(p.state, *d.cfg.User), p.discard(p.run)); err != nil {
 		return err
 	}
+	_, err = os.Lstat(p.home)
+	p.found = err == nil
 	return p.makeHome(*d.cfg.User)
 }
 

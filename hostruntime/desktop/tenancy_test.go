@@ -95,3 +95,27 @@ func TestSharedUserIsKept(t *testing.T) {
 		t.Error("it is emptied")
 	}
 }
+
+// TestFoundHomeIsUsed proves that a home which was there before this process is somebody's, though nobody noted a claim: a local program, or a
+// desktop of before claims, may have filled it.
+func TestFoundHomeIsUsed(t *testing.T) {
+	for found, want := range map[bool]bool{false: false, true: true} {
+		me := User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+		state := t.TempDir()
+		d := &Desktop{cfg: Config{User: &me}, places: placesIn(state), log: slog.New(slog.DiscardHandler)}
+		if found {
+			if err := os.Mkdir(d.places.home, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.open(); err != nil {
+			t.Fatal(err)
+		}
+		if d.places.found != want {
+			t.Errorf("found %v with a home there before: %v", d.places.found, found)
+		}
+		if err := d.places.unlock(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -10,8 +10,8 @@ const mutterNotch = 10.0
 
 // wheelAxis divides the turns of one axis into clicks and what lies between them. Compositors take whole clicks, which move a notch each,
 // and distances that are no clicks. A turn of whole notches is clicks. One of parts is the same distance smoothly, and programs count their
-// clicks of it themselves; a click within it would count twice, for GTK, Qt and foot let a click stand for a whole notch (measured with foot
-// 1.13, 2026-12-01).
+// clicks of it themselves; a click within it would count twice, for GTK, Qt and foot let a click stand for a whole notch (read in
+// their sources, 2026-12-01).
 type wheelAxis struct{ part int32 } // units since the last whole notch
 
 func (w *wheelAxis) turn(units int32) (clicks, smooth int32) {
