@@ -60,7 +60,9 @@ func (c *completion) run(args []string) error {
 }
 
 // AutocompleteArgs completes the shells.
-func (c *completion) AutocompleteArgs() complete.Predictor { return complete.PredictSet("bash", "zsh", "fish") }
+func (c *completion) AutocompleteArgs() complete.Predictor {
+	return complete.PredictSet("bash", "zsh", "fish")
+}
 
 // AutocompleteFlags: there are none.
 func (c *completion) AutocompleteFlags() complete.Flags { return nil }
