@@ -20,6 +20,7 @@ type fleet struct {
 
 	mu       sync.RWMutex // guards the following
 	hosts    map[string]*liveHost
+	speaking map[string]*hostLink // by the instance of a job that holds the link
 	relays   map[string]*liveRelay
 	pools    map[string][]string // host ids by pool
 	members  []string            // relay ids
@@ -54,7 +55,7 @@ type liveRelay struct {
 
 func newFleet(elected time.Time, now func() time.Time) *fleet {
 	return &fleet{
-		elected: elected, now: now, hosts: map[string]*liveHost{}, relays: map[string]*liveRelay{}, pools: map[string][]string{},
+		elected: elected, now: now, hosts: map[string]*liveHost{}, speaking: map[string]*hostLink{}, relays: map[string]*liveRelay{}, pools: map[string][]string{},
 		stale: map[string]bool{}, changed: make(chan struct{}),
 	}
 }

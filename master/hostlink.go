@@ -178,7 +178,8 @@ func (l *leader) welcome(word func(*state.State) string) *masterapi.Welcome {
 }
 
 // mayHold refuses an instance of a job that speaks for a host which another instance is now: the hosts of one job share the right to
-// its names. When the other is gone its link is too, and the name is free.
+// its names. When the other is gone its link is too, and the name is free. An instance is one host: as many as it likes would get as many
+// sessions as it likes, though the rules allow each of them one slot.
 func (f *fleet) mayHold(link *hostLink) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -186,8 +187,14 @@ func (f *fleet) mayHold(link *hostLink) error {
 }
 
 func (f *fleet) mayHoldLocked(link *hostLink) error {
+	if link.caller.Instance == "" {
+		return nil
+	}
+	if other := f.speaking[link.caller.Instance]; other != nil && other.id != link.id {
+		return masterapi.Refuse(masterapi.Reason_REASON_PERMISSION_DENIED, "allocation %s is host %s; it may not be %s too", link.caller.Instance, other.id, link.id)
+	}
 	h := f.hosts[link.id]
-	if h == nil || h.link == nil || h.link.caller.Instance == link.caller.Instance || link.caller.Instance == "" || h.link.caller.Instance == "" {
+	if h == nil || h.link == nil || h.link.caller.Instance == link.caller.Instance || h.link.caller.Instance == "" {
 		return nil
 	}
 	return masterapi.Refuse(masterapi.Reason_REASON_PERMISSION_DENIED, "host %s is linked by allocation %s; %s may not take its place", link.id, h.link.caller.Instance, link.caller.Instance)
@@ -204,6 +211,9 @@ func (l *leader) attachHost(hello *masterapi.HostHello, link *hostLink) error {
 		h.link.end(errLinkReplaced)
 	}
 	h.link, h.load = link, nil
+	if link.caller.Instance != "" {
+		l.fleet.speaking[link.caller.Instance] = link
+	}
 	if node := hello.GetConsulNode(); node != "" {
 		h.node = node
 	}
@@ -217,6 +227,9 @@ func (l *leader) detachHost(id string, link *hostLink) {
 	link.end(errNoLink)
 	l.fleet.mu.Lock()
 	defer l.fleet.mu.Unlock()
+	if l.fleet.speaking[link.caller.Instance] == link {
+		delete(l.fleet.speaking, link.caller.Instance)
+	}
 	if h := l.fleet.hosts[id]; h != nil && h.link == link {
 		h.link = nil
 		h.health.SetLink(false, l.m.cfg.Now())

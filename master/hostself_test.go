@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/wavry/fleet/master/masterapi"
+	"github.com/wavry/fleet/master/masterclient"
 )
 
 // hostMessage is what an operator sees of a host.
@@ -108,6 +109,39 @@ func TestInstancesOfOneJob(t *testing.T) {
 	run("t-alloc1") // replaces its own link, as after a network that went away unheard
 	stop()
 	run("t-host") // an issuer that does not tell instances apart
+}
+
+// TestInstanceIsOneHost proves that an instance of a job, whose names it may all use, is one host at a time: it cannot gather the sessions of its pool by
+// being many, each with the one slot that the rules allow.
+func TestInstanceIsOneHost(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, nil)
+	c.leader()
+	link := func(token, id string) *masterclient.HostLink {
+		return c.client(token).NewHostLink(func() *masterapi.HostHello {
+			return &masterapi.HostHello{HostId: id, BootId: "b", Identity: make([]byte, 32), Slots: 1}
+		}, func(*masterapi.HostCommand) {})
+	}
+	run := func(l *masterclient.HostLink) (stop func()) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = l.Run(ctx) }()
+		stop = sync.OnceFunc(func() { cancel(); <-done })
+		t.Cleanup(stop)
+		eventually(t, "linked", l.Linked)
+		return stop
+	}
+	stop := run(link("t-alloc1", "h1"))
+	second := link("t-alloc1", "h2")
+	runFor(t, second.Run, 300*time.Millisecond)
+	hosts, err := c.client("t-operator").Fleet().ListHosts(testContext(t), &masterapi.ListHostsRequest{})
+	if err != nil || len(hosts.GetHosts()) != 1 || hosts.GetHosts()[0].GetHostId() != "h1" {
+		t.Errorf("an instance that is h1 became h2 too: %v, %v", hosts, err)
+	}
+	run(link("t-alloc2", "h3")) // another instance is another host
+	stop()
+	run(link("t-alloc1", "h2")) // and the first may be another one when it is h1 no more
 }
 
 // TestNameIsFreeAgain proves that another instance of a job becomes the host when the one before has gone.
