@@ -8,9 +8,10 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 )
 
-// halfOpen keeps the book of handshakes that have begun and not ended. Whoever begins one has shown nothing yet, not even that the
+// halfOpen keeps the book of handshakes that have begun and led to no session yet. Whoever begins one has shown nothing, not even that the
 // address is theirs, so what they may cost is bounded: beyond a rate and a number they prove their address first (a Retry packet, which
 // is shorter than what asked for it and leaves nothing behind), and those who have proved it are bounded per network and in all.
 type halfOpen struct {
@@ -84,9 +85,9 @@ func networkOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-type halfOpenKey struct{}
+type visitKey struct{}
 
-// handshake is quic.Transport.ConnContext: it takes each handshake into the book until it ends.
+// handshake is quic.Transport.ConnContext: it takes each handshake into the book, until its connection has a session or ends.
 func (h *halfOpen) handshake(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
 	var from netip.Addr
 	if udp, ok := info.RemoteAddr.(*net.UDPAddr); ok {
@@ -96,20 +97,45 @@ func (h *halfOpen) handshake(ctx context.Context, info *quic.ClientInfo) (contex
 	if !ok {
 		return nil, errTooManyHandshakes
 	}
-	end = sync.OnceFunc(end)
-	context.AfterFunc(ctx, end)
-	return context.WithValue(ctx, halfOpenKey{}, end), nil
+	v := &visit{known: sync.OnceFunc(end)}
+	context.AfterFunc(ctx, v.known)
+	return context.WithValue(ctx, visitKey{}, v), nil
 }
 
-// completed takes the handshake of c, once it is complete, out of the book.
-func completed(c *quic.Conn) {
-	end, ok := c.Context().Value(halfOpenKey{}).(func())
-	if !ok {
-		return
-	}
-	select {
-	case <-c.HandshakeComplete():
-		end()
-	case <-c.Context().Done(): // it ended by itself
+// visit is a connection that has a session or is closed soon: to shake hands needs no token, and QUIC would keep the connection of whoever did
+// alive for good.
+type visit struct {
+	known func() // takes the handshake out of the book
+
+	mu       sync.Mutex // guards the following
+	sessions int
+	late     *time.Timer
+}
+
+// visitOf returns the visit of a connection that was accepted.
+func visitOf(c *quic.Conn) *visit { return c.Context().Value(visitKey{}).(*visit) }
+
+// arrived begins the visit.
+func (v *visit) arrived(c *quic.Conn) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.late = time.AfterFunc(sessionWait, func() { _ = c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "no session") })
+	context.AfterFunc(c.Context(), func() { v.late.Stop() })
+}
+
+// enter says that the visitor has a session, leave that it is over.
+func (v *visit) enter() {
+	v.known()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.sessions++
+	v.late.Stop()
+}
+
+func (v *visit) leave() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.sessions--; v.sessions == 0 {
+		v.late.Reset(sessionWait)
 	}
 }

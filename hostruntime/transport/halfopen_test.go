@@ -122,6 +122,44 @@ func TestHalfOpenHandshakes(t *testing.T) {
 	}
 }
 
+// Strangers who shake hands to the end, which needs no token, and then only stay, are few, and they are not kept.
+func TestStrangersWithoutASession(t *testing.T) {
+	r := newRig(t)
+	stay := func() (*quic.Conn, error) {
+		return quic.DialAddr(soon(t), r.address.String(), &tls.Config{NextProtos: []string{"h3"}, InsecureSkipVerify: true}, //nolint:gosec // nobody is trusted with anything
+			&quic.Config{KeepAlivePeriod: time.Second, HandshakeIdleTimeout: time.Second})
+	}
+	var staying []*quic.Conn
+	for range maxUnproven + maxProvenPerNetwork + 8 {
+		c, err := stay()
+		if err == nil {
+			staying = append(staying, c)
+		}
+	}
+	if len(staying) > maxUnproven+maxProvenPerNetwork {
+		t.Errorf("%d strangers came in", len(staying))
+	}
+	deadline, cancel := context.WithTimeout(t.Context(), sessionWait+3*time.Second)
+	defer cancel()
+	held := 0
+	for _, c := range staying {
+		select {
+		case <-c.Context().Done():
+		case <-deadline.Done():
+			held++
+		}
+		_ = c.CloseWithError(0, "")
+	}
+	if held > 0 {
+		t.Errorf("%d of %d strangers are kept", held, len(staying))
+	}
+	v, err := r.dial("good")
+	if err != nil {
+		t.Fatal("a viewer after strangers:", err)
+	}
+	v.Close()
+}
+
 // eventuallyGone waits until what handshakes keep is given back.
 func eventuallyGone(t *testing.T, goroutines int) {
 	deadline := time.After(20 * time.Second)

@@ -17,9 +17,11 @@ const (
 	unprovenRate  = 4
 	maxUnproven   = 32
 	// maxProven handshakes with a proven address may be open, maxProvenPerNetwork from one network: some 50 kB each, for the 10 s that
-	// QUIC waits at most. Beyond it they are refused, and browsers try again.
+	// QUIC waits at most and sessionWait. Beyond it they are refused, and browsers try again.
 	maxProven           = 256
 	maxProvenPerNetwork = 32
+	// sessionWait is how long a connection may be without a session: a browser asks for one as soon as it has shaken hands.
+	sessionWait = 5 * time.Second
 	// connectionIDLen of direct viewers' connections: nobody guesses 8 bytes.
 	connectionIDLen = 8
 	// maxViewerStreams a viewer may have open: control, input, HTTP/3's own, and room for clipboard and files.

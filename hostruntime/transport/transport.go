@@ -164,8 +164,8 @@ func (s *Server) accept(ctx context.Context, listener *quic.EarlyListener, circu
 		if circuit != nil {
 			s.relayed.Store(c, &overRelay{circuit, c.RemoteAddr()})
 		}
-		go completed(c) // ends with its handshake
-		go func() {     // ends with its connection, at the latest when the transport closes
+		visitOf(c).arrived(c)
+		go func() { // ends with its connection, at the latest when the transport closes
 			defer s.relayed.Delete(c)
 			if err := s.wt.ServeQUICConn(c); err != nil {
 				s.cfg.Logger.Debug("viewer connection ended", "remote", c.RemoteAddr(), "cause", err)
@@ -240,6 +240,9 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	qc, _ := r.Context().Value(quicConnKey{}).(*quic.Conn)
+	visit := visitOf(qc)
+	visit.enter()
+	defer visit.leave()
 	c := &conn{session: session, quic: qc}
 	if way, ok := s.relayed.Load(qc); ok {
 		c.relay = way.(*overRelay)
