@@ -152,10 +152,29 @@ func noSession() *RefusalError {
 	return refuse(http.StatusNotFound, signalapi.ReasonNoSession, "There is no such session; ask for a new desktop.")
 }
 
-// remember notes whose session it is. Should that fail, the client's retry gets the same grant and notes it again.
+// remember notes whose session it is. Should that fail, the client's retry gets the same grant and notes it again. The right is asked for
+// once more, now that the part is there: who took it away while the master looked for a host saw nothing to end.
 func (g *Gateway) remember(ctx context.Context, a admission, grant *masterapi.Grant) error {
-	return a.open.store.AddSession(ctx, store.Session{ID: grant.GetSessionId(), Viewer: grant.GetViewerId(), UserID: a.user.ID, Login: a.login,
+	err := a.open.store.AddSession(ctx, store.Session{ID: grant.GetSessionId(), Viewer: grant.GetViewerId(), UserID: a.user.ID, Login: a.login,
 		Pool: a.connect.Pool, Role: roleOf(grant.GetRole()), CreatedAt: g.cfg.Now()})
+	if err != nil {
+		return err
+	}
+	parts, err := a.open.store.PartsOf(ctx, g.cfg.Now(), grant.GetSessionId())
+	if err != nil {
+		return err
+	}
+	rules, err := a.open.store.Rules(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if why := lost(g.cfg.OpenPools, rules, p); why != nil && p.Viewer == grant.GetViewerId() {
+			g.doubt() // it is ended as every part without a right
+			return forbidden("%s", why.message)
+		}
+	}
+	return nil
 }
 
 // move gives one viewer another path: the present one is failing, or the person takes the session to another browser, whose login it

@@ -34,6 +34,7 @@ type fleet struct {
 	watchers map[chan *masterapi.SessionEvent]struct{}
 	bans     map[string]*masterapi.Ban
 	requests []*masterapi.AdmitRequest
+	admits   func() // called while a session is admitted; nil: nothing
 	renewals int
 	slots    int
 	relay    masterapi.RelayState
@@ -88,6 +89,9 @@ func (f *fleet) Admit(_ context.Context, r *masterapi.AdmitRequest) (*masterapi.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, r)
+	if f.admits != nil {
+		f.admits()
+	}
 	if g := f.admitted[r.GetRequestId()]; g != nil {
 		return g, nil
 	}

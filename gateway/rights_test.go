@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"testing"
@@ -111,6 +112,26 @@ func TestDisabledWatcher(t *testing.T) {
 	yes := true
 	ok[signalapi.User](admin, "POST", signalapi.PathAdminUser+owner.ID, signalapi.UserChange{Disabled: &yes})
 	eventually(t, "the session has ended", func() bool { return len(s.viewersOf(grant.Session)) == 0 })
+}
+
+// A right that is taken while the master still looks for a host is asked for again when there is a session to end: whoever took it found none.
+func TestRightLostWhileAdmitted(t *testing.T) {
+	s := startSite(t)
+	admin := s.admin()
+	ada, _ := s.person(admin, "ada", store.RoleViewer)
+	s.fleet.admits = func() {
+		s.fleet.admits = nil
+		ok[signalapi.Rule](admin, "POST", signalapi.PathAdminRules, signalapi.Rule{Pool: "gnome", User: "ada", Effect: "deny"})
+		// Nothing tells that the gateway has looked and found nothing, so this is a wait by the clock.
+		looked, cancel := context.WithTimeout(context.Background(), (rightsAgain+2)*rightsEvery)
+		defer cancel()
+		<-looked.Done()
+	}
+	a := ada.signal().ask(signalapi.TypeConnect, request1, signalapi.Connect{Key: pageKey, Pool: "gnome"})
+	if a.Type == signalapi.TypeReply {
+		t.Fatalf("a desktop of a pool that was forbidden meanwhile: %s", a.Data)
+	}
+	eventually(t, "the session has ended", func() bool { return len(s.viewersOf("s-1")) == 0 })
 }
 
 // A session hangs on the login that opened it, or that took it over; signing out another browser leaves it alone.

@@ -451,6 +451,9 @@ func testRights(t *testing.T, s *Store) {
 	if page, err := s.Parts(t.Context(), start, "s1", 10); err != nil || len(page) != 1 || page[0].ID != "s2" {
 		t.Fatalf("second page %+v, %v", page, err)
 	}
+	if of, err := s.PartsOf(t.Context(), start, "s1"); err != nil || len(of) != 2 || of[0].ID != "s1" || of[1].ID != "s1" {
+		t.Fatalf("parts of one session %+v, %v", of, err)
+	}
 	if late := parts(start.Add(time.Hour)); late["v1"].SignedIn {
 		t.Fatal("a login that is over holds a part")
 	}

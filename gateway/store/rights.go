@@ -15,7 +15,17 @@ type Part struct {
 }
 
 // Parts pages through the running parts of everybody's sessions, as RunningAfter does.
-func (s *Store) Parts(ctx context.Context, now time.Time, after string, limit int) (parts []Part, err error) {
+func (s *Store) Parts(ctx context.Context, now time.Time, after string, limit int) ([]Part, error) {
+	return s.parts(ctx, now, `(SELECT DISTINCT id FROM sessions WHERE ended_at = 0 AND id > ? ORDER BY id LIMIT ?)`, after, limit)
+}
+
+// PartsOf are the running parts of one session.
+func (s *Store) PartsOf(ctx context.Context, now time.Time, id string) ([]Part, error) {
+	return s.parts(ctx, now, `(?)`, id)
+}
+
+// parts are the running parts of the sessions whose ids a list in SQL has.
+func (s *Store) parts(ctx context.Context, now time.Time, ids string, args ...any) (parts []Part, err error) {
 	scan := func(r scanner) (p Part, err error) {
 		var created, ended, logins int64
 		dest, finish := p.User.fields()
@@ -32,8 +42,7 @@ func (s *Store) Parts(ctx context.Context, now time.Time, after string, limit in
 			COALESCE((SELECT MAX(b.reason) FROM bans b WHERE b.user_id = u.id AND (b.expires_at = 0 OR b.expires_at > ?)), ''),
 			`+userColumns+`
 			FROM sessions x JOIN users u ON u.id = x.user_id WHERE x.ended_at = 0 AND x.id IN
-			(SELECT DISTINCT id FROM sessions WHERE ended_at = 0 AND id > ? ORDER BY id LIMIT ?) ORDER BY x.id`,
-			stamp(now), stamp(now), after, limit)
+			`+ids+` ORDER BY x.id`, append([]any{stamp(now), stamp(now)}, args...)...)
 		return err
 	})
 	return parts, err
