@@ -130,7 +130,7 @@ func TestCanonicalPrefix(t *testing.T) {
 // Names that would confuse a reader of lists and logs are refused.
 func TestCheckName(t *testing.T) {
 	for name, good := range map[string]bool{"ada": true, "Ada Lovelace": true, "ada@example.org": true, "Ωmega": true, strings.Repeat("x", maxName): true,
-		"": false, " ada": false, "ada ": false, "a\nb": false, "a/b": false, "a\u202eb": false, "a\xffb": false, strings.Repeat("x", maxName+1): false} {
+		"": false, " ada": false, "ada ": false, "a\nb": false, "a/b": false, "a\u202eb": false, "a\u200bb": false, "a\u2066b": false, "ad\u00ada": false, "\u2800": true, "日本 ä": true, "a\xffb": false, strings.Repeat("x", maxName+1): false} {
 		if err := checkName(name); (err == nil) != good {
 			t.Errorf("%q: %v", name, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/wavry/fleet/gateway/credential"
 	"github.com/wavry/fleet/gateway/signalapi"
@@ -361,8 +362,8 @@ func checkName(name string) error {
 		return badRequest("A name has 1 to %d bytes and no space at its ends.", maxName)
 	}
 	for _, r := range name {
-		if r < ' ' || r == 0x7f || r == '\u202e' || r == '\ufffd' || r == '/' {
-			return badRequest("A name has no control characters and no slash.")
+		if !unicode.IsPrint(r) || r == '\ufffd' || r == '/' { // what joins, hides or turns text about is not printable
+			return badRequest("A name has no invisible characters and no slash.")
 		}
 	}
 	return nil

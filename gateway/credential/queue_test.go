@@ -94,7 +94,9 @@ func TestQueueFair(t *testing.T) {
 		// And the flood shares what is left evenly.
 		least, most := 1000.0, 0.0
 		for i := range 30 {
+			q.mu.Lock()
 			n := q.lately(fmt.Sprint("network ", i), time.Now())
+			q.mu.Unlock()
 			least, most = min(least, n), max(most, n)
 		}
 		if most > least+2 {

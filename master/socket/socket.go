@@ -108,14 +108,14 @@ func (m *Mux) accept(ctx context.Context, group *errgroup.Group) error {
 func (m *Mux) greet(ctx context.Context, conn net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	to, conn, err := m.classify(ctx, conn)
+	to, spoken, err := m.classify(ctx, conn)
 	if err != nil {
 		m.log.Debug("connection refused", "remote", conn.RemoteAddr(), "cause", err)
-		_ = conn.Close()
+		_ = spoken.Close()
 		return
 	}
-	if !to.hand(conn) {
-		_ = conn.Close()
+	if !to.hand(spoken) {
+		_ = spoken.Close()
 	}
 }
 
