@@ -351,7 +351,7 @@ func (m *Master) keepRegistered(ctx context.Context) error {
 	if url == "" {
 		url = "https://" + m.address + "/readyz"
 	}
-	meta := map[string]string{catalog.MetaID: m.cfg.ID, "version": m.cfg.Version, "ops": m.opsAddress()}
+	meta := map[string]string{catalog.MetaID: m.cfg.ID, "version": m.cfg.Version, catalog.MetaOps: m.opsAddress()}
 	return m.cfg.Catalog.Keep(ctx, catalog.Registration{
 		Name: catalog.ServiceMaster, ID: m.cfg.ID, Address: m.address, CheckURL: url, TLSSkipVerify: true, // the certificate names a role, not an address
 		Meta: func() map[string]string { return meta },

@@ -19,8 +19,8 @@ const (
 // MetaID is the key of the machine's id in the metadata of each registration.
 const MetaID = "id"
 
-// MetaOps is the key of host:port of the check, in the metadata of each registration: health and metrics are there, while the service's
-// own port may be for people, or UDP.
+// MetaOps is the key of the host:port where operators look, in the metadata of each registration: that of the check unless the service says
+// another. Metrics are there, while the service's own port may be for people, or UDP.
 const MetaOps = "ops"
 
 // Instance is one registered service.

@@ -202,10 +202,10 @@ func (c *Catalog) Keep(ctx context.Context, r catalog.Registration) error {
 	}
 }
 
-// withOps is the service's metadata with where operators look.
+// withOps is the service's metadata with where operators look: where the check is, unless the service says another place.
 func withOps(r catalog.Registration) map[string]string {
 	meta := maps.Clone(r.Meta())
-	if u, err := url.Parse(r.CheckURL); err == nil {
+	if u, err := url.Parse(r.CheckURL); err == nil && meta[catalog.MetaOps] == "" {
 		meta[catalog.MetaOps] = u.Host
 	}
 	return meta

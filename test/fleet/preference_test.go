@@ -275,7 +275,7 @@ func (r *preferred) stranger() {
 	ctx, stop := context.WithTimeout(r.t.Context(), 2*time.Second)
 	defer stop()
 	r.must(link.Run(ctx))
-	if why := "host " + hostOn(whole) + " is linked by allocation " + r.running("wavry-host-sway", whole).ID; !strings.Contains(log.String(), why) {
+	if why := "allocation " + a.ID + " is host " + hostOn(faulty) + "; it may not be " + hostOn(whole) + " too"; !strings.Contains(log.String(), why) {
 		r.t.Errorf("not %q:\n%s", why, log.String())
 	}
 	if !r.passing(whole) {
