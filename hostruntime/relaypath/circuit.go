@@ -304,5 +304,8 @@ func (c *Circuit) LocalAddr() net.Addr { return c.socket.LocalAddr() }
 // SyscallConn is the host's socket's.
 func (c *Circuit) SyscallConn() (syscall.RawConn, error) { return c.socket.SyscallConn() }
 
-// SetReadBuffer does nothing: the host's socket has its buffer.
+// SetReadBuffer does nothing: the host's socket has its buffers.
 func (c *Circuit) SetReadBuffer(int) error { return nil }
+
+// SetWriteBuffer does nothing either.
+func (c *Circuit) SetWriteBuffer(int) error { return nil }

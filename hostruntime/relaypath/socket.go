@@ -31,6 +31,7 @@ type UDP interface {
 	net.PacketConn
 	SyscallConn() (syscall.RawConn, error)
 	SetReadBuffer(bytes int) error
+	SetWriteBuffer(bytes int) error
 	ReadMsgUDP(b, oob []byte) (n, oobn, flags int, from *net.UDPAddr, err error)
 	WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error)
 }

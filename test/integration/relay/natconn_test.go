@@ -147,6 +147,9 @@ func (n *natConn) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (int, int, error) 
 
 func (n *natConn) SetReadBuffer(int) error { return nil }
 
+// SetWriteBuffer does nothing.
+func (n *natConn) SetWriteBuffer(int) error { return nil }
+
 func (n *natConn) SyscallConn() (syscall.RawConn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
