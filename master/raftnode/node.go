@@ -144,16 +144,11 @@ func (n *Node) closeTransport() error {
 
 // Propose commits one command and returns its result. ErrNotLeader leaves open whether it took effect; commands are safe to repeat.
 func (n *Node) Propose(ctx context.Context, command state.Command) (state.Result, error) {
-	results, err := n.ProposeAll(ctx, []state.Command{command})
+	results, err := n.commit.propose(ctx, []state.Command{command})
 	if err != nil {
 		return state.Result{}, err
 	}
 	return results[0], nil
-}
-
-// ProposeAll commits commands, at most maxBatch, in one log entry and returns their results, as Propose does.
-func (n *Node) ProposeAll(ctx context.Context, commands []state.Command) ([]state.Result, error) {
-	return n.commit.propose(ctx, commands)
 }
 
 // State is the replicated state with its lock.
